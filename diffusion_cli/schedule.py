@@ -1,0 +1,166 @@
+"""Noise schedules: each one is a single tensor, alpha_bar[0..T], and everything else follows from it.
+
+x_t = alpha_t x0 + sigma_t eps with alpha_t^2 = alpha_bar_t and sigma_t^2 = 1 - alpha_bar_t (Ho et al. 2020, eq. 4).
+Time runs 0..T; 0 is clean. Between the integers log-SNR is interpolated, so that a sampler may place its times freely.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from diffusion_cli.errors import UserError
+
+NOISE = 0.01  # alpha_bar[T] above this is not noise: a reverse chain started from N(0, 1) is wrong from its first step
+PAPER_T = 1000  # the number of steps for which the betas of the linear, quadratic and sigmoid schedules were published
+
+
+class Level(NamedTuple):
+    """The noise level at some times: 0-d float64 tensors (one time for all) or (B, 1, ..., 1) in the dtype of x."""
+
+    alpha: Tensor
+    sigma: Tensor
+    beta: Tensor  # 1 - alpha_bar[t] / alpha_bar[t - 1]
+
+    @property
+    def noise(self) -> Tensor:
+        """log(sigma / alpha) = -log_snr / 2, shape (B,) or (1,): what a network is told about the time."""
+        return (self.sigma / self.alpha).log().flatten()
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """A variance-preserving noise schedule.
+
+    name: for messages and figures. alpha_bar: (T + 1,) float64, alpha_bar[0] = 1, strictly decreasing, positive.
+    Raises UserError for a table that is none; warns, by name, when alpha_bar[T] > 0.01.
+
+    >>> linear(T=1000).level(500, like=torch.zeros(1)).sigma
+    """
+
+    name: str
+    alpha_bar: Tensor
+    _tables: dict = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        table = self.alpha_bar
+        if table.dtype != torch.float64 or table[0] != 1 or not (table.diff() < 0).all() or not table[-1] > 0:
+            raise UserError("schedule", self.name, "alpha_bar must fall strictly from 1 and stay above 0")
+        if table[-1] > NOISE:
+            warnings.warn(
+                f"schedule {self.name}: alpha_bar[T={self.T}] = {table[-1]:.3g} is not noise (above {NOISE}); "
+                "samples will be wrong even with a perfect network",
+                stacklevel=2,
+            )
+
+    @property
+    def T(self) -> int:
+        return len(self.alpha_bar) - 1
+
+    @property
+    def log_snr(self) -> Tensor:
+        """log(alpha^2 / sigma^2), shape (T + 1,); +inf at t = 0."""
+        return self.alpha_bar.log() - (1 - self.alpha_bar).log()
+
+    def level(self, t: float | Tensor, like: Tensor) -> Level:
+        """alpha, sigma and beta at t, ready to be multiplied with `like` (B, *shape).
+
+        t: a number or 0-d tensor (one time for the whole batch), or (B,); real values in [0, T].
+        """
+        if not isinstance(t, Tensor) or t.dim() == 0:
+            now, before = self._at(torch.as_tensor([float(t), max(float(t) - 1, 0.0)], dtype=torch.float64))
+            return Level(now.sqrt(), (1 - now).sqrt(), 1 - now / before)
+        columns = (-1,) + (1,) * (like.dim() - 1)
+        if not t.is_floating_point():
+            return Level(*(row.view(columns) for row in self._table(like)[:, t]))
+        t = t.to("cpu", torch.float64)
+        now, before = self._at(t), self._at((t - 1).clamp(min=0))
+        rows = torch.stack((now.sqrt(), (1 - now).sqrt(), 1 - now / before)).to(like)
+        return Level(*(row.view(columns) for row in rows))
+
+    def time_of(self, log_snr: Tensor) -> Tensor:
+        """The real t in [1, T] with this log-SNR (the inverse of the interpolation; values outside are the ends')."""
+        falling = self.log_snr[1:]
+        log_snr = log_snr.double().clamp(falling[-1], falling[0])
+        right = torch.searchsorted(-falling, -log_snr).clamp(1, max(self.T - 1, 1))
+        if self.T == 1:
+            return torch.ones_like(log_snr)
+        high, low = falling[right - 1], falling[right]
+        return right + (high - log_snr) / (high - low)
+
+    def _at(self, t: Tensor) -> Tensor:
+        """alpha_bar at real t: log-SNR is linear between integers (alpha_bar itself below t = 1, where it is infinite)."""
+        left = t.floor().long().clamp(0, self.T)
+        right = (left + 1).clamp(max=self.T)
+        share = t - left
+        a, b = self.alpha_bar[left], self.alpha_bar[right]
+        log_snr = torch.lerp(self.log_snr[left.clamp(min=1)], self.log_snr[right.clamp(min=1)], share)
+        between = torch.where(left == 0, torch.lerp(a, b, share), log_snr.sigmoid())
+        return torch.where(share == 0, a, between)
+
+    def _table(self, like: Tensor) -> Tensor:
+        """(3, T + 1): alpha, sigma, beta in the dtype and on the device of `like`, made once for each."""
+        key = (like.dtype, like.device)
+        if key not in self._tables:
+            before = torch.cat((self.alpha_bar[:1], self.alpha_bar[:-1]))
+            rows = (self.alpha_bar.sqrt(), (1 - self.alpha_bar).sqrt(), 1 - self.alpha_bar / before)
+            self._tables[key] = torch.stack(rows).to(like)
+        return self._tables[key]
+
+
+def from_betas(name: str, betas: Tensor) -> Schedule:
+    """The schedule with these betas: (T,) float64 in (0, 1), beta_1 first."""
+    if not ((betas > 0) & (betas < 1)).all():
+        raise UserError("schedule", name, f"betas must lie in (0, 1), here {betas.min():.3g} to {betas.max():.3g}")
+    return Schedule(name, torch.cat((torch.ones(1, dtype=torch.float64), (1 - betas).cumprod(0))))
+
+
+def _rescaled(betas: Tensor, rescale: bool) -> Tensor:
+    """Betas published for T = 1000, carried to T steps: each step then does the work of 1000 / T of the paper's."""
+    return 1 - (1 - betas) ** (PAPER_T / len(betas)) if rescale else betas
+
+
+def _ramp(start: float, end: float, T: int) -> Tensor:
+    """T values from start to end; a schedule of one step is its last."""
+    return torch.linspace(start if T > 1 else end, end, T, dtype=torch.float64)
+
+
+def constant(T: int = 50, beta: float = 0.25) -> Schedule:
+    """beta_t = beta."""
+    return from_betas("constant", torch.full((T,), beta, dtype=torch.float64))
+
+
+def linear(T: int = 50, beta_min: float = 1e-4, beta_max: float = 0.02, rescale: bool = True) -> Schedule:
+    """beta_t from beta_min to beta_max in equal steps (Ho et al. 2020, section 4)."""
+    return from_betas("linear", _rescaled(_ramp(beta_min, beta_max, T), rescale))
+
+
+def quadratic(T: int = 50, beta_min: float = 1e-4, beta_max: float = 0.02, rescale: bool = True) -> Schedule:
+    """sqrt(beta_t) in equal steps (the released code of Ho et al. 2020; `scaled_linear` elsewhere)."""
+    return from_betas("quadratic", _rescaled(_ramp(beta_min**0.5, beta_max**0.5, T) ** 2, rescale))
+
+
+def sigmoid(T: int = 50, beta_min: float = 1e-4, beta_max: float = 0.02, rescale: bool = True) -> Schedule:
+    """beta_t on a logistic curve over [-6, 6] between beta_min and beta_max (GeoDiff, Xu et al. 2022)."""
+    betas = _ramp(-6, 6, T).sigmoid() * (beta_max - beta_min) + beta_min
+    return from_betas("sigmoid", _rescaled(betas, rescale))
+
+
+def cosine(T: int = 50, s: float = 0.008, alpha_min: float = 0.001) -> Schedule:
+    """alpha_bar_t = f(t) / f(0), f(t) = cos^2((t/T + s) / (1 + s) pi/2), each ratio alpha_bar_t / alpha_bar_{t-1}
+    kept above alpha_min (Nichol & Dhariwal 2021, eq. 17)."""
+    f = torch.cos((_ramp(0, 1, T + 1) + s) / (1 + s) * math.pi / 2) ** 2
+    return from_betas("cosine", (1 - f[1:] / f[:-1]).clamp(max=1 - alpha_min))
+
+
+def loglinear(T: int = 50, sigma_min: float = 0.01, sigma_max: float = 20.0) -> Schedule:
+    """sigma/alpha log-uniform from sigma_min (t = 1) to sigma_max (t = T): alpha_bar = 1 / (1 + (sigma/alpha)^2)."""
+    if not sigma_min < sigma_max:
+        raise UserError("schedule.sigma_max", sigma_max, f"must be above sigma_min={sigma_min}")
+    ratio = torch.exp(_ramp(math.log(sigma_min), math.log(sigma_max), T))
+    return Schedule("loglinear", torch.cat((torch.ones(1, dtype=torch.float64), 1 / (1 + ratio**2))))
