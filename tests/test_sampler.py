@@ -1,0 +1,176 @@
+"""Samplers against diffusers step by step, against exact laws, and against their promises."""
+
+import inspect
+
+import pytest
+import torch
+
+from diffusion_cli import schedule
+from diffusion_cli.dataset.density import Ring
+from diffusion_cli.denoiser import Batched, Clipped, ExactDenoiser
+from diffusion_cli.errors import UserError
+from diffusion_cli.noise import NoiseStream
+from diffusion_cli.sampler import DDIM, DDPM, DPMpp, Heun, chain, time_grid
+
+RING = Ring(1.0)
+
+
+def exact(T=50, make=schedule.loglinear):
+    return ExactDenoiser(RING, make(T))
+
+
+def replay(seed, shape):
+    g = torch.Generator().manual_seed(seed)
+    return lambda: torch.randn(shape, generator=g, dtype=torch.float64)
+
+
+def against(theirs, ours, denoiser, times, **step):
+    """Max abs difference over a whole chain of ours and of a diffusers scheduler with the same noise."""
+    x = y = replay(1, (64, 2))()
+    theirs.alphas_cumprod = denoiser.schedule.alpha_bar[1:]  # the same table, in float64
+    if "timesteps" in inspect.signature(theirs.set_timesteps).parameters:
+        theirs.set_timesteps(timesteps=[t - 1 for t in times])
+    else:
+        theirs.set_timesteps(len(times))
+    assert theirs.timesteps.tolist() == [t - 1 for t in times]
+    g = torch.Generator().manual_seed(2)
+    worst = 0.0
+    for t, state in zip(times, list(ours.walk(denoiser, x, [*times, 0], None, replay(2, x.shape)))[1:], strict=True):
+        y = theirs.step(denoiser(y, t).eps, t - 1, y, generator=g, **step).prev_sample
+        worst = max(worst, (state.x - y).abs().max().item())
+    return worst
+
+
+@pytest.mark.parametrize(("variance", "name"), [("posterior", "fixed_small"), ("beta", "fixed_large")])
+@pytest.mark.parametrize("T", [50, 1000])
+def test_ddpm_equals_diffusers(variance, name, T):
+    diffusers = pytest.importorskip("diffusers")
+    theirs = diffusers.DDPMScheduler(T, variance_type=name, clip_sample=False)
+    denoiser = exact(T, schedule.linear)
+    assert against(theirs, DDPM(variance=variance), denoiser, list(range(T, 0, -1))) < 1e-5
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+def test_ddim_equals_diffusers(eta):
+    diffusers = pytest.importorskip("diffusers")
+    theirs = diffusers.DDIMScheduler(100, clip_sample=False)
+    assert against(theirs, DDIM(eta=eta), exact(100, schedule.linear), list(range(100, 0, -1)), eta=eta) < 1e-5
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation")  # diffusers' own
+@pytest.mark.parametrize("times", [list(range(100, 0, -1)), [100, 81, 64, 50, 33, 20, 11, 4, 1]])
+def test_dpmpp_equals_diffusers(times):
+    diffusers = pytest.importorskip("diffusers")
+    theirs = diffusers.DPMSolverMultistepScheduler(
+        100, algorithm_type="dpmsolver++", solver_type="midpoint", final_sigmas_type="zero"
+    )
+    denoiser = exact(100, schedule.linear)
+    theirs.alphas_cumprod = denoiser.schedule.alpha_bar[1:]
+    assert against(theirs, DPMpp(), denoiser, times) < 1e-5
+
+
+def test_heun_agrees_with_an_adaptive_solver_of_the_same_ode():
+    """d(x/alpha) / d(sigma/alpha) = eps, by scipy, down to the last noise level before the jump to 0."""
+    scipy = pytest.importorskip("scipy.integrate")
+    s = schedule.loglinear(50)
+    x = torch.tensor([[0.3, -1.2]], dtype=torch.float64)
+
+    def slope(noise, y):
+        level_t = s.time_of(torch.tensor([-2.0]).double() * torch.tensor(noise).log())
+        alpha = s.level(float(level_t), x).alpha
+        return ExactDenoiser(RING, s)(alpha * torch.tensor(y)[None], float(level_t)).eps[0].numpy()
+
+    first, last = (s.level(t, x) for t in (50, 1))
+    span = [(level.sigma / level.alpha).item() for level in (first, last)]
+    truth = scipy.solve_ivp(slope, span, (x / first.alpha)[0].numpy(), rtol=1e-9, atol=1e-11).y[:, -1]
+    *_, before, _ = Heun(steps=400)(ExactDenoiser(RING, s), x)
+    assert torch.allclose(before.x / last.alpha, torch.tensor(truth), atol=2e-5)
+
+
+@pytest.mark.parametrize("sampler", [DDIM(), DPMpp(), Heun()], ids=lambda s: type(s).__name__)
+def test_deterministic_samplers_converge_at_their_order(sampler):
+    """Error against a fine solution, over doublings of the steps: first order halves it, second order quarters it."""
+    from dataclasses import replace
+
+    denoiser = exact(2000, schedule.loglinear)
+    x = NoiseStream(0, 64, (2,))().double()
+
+    def end(steps):
+        *_, last = replace(sampler, steps=steps, grid="uniform")(denoiser, x)
+        return last.x
+
+    truth = end(1500)
+    errors = [(end(steps) - truth).norm(dim=1).mean().item() for steps in (20, 40, 80)]
+    order = 1.6 if type(sampler) is not DDIM else 0.8
+    assert errors[0] / errors[1] > 2**order and errors[1] / errors[2] > 2**order
+
+
+@pytest.mark.parametrize("sampler", [DDPM(), DDPM(variance="posterior"), DDIM(eta=1.0)], ids=str)
+def test_stochastic_samplers_reach_the_true_angles_and_radius(sampler):
+    from scipy import stats
+
+    *_, last = chain(sampler, exact(200), 4000, (2,), seed=3)
+    angles = torch.atan2(last.x[:, 1], last.x[:, 0]).numpy()
+    assert stats.kstest(angles, stats.uniform(-torch.pi, 2 * torch.pi).cdf).pvalue > 1e-3
+    assert RING.distance(last.x).max() < 1e-3
+
+
+def test_eta_one_is_ddpm_with_posterior_variance():
+    x = replay(0, (8, 2))()
+    a = [s.x for s in DDIM(eta=1.0)(exact(), x, None, replay(5, x.shape))]
+    b = [s.x for s in DDPM(variance="posterior")(exact(), x, None, replay(5, x.shape))]
+    assert all(torch.equal(*pair) for pair in zip(a, b, strict=True))
+
+
+@pytest.mark.parametrize("sampler", [DDPM(), DPMpp(steps=8)], ids=lambda s: type(s).__name__)
+def test_a_sample_does_not_depend_on_how_many_are_drawn_or_on_the_batch(sampler):
+    def draw(n, size):
+        *_, last = chain(sampler, Batched(exact(), size), n, (2,), seed=7)
+        return last.x
+
+    few, many = draw(300, 300), draw(1000, 64)
+    assert torch.equal(few, many[:300])
+
+
+@pytest.mark.parametrize("grid", ["uniform", "log_snr", "rho"])
+@pytest.mark.parametrize("steps", [1, 2, 10, 50, 333])
+def test_time_grids_fall_from_T_through_one_to_zero(grid, steps):
+    times = time_grid(schedule.cosine(50), steps, grid)
+    assert len(times) == steps + 1
+    assert times[0] == 50 and times[-1] == 0 and all(a > b for a, b in zip(times, times[1:], strict=False))
+    if steps > 1:
+        assert times[-2] == pytest.approx(1)
+
+
+def test_the_full_grid_is_every_time():
+    assert time_grid(schedule.cosine(50)) == [float(t) for t in range(50, -1, -1)]
+
+
+def test_grids_are_even_in_what_they_say():
+    s = schedule.cosine(50)
+    like = torch.zeros(1, dtype=torch.float64)
+    noise = torch.cat([s.level(t, like).noise for t in time_grid(s, 12, "log_snr")[:-1]])
+    assert torch.allclose(noise.diff(), noise.diff().mean().expand(11))
+    root = torch.cat([s.level(t, like).noise for t in time_grid(s, 12, "rho", rho=7.0)[:-1]]).div(7).exp()
+    assert torch.allclose(root.diff(), root.diff().mean().expand(11))
+
+
+def test_bad_choices_are_named():
+    with pytest.raises(UserError, match=r"sampler.grid=linear.*choose from uniform, log_snr, rho"):
+        list(DDIM(steps=5, grid="linear")(exact(), torch.zeros(1, 2)))
+    with pytest.raises(UserError, match=r"sampler.variance=small"):
+        list(DDPM(variance="small")(exact(), torch.zeros(1, 2), None, replay(0, (1, 2))))
+
+
+def test_clipping_keeps_x0_inside_and_the_pair_consistent():
+    d = exact()
+    x = 3 * replay(0, (50, 2))()
+    clipped = Clipped(d, 0.5)(x, 10)
+    level = d.schedule.level(10, x)
+    assert clipped.x0.abs().max() <= 0.5
+    assert torch.allclose(level.alpha * clipped.x0 + level.sigma * clipped.eps, x)
+
+
+def test_gradients_stay_on_for_the_caller_between_states():
+    for _ in DDIM(steps=2)(exact(), torch.zeros(1, 2)):
+        assert torch.is_grad_enabled()
