@@ -1,0 +1,104 @@
+"""Checkpoints: written whole or not at all, verified when read, safe to load from a stranger.
+
+torch.load takes a flipped byte without a word, so a checkpoint carries a digest of its own content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffusion_cli.atomic import replacing
+
+FORMAT = 1
+
+
+class Damaged(Exception):
+    """This file is not a whole checkpoint of ours; the text says why, in one line."""
+
+
+def save(path: Path, content: dict[str, Any]) -> None:
+    """Writes nested dicts and lists of tensors and plain values, atomically and durably.
+
+    Raises OSError when the disk is full or the folder cannot be written; the old file then stands.
+    """
+    content = _own_storage(content)
+    whole = {"format": FORMAT, "digest": digest(content), "content": content}
+    with replacing(path, durable=True) as part:
+        try:
+            torch.save(whole, part)
+        except RuntimeError as error:  # torch reports a full disk so; the cause is in the context
+            raise error.__context__ if isinstance(error.__context__, OSError) else OSError(str(error)) from error
+
+
+def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """The content, verified. Raises Damaged for anything but a whole checkpoint of this format."""
+    try:
+        whole = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise Damaged(f"{path}: no such file") from None
+    except Exception as error:  # torch raises six kinds here, some of which advise weights_only=False
+        raise Damaged(f"{path}: unreadable ({type(error).__name__}), truncated or no checkpoint") from error
+    if not isinstance(whole, dict) or set(whole) != {"format", "digest", "content"}:
+        raise Damaged(f"{path}: not a checkpoint of diffusion_cli")
+    if whole["format"] != FORMAT:
+        raise Damaged(f"{path}: format {whole['format']!r}, this version reads {FORMAT}")
+    try:
+        sound = digest(whole["content"]) == whole["digest"]
+    except TypeError:
+        sound = False
+    if not sound:
+        raise Damaged(f"{path}: its content does not match its checksum")
+    return _to(whole["content"], device)
+
+
+def digest(value: Any) -> str:
+    """SHA-256 over the content in a canonical form: types, keys, shapes and bytes."""
+    sha = hashlib.sha256()
+    _feed(sha, value)
+    return sha.hexdigest()
+
+
+def _feed(sha: Any, value: Any) -> None:
+    if isinstance(value, Tensor):
+        sha.update(f"T{value.dtype}{tuple(value.shape)}".encode())
+        sha.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    elif isinstance(value, dict):
+        sha.update(f"D{len(value)}".encode())
+        for key, item in value.items():
+            _feed(sha, key)
+            _feed(sha, item)
+    elif isinstance(value, list | tuple):
+        sha.update(f"L{len(value)}".encode())
+        for item in value:
+            _feed(sha, item)
+    elif value is None or isinstance(value, bool | int | float | str):
+        text = repr(value).encode()
+        sha.update(f"{type(value).__name__}{len(text)}:".encode() + text)
+    else:
+        raise TypeError(f"a checkpoint holds tensors and plain values, not {type(value).__name__}")
+
+
+def _own_storage(value: Any) -> Any:
+    """Tensors on the CPU without the rest of a storage they are a view of (torch.save would write all of it)."""
+    if isinstance(value, Tensor):
+        return value.detach().cpu().clone(memory_format=torch.contiguous_format)
+    if isinstance(value, dict):
+        return {key: _own_storage(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_own_storage(item) for item in value]
+    return value
+
+
+def _to(value: Any, device: torch.device | str) -> Any:
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, dict):
+        return {key: _to(item, device) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_to(item, device) for item in value]
+    return value

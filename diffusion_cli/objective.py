@@ -1,0 +1,94 @@
+"""The training objective: a loss per sample, a pure function of (x0, t, eps)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from diffusion_cli.denoiser import Denoiser, NetworkDenoiser
+from diffusion_cli.errors import UserError
+from diffusion_cli.prediction import Parameterization
+from diffusion_cli.schedule import Level, Schedule
+
+LOSSES = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss}
+
+
+@dataclass(frozen=True)
+class Objective:
+    """loss(output - target), weighted by the noise level, at random times.
+
+    loss: mse, l1 or huber (delta = 1), the mean over the coordinates of a sample.
+    weighting, for mse, as factors on the squared error of eps:
+      simple   none, on the network's own output (Ho et al. 2020, eq. 14, for eps)
+      vlb      beta^2 / (2 sigma_q^2 alpha_t (1 - alpha_bar)), the variational bound with sigma_q^2 = beta (eq. 12)
+      min_snr  min(SNR, gamma) / SNR (Hang et al. 2023, eq. 5)
+    times: uniform over 1..T; stratified, the same with one draw from each of B equal parts (less noise in the loss);
+      lognormal, log(sigma/alpha) ~ N(mean, std^2) (Karras et al. 2022, table 1), kept within the schedule.
+    """
+
+    loss: str = "mse"
+    weighting: str = "simple"
+    gamma: float = 5.0
+    times: str = "uniform"
+    mean: float = -1.2
+    std: float = 1.2
+
+    def __post_init__(self) -> None:
+        for key, value, choices in (
+            ("loss", self.loss, tuple(LOSSES)),
+            ("weighting", self.weighting, ("simple", "vlb", "min_snr")),
+            ("times", self.times, ("uniform", "stratified", "lognormal")),
+        ):
+            if value not in choices:
+                raise UserError(f"objective.{key}", value, "no such option", choices)
+        if self.loss != "mse" and self.weighting != "simple":
+            raise UserError("objective.weighting", self.weighting, f"is defined for loss mse, not {self.loss}")
+
+    def draw_times(self, schedule: Schedule, n: int, generator: torch.Generator) -> Tensor:
+        """(n,) times in [1, T]: int64, or real for lognormal."""
+        device = generator.device
+        if self.times == "uniform":
+            return torch.randint(1, schedule.T + 1, (n,), generator=generator, device=device)
+        if self.times == "stratified":
+            u = (torch.arange(n, device=device) + torch.rand(n, generator=generator, device=device)) / n
+            return (u * schedule.T).long().clamp(max=schedule.T - 1) + 1
+        noise = self.mean + self.std * torch.randn(n, generator=generator, device=device)
+        return schedule.time_of(-2 * noise.cpu()).to(device)
+
+    def __call__(
+        self, denoiser: NetworkDenoiser, x0: Tensor, t: Tensor, eps: Tensor, label: Tensor | None
+    ) -> Tensor:
+        """Loss of each sample, (B,). x0, eps (B, *shape); t (B,)."""
+        level = denoiser.schedule.level(t, like=x0)
+        output = denoiser.output(level.alpha * x0 + level.sigma * eps, level, label)
+        return self.compare(output, denoiser.parameterization.target(x0, eps, level), level, denoiser.parameterization)
+
+    def irreducible(
+        self,
+        exact: Denoiser,
+        parameterization: Parameterization,
+        x0: Tensor,
+        t: Tensor,
+        eps: Tensor,
+        label: Tensor | None,
+    ) -> Tensor:
+        """The loss, (B,), of the exact denoiser: for mse no network can have less in expectation."""
+        level = exact.schedule.level(t, like=x0)
+        best = exact(level.alpha * x0 + level.sigma * eps, t, label)
+        output = parameterization.target(best.x0, best.eps, level)
+        return self.compare(output, parameterization.target(x0, eps, level), level, parameterization)
+
+    def compare(self, output: Tensor, target: Tensor, level: Level, parameterization: Parameterization) -> Tensor:
+        loss = LOSSES[self.loss](output, target, reduction="none").flatten(1).mean(1)
+        return loss if self.weighting == "simple" else loss * self._weight(level, parameterization)
+
+    def _weight(self, level: Level, parameterization: Parameterization) -> Tensor:
+        """The weight on eps' squared error, carried over to the output's: divided by gain^2."""
+        if self.weighting == "vlb":
+            of_eps = level.beta / (2 * (1 - level.beta) * level.sigma**2)
+        else:
+            of_eps = ((level.sigma / level.alpha) ** 2 * self.gamma).clamp(max=1)
+        return (of_eps / torch.as_tensor(parameterization.gain(level)) ** 2).flatten()

@@ -1,0 +1,171 @@
+"""The run directory: the only module that knows the names of its files. (No torch here: errors must be quick.)"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from diffusion_cli.atomic import replacing
+from diffusion_cli.errors import UserError
+
+FINISHED = "finished"
+CHECKPOINT = re.compile(r"step_(\d{8,})\.pt")
+
+
+class Run:
+    """One directory of `train`, `sample` or `evaluate`.
+
+    status is one of running, finished, failed, interrupted (in summary.json).
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = Path(path)
+        self.config_file = self.path / ".hydra" / "config.yaml"
+        self.metrics_file = self.path / "metrics.csv"
+        self.samples_file = self.path / "samples.npz"
+        self.summary_file = self.path / "summary.json"
+        self.evaluation_file = self.path / "evaluation.json"
+        self.figures = self.path / "figures"
+
+    @classmethod
+    def find(cls, name: str, root: str | os.PathLike = "outputs") -> Run:
+        """The trained run meant by `run=NAME`: a directory, or `latest`, the newest finished one below root/train."""
+        if name != "latest":
+            run = cls(name)
+            if not run.path.is_dir():
+                raise UserError("run", name, "no such directory")
+            if not run.config_file.is_file() or not run.checkpoints():
+                missing = "checkpoints" if run.config_file.is_file() else ".hydra/config.yaml"
+                raise UserError("run", name, f"is not a trained run: it has no {missing}")
+            return run
+        found = [cls(file.parent) for file in Path(root).glob("train/*/*/summary.json")]
+        finished = [run for run in found if run.status == FINISHED and run.checkpoints()]
+        if not finished:
+            raise UserError("run", name, f"there is no finished run below {Path(root, 'train')}; train one, or say run=DIR")
+        return max(finished, key=lambda run: run.summary_file.stat().st_mtime)
+
+    # checkpoints
+
+    def checkpoint_file(self, step: int) -> Path:
+        return self.path / "checkpoints" / f"step_{step:08d}.pt"
+
+    def checkpoints(self) -> list[Path]:
+        """Oldest first."""
+        found = (self.path / "checkpoints").glob("step_*.pt")
+        return sorted((f for f in found if CHECKPOINT.fullmatch(f.name)), key=lambda f: int(CHECKPOINT.fullmatch(f.name)[1]))
+
+    def prune(self, keep: int) -> None:
+        """Removes all checkpoints but the newest `keep`."""
+        for file in self.checkpoints()[:-keep]:
+            file.unlink()
+
+    # summary
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """summary.json, or {} where there is none that can be read."""
+        try:
+            content = json.loads(self.summary_file.read_text())
+        except (OSError, ValueError):
+            return {}
+        return content if isinstance(content, dict) else {}
+
+    @property
+    def status(self) -> str | None:
+        return self.summary.get("status")
+
+    def write_summary(self, **fields: Any) -> None:
+        write_json(self.summary_file, fields)
+
+    # arrays
+
+    def write_samples(self, x0: Any, label: Any = None) -> None:
+        """x0 (n, *shape) in data units, label (n,) or None; numpy arrays."""
+        import numpy as np
+
+        arrays = {"x0": x0.astype(np.float32)} | ({} if label is None else {"label": label.astype(np.int64)})
+        with replacing(self.samples_file) as part:
+            np.savez(part, **arrays)
+
+    def stage_file(self, step: int) -> Path:
+        return self.path / "stages" / f"step_{step:08d}.npz"
+
+    def write_stage(self, step: int, x0: Any) -> None:
+        import numpy as np
+
+        with replacing(self.stage_file(step)) as part:
+            np.savez(part, x0=x0.astype(np.float32))
+
+    def stages(self) -> dict[int, Any]:
+        """Training step -> samples (n, *shape) drawn then."""
+        import numpy as np
+
+        files = sorted((self.path / "stages").glob("step_*.npz"))
+        return {int(file.stem.split("_")[1]): np.load(file, allow_pickle=False)["x0"] for file in files}
+
+    # one trainer at a time
+
+    def lock(self) -> FileLock:
+        """Held for as long as a process trains here; free at once when that process dies, however it does."""
+        lock = FileLock(self.path / ".lock", timeout=0)
+        owner = self.path / ".owner"
+        try:
+            lock.acquire()
+        except Timeout:
+            who = owner.read_text().strip() if owner.is_file() else "another process"
+            raise UserError("hydra.run.dir", str(self.path), f"is being trained by {who}") from None
+        with replacing(owner) as part:
+            part.write_text(f"process {os.getpid()} on {os.uname().nodename}\n")
+        return lock
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    with replacing(path) as part:
+        part.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def read_csv(path: Path) -> dict[str, list[float]]:
+    """Columns of a metrics.csv."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {key: [float(row[key]) for row in rows] for key in (rows[0] if rows else ())}
+
+
+class Metrics:
+    """metrics.csv: a row per log interval, whose header never changes.
+
+    Rows are kept and the file rewritten by rename, so that it is whole at any moment; `since` drops the rows after a
+    step, when a run goes on from an older checkpoint.
+    """
+
+    def __init__(self, path: Path, since: int = 0):
+        self.path = path
+        self.rows: list[dict[str, Any]] = []
+        if since and path.is_file():
+            with path.open(newline="") as file:
+                self.rows = [row for row in csv.DictReader(file) if _whole(row) and int(row["step"]) <= since]
+
+    def add(self, row: dict[str, float]) -> None:
+        """Floats are written with 9 significant digits: enough for float32 to come back exactly."""
+        self.rows.append({key: f"{value:.9g}" if isinstance(value, float) else value for key, value in row.items()})
+
+    def write(self) -> None:
+        if not self.rows:
+            return
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self.rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        with replacing(self.path) as part:
+            part.write_text(text.getvalue())
+
+
+def _whole(row: dict[str, Any]) -> bool:
+    return None not in row and None not in row.values() and str(row.get("step", "")).isdigit()

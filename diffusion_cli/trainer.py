@@ -1,0 +1,139 @@
+"""Training: a state, and a generator that advances it one step at a time.
+
+    for state in fit(state, ...): ...       # the caller logs, saves, stops
+
+The batch of step k is a pure function of (seed, k), the learning rate one of k: a run resumed from a saved state
+goes on bit for bit as if it had never stopped (same machine, thread count and torch).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from diffusion_cli.dataset.protocol import Dataset
+from diffusion_cli.denoiser import NetworkDenoiser
+from diffusion_cli.noise import generator
+from diffusion_cli.objective import Objective
+from diffusion_cli.optimizer import Optimizer
+from diffusion_cli.schedule import Schedule
+
+TRAIN = 1  # keeps the stream of training batches apart from the other uses of the seed
+
+
+class Drawn(NamedTuple):
+    """A training batch: x0, eps (B, *shape); t (B,); label (B,) int64 or None."""
+
+    x0: Tensor
+    t: Tensor
+    eps: Tensor
+    label: Tensor | None
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Step -> batch. label_dropout: share of labels replaced by "no label" (Ho & Salimans 2021, algorithm 1)."""
+
+    dataset: Dataset
+    schedule: Schedule
+    objective: Objective
+    size: int
+    seed: int
+    label_dropout: float = 0.0
+    device: torch.device | str = "cpu"
+
+    def __call__(self, step: int) -> Drawn:
+        g = generator(self.seed, TRAIN, step, device=self.device)
+        x0, label = self.dataset.draw(self.size, g)
+        t = self.objective.draw_times(self.schedule, self.size, g)
+        eps = torch.randn(x0.shape, generator=g, device=x0.device)
+        if label is not None and self.label_dropout:
+            dropped = torch.rand(self.size, generator=g, device=x0.device) < self.label_dropout
+            label = label.masked_fill(dropped, self.dataset.num_classes)
+        return Drawn(x0, t, eps, label)
+
+
+@dataclass
+class TrainState:
+    """All that training changes. total_loss and total_norm add up since the last log line, on the device."""
+
+    net: nn.Module
+    ema: nn.Module
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    since_log: int = 0
+    total_loss: Tensor | None = None
+    total_norm: Tensor | None = None
+
+    @classmethod
+    def start(cls, net: nn.Module, optimizer: Optimizer) -> TrainState:
+        device = next(net.parameters()).device
+        ema = copy.deepcopy(net).requires_grad_(False)
+        zero = torch.zeros((), device=device)
+        return cls(net, ema, optimizer.build(net.parameters()), total_loss=zero, total_norm=zero.clone())
+
+    def log(self) -> dict[str, float]:
+        """Mean loss and gradient norm since the last call; this is where the host waits for the device."""
+        n = max(self.since_log, 1)
+        row = {"loss": float(self.total_loss) / n, "grad_norm": float(self.total_norm) / n}
+        self.total_loss, self.total_norm = torch.zeros_like(self.total_loss), torch.zeros_like(self.total_norm)
+        self.since_log = 0
+        return row
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "since_log": self.since_log,
+            "total_loss": self.total_loss,
+            "total_norm": self.total_norm,
+            "net": self.net.state_dict(),
+            "ema": self.ema.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        self.net.load_state_dict(saved["net"])
+        self.ema.load_state_dict(saved["ema"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.step, self.since_log = saved["step"], saved["since_log"]
+        self.total_loss = saved["total_loss"].to(self.total_loss)
+        self.total_norm = saved["total_norm"].to(self.total_norm)
+
+
+def fit(
+    state: TrainState,
+    denoiser: NetworkDenoiser,
+    batches: Batches,
+    optimizer: Optimizer,
+    steps: int,
+    ema_decay: float = 0.99,
+    precision: torch.dtype = torch.float32,
+) -> Iterator[TrainState]:
+    """Advances `state` to `steps`, yielding it after every update. No host-device synchronisation within."""
+    parameters = list(state.net.parameters())
+    averages = list(state.ema.parameters())
+    device = parameters[0].device.type
+    while state.step < steps:
+        x0, t, eps, label = batches(state.step)
+        with torch.autocast(device, precision) if precision != torch.float32 else nullcontext():
+            loss = batches.objective(denoiser, x0, t, eps, label).mean()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(parameters, optimizer.clip or float("inf"), foreach=True)
+        for group in state.optimizer.param_groups:
+            group["lr"] = optimizer.lr_at(state.step, steps)
+        state.optimizer.step()
+        state.optimizer.zero_grad()
+        # The average starts short, so that early samples are not those of the initial weights.
+        decay = min(ema_decay, (1 + state.step) / (10 + state.step))
+        torch._foreach_lerp_(averages, parameters, 1 - decay)
+        state.step += 1
+        state.since_log += 1
+        state.total_loss += loss.detach()
+        state.total_norm += norm
+        yield state

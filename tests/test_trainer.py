@@ -1,0 +1,164 @@
+"""Training: pure batches, bitwise resume, and the learning rate, the average and the loss as they are defined."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from diffusion_cli import checkpoint, schedule
+from diffusion_cli.dataset.plane import Circle
+from diffusion_cli.denoiser import ExactDenoiser, NetworkDenoiser
+from diffusion_cli.errors import UserError
+from diffusion_cli.model.mlp import MLP
+from diffusion_cli.objective import Objective
+from diffusion_cli.optimizer import Optimizer
+from diffusion_cli.prediction import V, X0, Eps, Mean
+from diffusion_cli.trainer import Batches, TrainState, fit
+
+
+def parts(**options):
+    torch.manual_seed(0)
+    optimizer = Optimizer(**({"warmup": 5} | options))
+    state = TrainState.start(MLP((2,), width=16, depth=1), optimizer)
+    batches = Batches(Circle(), schedule.loglinear(20), Objective(), size=32, seed=3)
+    return state, NetworkDenoiser(state.net, V(), batches.schedule), batches, optimizer
+
+
+def run(state, denoiser, batches, optimizer, steps, until=None):
+    for now in fit(state, denoiser, batches, optimizer, steps):
+        if now.step == until:
+            break
+    return state
+
+
+def test_a_batch_is_a_function_of_seed_and_step():
+    *_, batches, _ = parts()
+    a, b, other = batches(7), batches(7), batches(8)
+    assert torch.equal(a.x0, b.x0) and torch.equal(a.t, b.t) and torch.equal(a.eps, b.eps)
+    assert not torch.equal(a.x0, other.x0) and not torch.equal(a.eps, other.eps)
+
+
+@pytest.mark.parametrize("kind", ["adam", "adamw"])
+def test_resume_through_a_file_is_bitwise_equal(tmp_path, kind):
+    straight = run(*parts(kind=kind), steps=60)
+    half = run(*parts(kind=kind), steps=60, until=23)
+    checkpoint.save(tmp_path / "x.pt", half.state_dict())
+    state, *rest = parts(kind=kind)
+    state.load_state_dict(checkpoint.load(tmp_path / "x.pt"))
+    resumed = run(state, *rest, steps=60)
+    assert checkpoint.digest(resumed.state_dict()) == checkpoint.digest(straight.state_dict())
+    assert resumed.log() == straight.log()
+
+
+def test_learning_rate_ramps_up_then_falls_as_a_cosine():
+    o = Optimizer(lr=2.0, warmup=10)
+    assert [o.lr_at(k, 110) for k in (0, 4, 9)] == pytest.approx([0.2, 1.0, 2.0])
+    assert o.lr_at(60, 110) == pytest.approx(1.0) and o.lr_at(109, 110) < 1e-3
+    assert Optimizer(lr=2.0, warmup=0, decay="constant").lr_at(99, 100) == 2.0
+
+
+def test_the_average_is_an_exponential_one_with_a_ramp():
+    state, denoiser, batches, optimizer = parts()
+    mine = [p.detach().clone() for p in state.net.parameters()]
+    for k, now in enumerate(fit(state, denoiser, batches, optimizer, 30, ema_decay=0.9)):
+        decay = min(0.9, (1 + k) / (10 + k))
+        mine = [decay * m + (1 - decay) * p.detach() for m, p in zip(mine, now.net.parameters(), strict=True)]
+    for a, b in zip(mine, state.ema.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-6)
+
+
+def test_gradients_are_clipped_to_the_bound():
+    state, denoiser, batches, _ = parts()
+    sgd = torch.optim.SGD(state.net.parameters(), lr=1.0)
+    before = [p.detach().clone() for p in state.net.parameters()]
+    state.optimizer = sgd
+    run(state, denoiser, batches, Optimizer(lr=1.0, warmup=0, decay="constant", clip=1e-3), steps=1)
+    moved = math.sqrt(sum((a - b).square().sum().item() for a, b in zip(before, state.net.parameters(), strict=True)))
+    assert moved == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_training_learns_the_circle():
+    """A third of what the loss has above its floor is gone between the first 50 and the last 50 of 600 steps."""
+    state, denoiser, batches, optimizer = parts(lr=1e-2)
+    exact = ExactDenoiser(batches.dataset.density, batches.schedule)
+    floor = batches.objective.irreducible(exact, V(), *replace(batches, size=20_000)(0)).mean().item()
+    first = run(state, denoiser, batches, optimizer, 600, until=50).log()["loss"]
+    run(state, denoiser, batches, optimizer, 600, until=550).log()
+    last = run(state, denoiser, batches, optimizer, 600).log()["loss"]
+    assert floor < last and last - floor < 0.7 * (first - floor)
+
+
+@pytest.mark.parametrize("p", [Eps(), X0(), V(), Mean()], ids=str)
+@pytest.mark.parametrize("weighting", ["simple", "vlb", "min_snr"])
+def test_every_weighting_is_one_weight_on_the_error_of_eps(p, weighting):
+    """Whatever the network puts out, vlb and min_snr weigh the same prediction alike."""
+    s, g = schedule.cosine(30), torch.Generator().manual_seed(0)
+    t = torch.arange(2, 31)
+    x0, eps, wrong = torch.randn(3, len(t), 2, generator=g, dtype=torch.float64)
+    level = s.level(t, x0)
+    x_t = level.alpha * x0 + level.sigma * eps
+    output = p.target(x0, eps, level) + 1e-2 * wrong * torch.as_tensor(p.gain(level))
+    loss = Objective(weighting=weighting, gamma=5.0).compare(output, p.target(x0, eps, level), level, p)
+    error = (p.decode(output, x_t, level).eps - eps).square().mean(1)
+    alpha_bar, before = s.alpha_bar[t], s.alpha_bar[t - 1]
+    beta, snr = 1 - alpha_bar / before, alpha_bar / (1 - alpha_bar)
+    truth = {
+        "simple": torch.as_tensor(p.gain(level), dtype=torch.float64).flatten() ** 2,
+        "vlb": beta**2 / (2 * beta * (1 - beta) * (1 - alpha_bar)),  # Ho et al. 2020, eq. 12, sigma_q^2 = beta
+        "min_snr": snr.clamp(max=5) / snr,
+    }[weighting]
+    assert torch.allclose(loss, truth * error, rtol=1e-5)
+
+
+def test_losses_are_torchs_per_sample():
+    x0, eps = torch.randn(2, 4, 3)
+    s = schedule.cosine(10)
+    level = s.level(torch.tensor([1, 4, 7, 10]), x0)
+    for name, truth in (("l1", nn.L1Loss), ("mse", nn.MSELoss), ("huber", nn.HuberLoss)):
+        loss = Objective(loss=name).compare(x0, eps, level, V())
+        assert torch.allclose(loss, torch.stack([truth()(a, b) for a, b in zip(x0, eps, strict=True)]))
+
+
+@pytest.mark.parametrize("times", ["uniform", "stratified", "lognormal"])
+def test_times_have_the_law_they_say(times):
+    s, g = schedule.loglinear(50), torch.Generator().manual_seed(0)
+    t = Objective(times=times, mean=-1.0, std=0.7).draw_times(s, 50_000, g)
+    assert t.min() >= 1 and t.max() <= 50
+    if times == "lognormal":
+        noise = s.level(t, torch.zeros(1)).noise.double()
+        assert noise.mean().item() == pytest.approx(-1.0, abs=0.02) and noise.std().item() == pytest.approx(0.7, abs=0.02)
+    else:
+        counts = torch.bincount(t, minlength=51)[1:].double() / 1000
+        assert (counts - 1).abs().max() < (0.15 if times == "uniform" else 0.002)
+
+
+def test_no_network_beats_the_exact_denoisers_loss():
+    """The floor is the loss of the exact denoiser; any other output on the same draws does worse on average."""
+    circle, s, o = Circle(), schedule.loglinear(20), Objective()
+    batches = Batches(circle, s, o, 20_000, seed=1)
+    x0, t, eps, label = batches(0)
+    exact = ExactDenoiser(circle.density, s)
+    floor = o.irreducible(exact, V(), x0, t, eps, label).mean()
+    level = s.level(t, x0)
+    x_t = level.alpha * x0 + level.sigma * eps
+    best = exact(x_t, t)
+    for factor in (0.97, 1.03):
+        worse = o.compare(V().target(factor * best.x0, best.eps, level), V().target(x0, eps, level), level, V()).mean()
+        assert worse > floor
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Objective(loss="mea"), "objective.loss=mea: no such option; did you mean mse"),
+        (lambda: Objective(weighting="snr"), "objective.weighting=snr"),
+        (lambda: Objective(loss="l1", weighting="vlb"), "is defined for loss mse, not l1"),
+        (lambda: Optimizer(kind="sgd"), "optimizer.kind=sgd"),
+        (lambda: Optimizer(decay="cosin"), "did you mean cosine"),
+    ],
+)
+def test_bad_options_are_named(make, message):
+    with pytest.raises(UserError, match=message):
+        make()
