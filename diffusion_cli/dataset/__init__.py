@@ -1,0 +1,1 @@
+"""Datasets, and the exact laws of those whose density is known."""

@@ -1,0 +1,218 @@
+"""Exact laws of clean points and of their noised versions: the ground truth that a diffusion model is held to.
+
+Every law is x0 = c + jitter * n with n ~ N(0, I) and a centre c on a ring, on points, or on segments (those are in
+`diffusion_cli.dataset.segments`). Given the centre, the noised point is therefore Gaussian,
+
+    x_t = alpha x0 + sigma eps,    x_t | c ~ N(alpha c, s^2 I),    s^2 = sigma^2 + alpha^2 jitter^2,        (1)
+
+and all else follows from two quantities that each law of c knows in closed form, the evidence
+Z(x) = E_c exp(-|x - alpha c|^2 / (2 s^2)) and the posterior mean of the centre, E[c | x_t]:
+
+    log p(x_t)  = log Z(x_t) - D/2 log(2 pi s^2)                                                          (2)
+    E[x0 | x_t] = E[c | x_t] + alpha jitter^2 / s^2 (x_t - alpha E[c | x_t])                              (3)
+    score(x_t)  = (alpha E[c | x_t] - x_t) / s^2 = (alpha E[x0 | x_t] - x_t) / sigma^2                    (4)
+
+(4) is Tweedie's formula (Efron 2011, Tweedie's Formula and Selection Bias, section 1). Nothing divides by alpha, so
+pure noise, alpha = 0, is as exact as the rest. tests/test_density.py compares all of it with numerical quadrature.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from diffusion_cli.dataset.protocol import Batch
+
+
+class Density(ABC):
+    """The exact law of x0, and of x_t = alpha x0 + sigma eps.
+
+    In every method x is (B, *shape) of any float dtype; alpha and sigma are floats, 0-d tensors or tensors
+    (B, 1, ..., 1), with sigma > 0 unless alpha * jitter > 0; label is None or (B,) int64 in 0..num_classes, where
+    num_classes means "no label". ValueError otherwise. Work is done in float64; results have x's dtype and device.
+
+    Args:
+        shape: shape of one point.
+        constants: the float64 tensors that define the law of c; copied once to each device where they are needed.
+        rows_at_once: how many x are evaluated together, at most; bounds the memory.
+        num_classes: number of labels, 0 for none.
+        jitter: standard deviation of the Gaussian around c; finite and >= 0, else ValueError.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        *constants: Tensor,
+        rows_at_once: int = 2**16,
+        num_classes: int = 0,
+        jitter: float = 0.0,
+    ) -> None:
+        if not 0 <= jitter < math.inf:
+            raise ValueError(f"jitter must be finite and >= 0, not {jitter}")
+        self.shape = tuple(shape)
+        self.num_classes = num_classes
+        self.jitter = float(jitter)
+        self._rows = rows_at_once
+        self._constants = constants
+        self._copies: dict[tuple[torch.device, torch.dtype], tuple[Tensor, ...]] = {}
+
+    @abstractmethod
+    def _evidence(self, x: Tensor, alpha: Tensor, s: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        """log Z (B,) and E[c | x_t] (B, D) for x (B, D), alpha and s (B, 1), label (B,)."""
+
+    @abstractmethod
+    def _centres(self, quantile: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Centres (n, D) at quantiles (n,) in [0, 1) of the law of c, and their labels (n,) if there are any."""
+
+    @abstractmethod
+    def _distance(self, x: Tensor) -> Tensor:
+        """Distance (B,) of x (B, D) to the nearest possible centre."""
+
+    def sample(self, n: int, generator: torch.Generator) -> Batch:
+        """Draw n points (n, *shape) float32, with labels if there are any, on `generator.device`."""
+        draw = {"generator": generator, "device": generator.device, "dtype": _widest(generator.device)}
+        centre, label = self._centres(torch.rand(n, **draw))
+        if self.jitter:
+            centre = centre + self.jitter * torch.randn(centre.shape, **draw)
+        return Batch(centre.reshape(n, *self.shape).float(), label)
+
+    def reference(self, n: int) -> Tensor:
+        """Return n points (n, *shape) float32 that represent the law of x0 evenly, without randomness.
+
+        The centres are the quantiles (i + 1/2) / n: equal steps of arc length on a curve. Jitter, if any, adds normal
+        quantiles of a Sobol sequence, which together with the first coordinate i / n is a Hammersley set.
+        """
+        quantile = (torch.arange(n, dtype=torch.float64) + 0.5) / n
+        centre, _ = self._centres(quantile)
+        if self.jitter:
+            sobol = torch.quasirandom.SobolEngine(centre.shape[1]).fast_forward(1)  # past the origin
+            centre = centre + self.jitter * torch.special.ndtri(sobol.draw(n, dtype=torch.float64))
+        return centre.reshape(n, *self.shape).float()
+
+    def outline(self) -> list[Tensor] | None:
+        """The support as polylines (V, 2) to draw, or None where it is no curve."""
+        return None
+
+    def distance(self, x: Tensor) -> Tensor:
+        """Distance (B,) of x (B, *shape) to the support of the centre: to the curve, or to the nearest point."""
+        rows = _float64(x.flatten(1)).split(self._rows)
+        return torch.cat([self._distance(row) for row in rows]).to(x)
+
+    def log_prob(
+        self, x: Tensor, alpha: float | Tensor, sigma: float | Tensor, label: Tensor | None = None
+    ) -> Tensor:
+        """Log-density (B,) of x_t at x, given the label where there is one; equation (2)."""
+
+        def law(x: Tensor, alpha: Tensor, s: Tensor, label: Tensor) -> Tensor:
+            log_evidence, _ = self._evidence(x, alpha, s, label)
+            return log_evidence - x.shape[1] * (s[:, 0].log() + math.log(2 * math.pi) / 2)
+
+        return self._by_rows(law, x, alpha, sigma, label)
+
+    def posterior_mean(
+        self, x: Tensor, alpha: float | Tensor, sigma: float | Tensor, label: Tensor | None = None
+    ) -> Tensor:
+        """E[x0 | x_t = x, label], shaped like x: what a perfect network predicts for x0; equation (3)."""
+
+        def law(x: Tensor, alpha: Tensor, s: Tensor, label: Tensor) -> Tensor:
+            _, centre = self._evidence(x, alpha, s, label)
+            return centre + alpha * (self.jitter / s).square() * (x - alpha * centre)
+
+        return self._by_rows(law, x, alpha, sigma, label).view(x.shape)
+
+    def score(
+        self, x: Tensor, alpha: float | Tensor, sigma: float | Tensor, label: Tensor | None = None
+    ) -> Tensor:
+        """Gradient of log p(x_t | label) at x, shaped like x; equation (4)."""
+
+        def law(x: Tensor, alpha: Tensor, s: Tensor, label: Tensor) -> Tensor:
+            _, centre = self._evidence(x, alpha, s, label)
+            return (alpha * centre - x) / s.square()
+
+        return self._by_rows(law, x, alpha, sigma, label).view(x.shape)
+
+    def _by_rows(
+        self,
+        law: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor],
+        x: Tensor,
+        alpha: float | Tensor,
+        sigma: float | Tensor,
+        label: Tensor | None,
+    ) -> Tensor:
+        """Evaluate law(x (b, D), alpha (b, 1), s (b, 1), label (b,)) in chunks of few enough rows b."""
+        if x.shape[1:] != self.shape:
+            raise ValueError(f"expected points of shape {self.shape}, not {tuple(x.shape[1:])}")
+        rows = len(x)
+        label = torch.full((rows,), self.num_classes) if label is None else label
+        if label.shape != (rows,) or not ((label >= 0) & (label <= self.num_classes)).all():
+            raise ValueError(f"labels must be {rows} integers in 0..{self.num_classes}")
+        flat = _float64(x.flatten(1))
+        alpha, sigma = (
+            _float64(level).to(flat.device).reshape(-1, 1).expand(rows, 1) for level in (alpha, sigma)
+        )
+        s = torch.hypot(sigma, alpha * self.jitter)
+        if not (s > 0).all():
+            raise ValueError("x_t has no density where sigma and alpha * jitter are both 0")
+        columns = (flat, alpha, s, label.to(flat.device))
+        chunks = zip(*(column.split(self._rows) for column in columns), strict=True)
+        return torch.cat([law(*chunk) for chunk in chunks]).to(x)
+
+    def _on(self, like: Tensor) -> tuple[Tensor, ...]:
+        """The constants on the device, and in the dtype, of `like`."""
+        key = (like.device, like.dtype)
+        if key not in self._copies:
+            self._copies[key] = tuple(constant.to(like.dtype).to(like.device) for constant in self._constants)
+        return self._copies[key]
+
+
+def _widest(device: torch.device) -> torch.dtype:
+    return torch.float32 if device.type == "mps" else torch.float64  # Apple's devices have no float64
+
+
+def _float64(value: float | Tensor) -> Tensor:
+    """The value in float64, on its own device or, where that has no float64, on the CPU."""
+    value = torch.as_tensor(value, dtype=None if isinstance(value, Tensor) else torch.float64)
+    return (value if _widest(value.device) == torch.float64 else value.cpu()).double()
+
+
+class Ring(Density):
+    """Centre uniform on the circle of a given radius about the origin of the plane.
+
+    With rho = |x| and kappa = alpha radius rho / s^2, the angle of c given x_t is von Mises with mean resultant
+    length I1(kappa) / I0(kappa) (Mardia and Jupp 2000, Directional Statistics, section 3.5.4), and
+
+        log Z = log I0(kappa) - (rho^2 + alpha^2 radius^2) / (2 s^2),    E[c | x_t] = radius I1/I0(kappa) x / rho,
+
+    here in exponentially scaled Bessel functions, which serve for every kappa. radius: finite and > 0.
+
+    Example: `Ring(1.0).score(torch.zeros(1, 2), alpha=0.6, sigma=0.8)` is 0, by symmetry.
+    """
+
+    def __init__(self, radius: float = 1.0, *, jitter: float = 0.0) -> None:
+        if not 0 < radius < math.inf:
+            raise ValueError(f"radius must be finite and > 0, not {radius}")
+        super().__init__((2,), jitter=jitter)
+        self.radius = float(radius)
+
+    def _evidence(self, x: Tensor, alpha: Tensor, s: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        rho = x.norm(dim=1, keepdim=True)
+        kappa = rho / s * (alpha * self.radius / s)
+        i0e, i1e = torch.special.i0e(kappa), torch.special.i1e(kappa)
+        log_evidence = i0e.log() - ((rho - alpha * self.radius) / s).square() / 2
+        towards = x / rho.clamp_min(torch.finfo(x.dtype).tiny)
+        return log_evidence[:, 0], self.radius * i1e / i0e * towards
+
+    def _centres(self, quantile: Tensor) -> tuple[Tensor, None]:
+        angle = 2 * math.pi * quantile
+        return self.radius * torch.stack((angle.cos(), angle.sin()), 1), None
+
+    def outline(self) -> list[Tensor]:
+        angle = torch.linspace(0, 2 * math.pi, 257)
+        return [self.radius * torch.stack((angle.cos(), angle.sin()), 1)]
+
+    def _distance(self, x: Tensor) -> Tensor:
+        return (x.norm(dim=1) - self.radius).abs()

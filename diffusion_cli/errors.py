@@ -1,0 +1,86 @@
+"""What can go wrong in a way that a user should read in one line. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Any
+
+LONGEST_VALUE = 200  # characters of a value that are shown in a message
+
+
+class UserError(Exception):
+    """A value that the user gave is bad: one line `KEY=VALUE: reason; choose from a, b`, exit code 2.
+
+    `key` is the dotted key as the user would type it; `value` the bad value, or `...` (Ellipsis) where there is none
+    to show (and `key` may be "" where none is to blame); `choices` what would have been right (the one closest to the value becomes a "did you mean").
+
+    >>> print(UserError("dataset", "circel", "no such option", ["circle", "square"]))
+    dataset=circel: no such option; did you mean circle? choose from circle, square
+    """
+
+    def __init__(self, key: str, value: Any, reason: str, choices: Iterable[Any] = ()) -> None:
+        self.key, self.value, self.reason, self.choices = key, value, reason, tuple(choices)
+        super().__init__(key, value, reason, self.choices)  # the arguments: what pickling keeps
+
+    def __str__(self) -> str:
+        subject = self.key if self.value is ... else f"{self.key}={shown(self.value)}"
+        return one_line((subject and f"{subject}: ") + self.reason + suggestion(self.value, self.choices))
+
+
+class RunFailed(Exception):
+    """A run that started and could not finish, for a reason that is not the user's command line: exit code 1."""
+
+
+class Interrupted(BaseException):
+    """A signal ended the run, after it was saved: exit code 128 + signum (130 for SIGINT, 143 for SIGTERM).
+
+    Not an `Exception`, so that neither a launcher nor a callback takes it for one failed job and starts the next.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = int(signum)
+
+    def __str__(self) -> str:
+        return f"interrupted by {signal.Signals(self.signum).name}"
+
+
+def shown(value: Any) -> str:
+    """A config value as one would type it: null, true, [1,2]; long ones are cut."""
+    if value is None:
+        text = "null"
+    elif isinstance(value, bool):
+        text = str(value).lower()
+    elif isinstance(value, (list, tuple)):
+        text = "[" + ",".join(map(shown, value)) + "]"
+    elif isinstance(value, dict):
+        text = "{" + ",".join(f"{key}:{shown(item)}" for key, item in value.items()) + "}"
+    else:
+        text = str(value)
+    return text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + "..."
+
+
+def suggestion(value: Any, choices: Iterable[Any]) -> str:
+    """`; did you mean circle? choose from circle, square`, or nothing where there are no choices."""
+    names = [shown(choice) for choice in choices]
+    if not names:
+        return ""
+    near = closest(shown(value), names)
+    return "; " + (f"did you mean {near}? " if near else "") + "choose from " + ", ".join(names)
+
+
+def closest(word: str, names: Iterable[str]) -> str | None:
+    """The name that `word` was probably meant to be, or None.
+
+    >>> closest("stepz", ["seed", "steps"])
+    'steps'
+    """
+    matches = get_close_matches(word, list(names), n=1, cutoff=0.6)
+    return matches[0] if matches else None
+
+
+def one_line(text: str) -> str:
+    """The text with every run of white space (line ends too) made one blank, and no control characters."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
