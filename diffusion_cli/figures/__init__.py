@@ -1,0 +1,1 @@
+"""From arrays to matplotlib figures; knows no model, and never imports pyplot."""

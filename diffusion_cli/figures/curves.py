@@ -1,0 +1,129 @@
+"""Curves over steps and times: loss, loss by time step, noise schedules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+from numpy.typing import ArrayLike, NDArray
+
+from diffusion_cli.figures.style import (
+    BLUE,
+    CYCLE,
+    DOUBLE,
+    INK,
+    SINGLE,
+    VERMILION,
+    add_legend,
+    house_style,
+    new_figure,
+    set_title,
+)
+
+WINDOW = 0.03  # of the curve's length, averaged on either side of a point
+LOG_FROM = 5.0  # ratio of the largest to the smallest value from which a logarithmic axis helps
+DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 0.6)))  # the second sign beside colour
+
+
+def smoothed(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Running mean: centred, narrower towards the start, where losses are steep; one-sided at the end."""
+    n = len(values)
+    i = np.arange(n)
+    half = int(np.ceil(n * WINDOW))
+    first = i - np.minimum(i, half)
+    last = i + np.minimum(np.minimum(i, n - 1 - i), half)
+    total = np.concatenate(([0.0], values.cumsum()))
+    return (total[last + 1] - total[first]) / (last + 1 - first)
+
+
+def set_scale(ax: Axes, *values: ArrayLike) -> None:
+    """Logarithmic y axis for positive values that span more than a factor of 5; else linear, from 0 upwards."""
+    joined = np.concatenate([np.ravel(value) for value in values])
+    if not len(joined) or joined.min() <= 0 or joined.max() <= LOG_FROM * joined.min():
+        ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
+        return
+    ax.set_yscale("log")
+    short = joined.max() < 100 * joined.min()
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if short else (1,)))
+    ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+
+
+@house_style
+def loss_curve(
+    steps: ArrayLike, loss: ArrayLike, floor: float | None = None, title: str | None = None
+) -> Figure:
+    """Training loss (K,) at steps (K,): raw, smoothed, and the loss that even the exact denoiser keeps.
+
+    floor: that irreducible loss, or None where it is not known. Entries that are not finite are left out.
+
+    Example: `loss_curve(steps, loss, floor=0.31)`
+    """
+    step, raw = np.asarray(steps, dtype=np.float64), np.asarray(loss, dtype=np.float64)
+    if step.shape != raw.shape or step.ndim != 1:
+        raise ValueError(f"steps and loss must be equally long, not {step.shape} and {raw.shape}")
+    finite = np.isfinite(raw)
+    step, raw = step[finite], raw[finite]
+    figure = new_figure(SINGLE * 1.25, 2.5)
+    ax = figure.subplots()
+    smooth = smoothed(raw)
+    ax.plot(step, raw, color=BLUE, alpha=0.3, lw=0.6, label="loss")
+    ax.plot(step, smooth, color=BLUE, label="smoothed")
+    if floor is not None:
+        ax.axhline(floor, color=VERMILION, ls="--", lw=1, label=f"exact denoiser: {floor:.3g}")
+    set_scale(ax, raw if raw.size and raw.min() > 0 else smooth, [] if floor is None else [floor])
+    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    ax.set(xlabel="training step", ylabel="loss")
+    ax.margins(x=0.01)
+    add_legend(ax, loc="upper right")
+    set_title(ax, title)
+    return figure
+
+
+@house_style
+def loss_by_timestep(
+    times: ArrayLike, losses: Mapping[str, ArrayLike], floor: ArrayLike | None = None, ylabel: str = "loss"
+) -> Figure:
+    """Mean loss (K,) of each named model at times (K,), and as a dashed line what the exact denoiser keeps there."""
+    figure = new_figure(SINGLE * 1.25, 2.5)
+    ax = figure.subplots()
+    for (name, loss), color, dash in zip(
+        losses.items(), _cycle(CYCLE, losses), _cycle(DASHES, losses), strict=True
+    ):
+        ax.plot(times, loss, color=color, ls=dash, label=name)
+    if floor is not None:
+        ax.plot(times, floor, color=INK, ls="--", lw=1, label="exact denoiser")
+    set_scale(ax, *losses.values(), [] if floor is None else floor)
+    ax.set(xlabel="time $t$", ylabel=ylabel)
+    ax.margins(x=0.01)
+    add_legend(figure, loc="outside lower center", ncols=3)
+    return figure
+
+
+@house_style
+def schedule_comparison(schedules: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Figure:
+    """alpha_bar (T + 1,) and log-SNR (T + 1,) of each named schedule over t / T; infinite log-SNR is left out.
+
+    Example: `schedule_comparison({s.name: (s.alpha_bar, s.log_snr) for s in schedules})`
+    """
+    figure = new_figure(DOUBLE, 2.7)
+    left, right = figure.subplots(1, 2)
+    styles = zip(_cycle(CYCLE, schedules), _cycle(DASHES, schedules), strict=True)
+    for (name, (alpha_bar, log_snr)), (color, dash) in zip(schedules.items(), styles, strict=True):
+        for ax, values in ((left, alpha_bar), (right, log_snr)):
+            value = np.asarray(values, dtype=np.float64)
+            value = np.where(np.isfinite(value), value, np.nan)
+            ax.plot(np.linspace(0, 1, len(value)), value, color=color, ls=dash, label=name)
+    left.set(xlabel="$t\\,/\\,T$", ylabel="$\\bar\\alpha_t$, share of signal", xlim=(0, 1), ylim=(0, 1.02))
+    right.set(xlabel="$t\\,/\\,T$", ylabel="log SNR", xlim=(0, 1))
+    right.axhline(0, color=INK, lw=0.4, zorder=0)
+    handles, labels = left.get_legend_handles_labels()
+    add_legend(figure, handles=handles, labels=labels, loc="outside lower center", ncols=min(len(labels), 6))
+    return figure
+
+
+def _cycle(values: tuple, along: Mapping) -> list:
+    return [values[i % len(values)] for i in range(len(along))]

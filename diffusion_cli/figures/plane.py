@@ -1,0 +1,175 @@
+"""Panels of points: the one place that sets limits, aspect and marker size. Points on a line become histograms.
+
+x is array-like (n, d) on the CPU, d = 1 or 2. A *curve* is the truth to compare with: a list of polylines (V, 2), or
+a dense cloud of points (m, d).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection, PathCollection
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+
+from diffusion_cli.figures.style import BLUE, DOUBLE, LIGHT, SINGLE, TRUTH, new_figure
+
+Points = NDArray[np.float64]
+Curve = ArrayLike | Sequence[ArrayLike]
+Limits = tuple[float, float, float, float]  # left, right, bottom, top
+
+BINS = 60
+OUTLIERS = 0.002  # share of points on each side that limits leave out, and the panel counts,
+FAR = 1.6  # when they would widen it by more than this factor
+MARGIN = 0.06
+
+
+def as_points(x: ArrayLike) -> Points:
+    """(n, d) float64 from any array-like (n, d) or (n,); raises ValueError for other shapes and d > 2."""
+    points = np.asarray(x, dtype=np.float64)
+    points = points[:, None] if points.ndim == 1 else points
+    if points.ndim != 2 or points.shape[1] not in (1, 2):
+        raise ValueError(f"expected points (n, 1) or (n, 2), not {points.shape}")
+    return points
+
+
+def as_polylines(curve: Curve | None) -> list[Points]:
+    """The curve as a list of arrays: polylines, or one cloud."""
+    if curve is None:
+        return []
+    if isinstance(curve, (list, tuple)):
+        return [as_points(line) for line in curve]
+    return [as_points(curve)]
+
+
+def limits_of(
+    sets: Sequence[ArrayLike], curve: Curve | None = None, reach: float = np.inf, widen: float = 1.0
+) -> Limits:
+    """Common limits, square in two dimensions, that hold the curve and the sets, but not a few far outliers.
+
+    reach: with a curve, at most this many times its extent, however far the sets scatter. widen: factor on the
+    whole. In one dimension bottom and top are nan: the height of a histogram is not known here.
+    """
+    boxes = [box for box in map(_box, map(as_points, sets)) if box is not None]
+    true = as_polylines(curve)
+    if true:
+        truth = np.stack(
+            [np.min([line.min(0) for line in true], 0), np.max([line.max(0) for line in true], 0)]
+        )
+        centre, half = truth.mean(0), reach * np.ptp(truth, axis=0).max() / 2
+        boxes = [np.clip(box, centre - half, centre + half) for box in boxes] + [truth]
+    if not boxes:
+        raise ValueError("no finite points to draw")
+    low, high = np.min([box[0] for box in boxes], 0), np.max([box[1] for box in boxes], 0)
+    centre, half = (low + high) / 2, (high - low).max() * widen * (0.5 + MARGIN) or 0.5
+    left, right = centre[0] - half, centre[0] + half
+    return (
+        (left, right, np.nan, np.nan)
+        if len(centre) == 1
+        else (left, right, centre[1] - half, centre[1] + half)
+    )
+
+
+def _box(points: Points) -> Points | None:
+    """Lowest and highest coordinates (2, d) of the finite points; of most of them when a few lie far outside."""
+    finite = points[np.isfinite(points).all(1)]
+    if not len(finite):
+        return None
+    whole, most = (np.quantile(finite, [share, 1 - share], axis=0) for share in (0, OUTLIERS))
+    return whole if (np.ptp(whole, axis=0) <= FAR * np.ptp(most, axis=0)).all() else most
+
+
+def set_plane(ax: Axes, limits: Limits) -> None:
+    """Make the axes a panel of the plane: equal aspect, the same limits everywhere, a frame on all four sides."""
+    ax.set(xlim=limits[:2], ylim=limits[2:], aspect="equal")
+    ax.spines[:].set_visible(True)
+    ax.locator_params(nbins=4, steps=(1, 2, 5, 10))
+
+
+def draw_curve(ax: Axes, curve: Curve | None, **options: Any) -> None:
+    """The truth, in grey below everything else."""
+    lines = as_polylines(curve)
+    if isinstance(curve, (list, tuple)):
+        style = {"colors": TRUTH, "linewidths": 0.8, "zorder": 1} | options
+        ax.add_collection(LineCollection(lines, **style), autolim=False)
+    elif lines:
+        size, alpha = marker(len(lines[0]), 2.0)
+        style = {
+            "c": LIGHT,
+            "s": 2 * size,
+            "alpha": max(alpha, 0.5),
+            "lw": 0,
+            "zorder": 1,
+            "rasterized": True,
+        }
+        ax.scatter(*lines[0].T, **(style | options))
+
+
+def marker(n: int, width: float) -> tuple[float, float]:
+    """Marker area (points^2) and opacity for n points in a panel `width` inches wide: crowds get small and faint."""
+    crowd = np.sqrt(max(n, 1) / 1000) / width * 3
+    return float(np.clip(4 / crowd, 0.5, 9)), float(np.clip(0.75 / crowd**0.5, 0.2, 0.85))
+
+
+def draw_points(
+    ax: Axes, x: ArrayLike, width: float, color: str = BLUE, shrink: float = 1.0, **options: Any
+) -> PathCollection:
+    """Scatter x in a plane panel `width` inches wide. shrink: factor on the marker's area."""
+    points = as_points(x)
+    size, alpha = marker(len(points), width)
+    style = {"s": size * shrink, "alpha": alpha, "c": color, "lw": 0, "zorder": 2, "rasterized": True}
+    return ax.scatter(*points.T, **(style | options))
+
+
+def count_outside(x: ArrayLike, limits: Limits) -> int:
+    """How many points (n, d) a panel with these limits does not show, those that are not finite among them."""
+    points = as_points(x)
+    low, high = np.array(limits)[[0, 2]], np.array(limits)[[1, 3]]
+    d = points.shape[1]
+    return int((~((points >= low[:d]) & (points <= high[:d])).all(1)).sum())
+
+
+def draw_histogram(ax: Axes, x: ArrayLike, limits: Limits, curve: Curve | None, color: str = BLUE) -> None:
+    """Probability density of points on a line, with the outline of the true ones."""
+    edges = np.linspace(*limits[:2], BINS + 1)
+    for line in as_polylines(curve):
+        ax.hist(line[:, 0], edges, density=True, histtype="step", color=TRUTH, lw=1, zorder=3, label="truth")
+    ax.hist(as_points(x)[:, 0], edges, density=True, color=color, alpha=0.7, label="samples")
+    ax.set(xlim=limits[:2])
+    ax.locator_params(nbins=4, steps=(1, 2, 5, 10))
+
+
+def draw_cloud(ax: Axes, x: ArrayLike, limits: Limits, curve: Curve | None, width: float) -> None:
+    """Points of either dimension, over the truth."""
+    if as_points(x).shape[1] == 1:
+        draw_histogram(ax, x, limits, curve)
+        return
+    set_plane(ax, limits)
+    draw_curve(ax, curve)
+    draw_points(ax, x, width)
+
+
+def panel_axes(
+    rows: int,
+    columns: int,
+    title_lines: int = 1,
+    titled_rows: int = 1,
+    legend: bool = False,
+    bar: bool = False,
+) -> tuple[Figure, NDArray[np.object_], float]:
+    """A figure of square panels that fills the width of the page, its axes (rows, columns), and a panel's width.
+
+    A single panel takes one column of the page. title_lines: of text above a panel in each of `titled_rows` rows.
+    legend, bar: leave room for a legend below, for a colour bar on the right.
+    """
+    beside = 0.35 + (0.6 if bar else 0)
+    width = ((SINGLE + 0.3 if rows * columns == 1 else DOUBLE) - beside) / columns
+    width = min(width, 2.3 if rows * columns > 1 else width)
+    below = 0.25 + (0.3 if legend else 0)
+    height = rows * (width + 0.04) + titled_rows * (0.08 + 0.14 * title_lines) + below
+    figure = new_figure(width * columns + beside, height)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    return figure, axes, width

@@ -1,0 +1,98 @@
+"""The look of every figure: sizes for a printed report, colours that the colour-blind can tell apart."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+import matplotlib
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap, ListedColormap
+from matplotlib.figure import Figure
+
+SINGLE = 3.3  # inches: one column of a report
+DOUBLE = 6.8  # both columns
+DPI = 200
+
+# Okabe and Ito, Color Universal Design (2008); their yellow is left out, being too pale for lines on paper.
+BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
+CYCLE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
+INK, GREY, LIGHT = "#222222", "#8c8c8c", "#d4d4d4"
+TRUTH = GREY  # what is known, beside what is learned
+
+_VIRIDIS = matplotlib.colormaps["viridis"]
+TIME = ListedColormap(_VIRIDIS([0.88 * i / 255 for i in range(256)]), "time")  # without the yellow end
+DENSITY = LinearSegmentedColormap.from_list(
+    "density", ["#ffffff", "#c6dbef", "#6baed6", "#2171b5", "#08306b"]
+)
+
+HOUSE: dict[str, Any] = {
+    "figure.dpi": DPI,
+    "savefig.dpi": DPI,
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same picture on every machine
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "axes.prop_cycle": cycler(color=CYCLE),
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.linewidth": 0.5,
+    "xtick.major.width": 0.5,
+    "ytick.major.width": 0.5,
+    "xtick.minor.width": 0.4,
+    "ytick.minor.width": 0.4,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "xtick.minor.size": 1.5,
+    "ytick.minor.size": 1.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "lines.linewidth": 1.2,
+}
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def house_style(function: Callable[P, R]) -> Callable[P, R]:
+    """The function, run with the house style over matplotlib's defaults, whatever the caller has set."""
+
+    @functools.wraps(function)
+    def styled(*args: P.args, **kwargs: P.kwargs) -> R:
+        with matplotlib.rc_context():
+            matplotlib.rcdefaults()
+            matplotlib.rcParams.update(HOUSE)
+            return function(*args, **kwargs)
+
+    return styled
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure, in inches, that draws by Agg and belongs to no window."""
+    figure = Figure(
+        figsize=(width, height), layout="compressed"
+    )  # panels of equal aspect stay close together
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def set_title(ax: Axes, text: str | None) -> None:
+    """Title of an axes, if any; a `$` in a user's text stays a dollar sign."""
+    if text:
+        ax.set_title(text).set_parse_math(False)
+
+
+def add_legend(target: Axes | Figure, **options: Any) -> None:
+    """Legend of an axes or a figure, its texts taken literally."""
+    for text in target.legend(**options).get_texts():
+        text.set_parse_math(False)
