@@ -15,6 +15,7 @@ from torch import Tensor
 from diffusion_cli.atomic import replacing
 
 FORMAT = 1
+PLAIN = (type(None), bool, int, float, str)
 
 
 class Damaged(Exception):
@@ -76,7 +77,7 @@ def _feed(sha: Any, value: Any) -> None:
         sha.update(f"L{len(value)}".encode())
         for item in value:
             _feed(sha, item)
-    elif value is None or isinstance(value, bool | int | float | str):
+    elif type(value) in PLAIN:  # not a subclass: torch.__version__ is a str that weights_only refuses
         text = repr(value).encode()
         sha.update(f"{type(value).__name__}{len(text)}:".encode() + text)
     else:

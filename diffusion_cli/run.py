@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from diffusion_cli.atomic import replacing
 from diffusion_cli.errors import UserError
 
 FINISHED = "finished"
+REWRITE = 2.0  # seconds between rewritings of metrics.csv while rows come in
 CHECKPOINT = re.compile(r"step_(\d{8,})\.pt")
 
 
@@ -146,7 +148,7 @@ class Metrics:
     """
 
     def __init__(self, path: Path, since: int = 0):
-        self.path = path
+        self.path, self.written = path, time.monotonic()
         self.rows: list[dict[str, Any]] = []
         if since and path.is_file():
             with path.open(newline="") as file:
@@ -155,8 +157,11 @@ class Metrics:
     def add(self, row: dict[str, float]) -> None:
         """Floats are written with 9 significant digits: enough for float32 to come back exactly."""
         self.rows.append({key: f"{value:.9g}" if isinstance(value, float) else value for key, value in row.items()})
+        if time.monotonic() - self.written > REWRITE:
+            self.write()
 
     def write(self) -> None:
+        self.written = time.monotonic()
         if not self.rows:
             return
         text = io.StringIO()
