@@ -33,7 +33,9 @@ def save(path: Path, content: dict[str, Any]) -> None:
         try:
             torch.save(whole, part)
         except RuntimeError as error:  # torch reports a full disk so; the cause is in the context
-            raise error.__context__ if isinstance(error.__context__, OSError) else OSError(str(error)) from error
+            raise (
+                error.__context__ if isinstance(error.__context__, OSError) else OSError(str(error))
+            ) from error
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:

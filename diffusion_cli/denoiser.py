@@ -8,8 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_cli.dataset.density import Density
+from diffusion_cli.dataset.protocol import Dataset
+from diffusion_cli.noise import generator
 from diffusion_cli.prediction import Parameterization, Prediction
 from diffusion_cli.schedule import Level, Schedule
+from diffusion_cli.step import learned_variance, posterior
+
+MEASURED = 7  # stream of the seed
+MEASURED_ON = 8192  # points
 
 
 class Denoiser(Protocol):
@@ -33,7 +39,19 @@ class NetworkDenoiser:
 
     def __call__(self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None) -> Prediction:
         level = self.schedule.level(t, like=x_t)
-        return self.parameterization.decode(self.output(x_t, level, label), x_t, level)
+        output, share = self.split(self.output(x_t, level, label))
+        prediction = self.parameterization.decode(output, x_t, level)
+        if share is None:
+            return prediction
+        q = posterior(level, level.before)
+        variance = learned_variance(share, level, level.before)
+        return prediction._replace(variance=((variance - q.variance) / q.of_x0**2).clamp(min=0))
+
+    def split(self, output: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The network's output proper, and for one with two outputs the learned share of log beta, else None."""
+        if getattr(self.net, "outputs", 1) == 1:
+            return output, None
+        return output[:, 0], (output[:, 1] + 1) / 2
 
 
 class ExactDenoiser:
@@ -55,8 +73,11 @@ class Clipped:
         self.denoiser, self.bound, self.schedule = denoiser, bound, denoiser.schedule
 
     def __call__(self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None) -> Prediction:
-        x0 = self.denoiser(x_t, t, label).x0.clamp(-self.bound, self.bound)
-        return Prediction.from_x0(x0, x_t, self.schedule.level(t, like=x_t))
+        free = self.denoiser(x_t, t, label)
+        kept = Prediction.from_x0(
+            free.x0.clamp(-self.bound, self.bound), x_t, self.schedule.level(t, like=x_t)
+        )
+        return kept._replace(variance=free.variance)
 
 
 class Batched:
@@ -73,4 +94,31 @@ class Batched:
             self.denoiser(x_t[rows], t[rows] if many else t, None if label is None else label[rows])
             for rows in (slice(i, i + self.size) for i in range(0, len(x_t), self.size))
         ]
-        return Prediction(*(torch.cat(field) for field in zip(*parts, strict=True)))
+        return Prediction(*(None if f[0] is None else torch.cat(f) for f in zip(*parts, strict=True)))
+
+
+class Measured:
+    """Another denoiser with the mean of Var[x0 | x_t] over the data, measured once for each time.
+
+    (sigma/alpha)^2 E|eps - eps_hat|^2 / d: for the exact denoiser Analytic-DPM's (Bao et al. 2022, eq. 9, since then
+    E|eps - eps_hat|^2 = d - E|eps_hat|^2), for a trained one the best variance around its imperfect mean (Bao et al.
+    2022, Estimating the Optimal Covariance, theorem 3). Two calls for a time share one measurement.
+    """
+
+    def __init__(self, denoiser: Denoiser, dataset: Dataset, seed: int, device: torch.device | str = "cpu"):
+        self.denoiser, self.schedule = denoiser, denoiser.schedule
+        g = generator(seed, MEASURED, device=device)
+        self.x0, self.label = dataset.draw(MEASURED_ON, g)
+        self.eps = torch.randn(self.x0.shape, generator=g, device=self.x0.device)
+        self.known: dict[float, Tensor] = {}
+
+    def __call__(self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None) -> Prediction:
+        return self.denoiser(x_t, t, label)._replace(variance=self.variance(float(t)).to(x_t))
+
+    def variance(self, t: float) -> Tensor:
+        if t not in self.known:
+            level = self.schedule.level(t, like=self.x0)
+            x_t = level.alpha * self.x0 + level.sigma * self.eps
+            error = self.eps - self.denoiser(x_t, t, self.label).eps
+            self.known[t] = (level.sigma / level.alpha) ** 2 * error.double().square().mean().cpu()
+        return self.known[t]

@@ -13,8 +13,9 @@ LONGEST_VALUE = 200  # characters of a value that are shown in a message
 class UserError(Exception):
     """A value that the user gave is bad: one line `KEY=VALUE: reason; choose from a, b`, exit code 2.
 
-    `key` is the dotted key as the user would type it; `value` the bad value, or `...` (Ellipsis) where there is none
-    to show (and `key` may be "" where none is to blame); `choices` what would have been right (the one closest to the value becomes a "did you mean").
+    `key` is the dotted key as the user would type it ("" where none is to blame), `value` the bad value, or `...`
+    (Ellipsis) where there is none to show, and `choices` what would have been right: the one closest to the value
+    becomes a "did you mean".
 
     >>> print(UserError("dataset", "circel", "no such option", ["circle", "square"]))
     dataset=circel: no such option; did you mean circle? choose from circle, square

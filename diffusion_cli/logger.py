@@ -28,7 +28,9 @@ class TensorBoard:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            raise UserError("logger", "tensorboard", "needs the package tensorboard: pip install tensorboard") from None
+            raise UserError(
+                "logger", "tensorboard", "needs the package tensorboard: pip install tensorboard"
+            ) from None
         self._writer = SummaryWriter(str(folder / "tensorboard"))
 
     def log(self, step: int, row: dict[str, float]) -> None:

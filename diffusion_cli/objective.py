@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -12,6 +14,7 @@ from diffusion_cli.denoiser import Denoiser, NetworkDenoiser
 from diffusion_cli.errors import UserError
 from diffusion_cli.prediction import Parameterization
 from diffusion_cli.schedule import Level, Schedule
+from diffusion_cli.step import learned_variance, posterior
 
 LOSSES = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss}
 
@@ -29,6 +32,9 @@ class Objective:
       lognormal, log(sigma/alpha) ~ N(mean, std^2) (Karras et al. 2022, table 1), kept within the schedule.
     """
 
+    outputs: ClassVar[int] = 1  # of the network, for each coordinate
+    generates: ClassVar[bool] = True  # whether what is trained is a denoiser
+
     loss: str = "mse"
     weighting: str = "simple"
     gamma: float = 5.0
@@ -45,7 +51,9 @@ class Objective:
             if value not in choices:
                 raise UserError(f"objective.{key}", value, "no such option", choices)
         if self.loss != "mse" and self.weighting != "simple":
-            raise UserError("objective.weighting", self.weighting, f"is defined for loss mse, not {self.loss}")
+            raise UserError(
+                "objective.weighting", self.weighting, f"is defined for loss mse, not {self.loss}"
+            )
 
     def draw_times(self, schedule: Schedule, n: int, generator: torch.Generator) -> Tensor:
         """(n,) times in [1, T]: int64, or real for lognormal."""
@@ -63,8 +71,10 @@ class Objective:
     ) -> Tensor:
         """Loss of each sample, (B,). x0, eps (B, *shape); t (B,)."""
         level = denoiser.schedule.level(t, like=x0)
-        output = denoiser.output(level.alpha * x0 + level.sigma * eps, level, label)
-        return self.compare(output, denoiser.parameterization.target(x0, eps, level), level, denoiser.parameterization)
+        output, _ = denoiser.split(denoiser.output(level.alpha * x0 + level.sigma * eps, level, label))
+        return self.compare(
+            output, denoiser.parameterization.target(x0, eps, level), level, denoiser.parameterization
+        )
 
     def irreducible(
         self,
@@ -81,7 +91,9 @@ class Objective:
         output = parameterization.target(best.x0, best.eps, level)
         return self.compare(output, parameterization.target(x0, eps, level), level, parameterization)
 
-    def compare(self, output: Tensor, target: Tensor, level: Level, parameterization: Parameterization) -> Tensor:
+    def compare(
+        self, output: Tensor, target: Tensor, level: Level, parameterization: Parameterization
+    ) -> Tensor:
         loss = LOSSES[self.loss](output, target, reduction="none").flatten(1).mean(1)
         return loss if self.weighting == "simple" else loss * self._weight(level, parameterization)
 
@@ -92,3 +104,51 @@ class Objective:
         else:
             of_eps = ((level.sigma / level.alpha) ** 2 * self.gamma).clamp(max=1)
         return (of_eps / torch.as_tensor(parameterization.gain(level)) ** 2).flatten()
+
+
+@dataclass(frozen=True)
+class Hybrid(Objective):
+    """L_simple + vlb L_vlb, where the second term learns the variance alone (Nichol & Dhariwal 2021, eq. 16).
+
+    The network has two outputs; the variance of each step lies between the posterior's and beta (`learned_variance`).
+    """
+
+    outputs: ClassVar[int] = 2
+
+    vlb: float = 0.001
+
+    def __call__(
+        self, denoiser: NetworkDenoiser, x0: Tensor, t: Tensor, eps: Tensor, label: Tensor | None
+    ) -> Tensor:
+        level = denoiser.schedule.level(t, like=x0)
+        x_t = level.alpha * x0 + level.sigma * eps
+        output, share = denoiser.split(denoiser.output(x_t, level, label))
+        p = denoiser.parameterization
+        simple = self.compare(output, p.target(x0, eps, level), level, p)
+        error = x0 - p.decode(output.detach(), x_t, level).x0
+        bound = step_bound(error, learned_variance(share, level, level.before), level)
+        return simple + self.vlb * bound.flatten(1).mean(1)
+
+
+def step_bound(error: Tensor, variance: Tensor, level: Level) -> Tensor:
+    """L_{t-1} of each coordinate, in nats: KL(q(x_{t-1} | x_t, x0) || N(mean, variance)) (Ho et al. 2020, eq. 5), where
+    error = x0 - predicted x0. At t = 1, where q is a point, -log N(x0; mean, variance)."""
+    q = posterior(level, level.before)
+    first = q.variance <= 1e-12 * variance
+    apart = (q.of_x0 * error) ** 2
+    kl = ((q.variance + apart) / variance - 1 - (q.variance.clamp(min=1e-38) / variance).log()) / 2
+    return torch.where(first, (apart / variance + (2 * math.pi * variance).log()) / 2, kl)
+
+
+@dataclass(frozen=True)
+class Classification(Objective):
+    """Cross entropy of a noise-aware classifier, -log p(label | x_t) (Dhariwal & Nichol 2021, section 4)."""
+
+    generates: ClassVar[bool] = False
+
+    def __call__(
+        self, denoiser: NetworkDenoiser, x0: Tensor, t: Tensor, eps: Tensor, label: Tensor | None
+    ) -> Tensor:
+        level = denoiser.schedule.level(t, like=x0)
+        logits = denoiser.net(level.alpha * x0 + level.sigma * eps, level.noise)
+        return F.cross_entropy(logits, label, reduction="none")

@@ -16,13 +16,18 @@ import torch
 from torch import Tensor
 
 from diffusion_cli.schedule import Level
+from diffusion_cli.step import posterior
 
 
 class Prediction(NamedTuple):
-    """A denoiser's answer, each like x_t: x_t = alpha x0 + sigma eps holds for it by construction."""
+    """A denoiser's answer, each like x_t: x_t = alpha x0 + sigma eps holds for it by construction.
+
+    variance: of a coordinate of x0 given x_t, where the denoiser knows it (broadcastable to x_t); else None.
+    """
 
     x0: Tensor
     eps: Tensor
+    variance: Tensor | None = None
 
     @classmethod
     def from_x0(cls, x0: Tensor, x_t: Tensor, level: Level) -> Prediction:
@@ -110,23 +115,16 @@ class V:
 class Mean:
     """The posterior mean mu-tilde(x_t, x0) of q(x_{t-1} | x_t, x0) (Ho et al. 2020, eq. 7), the paper's first choice."""
 
-    def _weights(self, level: Level) -> tuple[Tensor, Tensor]:
-        """mu = weights[0] x0 + weights[1] x_t."""
-        before = level.alpha / torch.sqrt(1 - level.beta)  # alpha_{t-1}
-        of_x0 = before * level.beta / level.sigma**2
-        of_x_t = torch.sqrt(1 - level.beta) * (1 - before**2).clamp(min=0) / level.sigma**2
-        return of_x0, of_x_t
-
     def target(self, x0: Tensor, eps: Tensor, level: Level) -> Tensor:
-        of_x0, of_x_t = self._weights(level)
+        of_x0, of_x_t, _ = posterior(level, level.before)
         return of_x0 * x0 + of_x_t * (level.alpha * x0 + level.sigma * eps)
 
     def decode(self, output: Tensor, x_t: Tensor, level: Level) -> Prediction:
-        of_x0, of_x_t = self._weights(level)
+        of_x0, of_x_t, _ = posterior(level, level.before)
         return Prediction.from_x0((output - of_x_t * x_t) / of_x0, x_t, level)
 
     def scale(self, level: Level) -> float:
         return 1.0
 
     def gain(self, level: Level) -> Tensor:
-        return self._weights(level)[0] * level.sigma / level.alpha
+        return posterior(level, level.before).of_x0 * level.sigma / level.alpha

@@ -50,7 +50,11 @@ class Run:
         found = [cls(file.parent) for file in Path(root).glob("train/*/*/summary.json")]
         finished = [run for run in found if run.status == FINISHED and run.checkpoints()]
         if not finished:
-            raise UserError("run", name, f"there is no finished run below {Path(root, 'train')}; train one, or say run=DIR")
+            raise UserError(
+                "run",
+                name,
+                f"there is no finished run below {Path(root, 'train')}; train one, or say run=DIR",
+            )
         return max(finished, key=lambda run: run.summary_file.stat().st_mtime)
 
     # checkpoints
@@ -61,7 +65,10 @@ class Run:
     def checkpoints(self) -> list[Path]:
         """Oldest first."""
         found = (self.path / "checkpoints").glob("step_*.pt")
-        return sorted((f for f in found if CHECKPOINT.fullmatch(f.name)), key=lambda f: int(CHECKPOINT.fullmatch(f.name)[1]))
+        return sorted(
+            (f for f in found if CHECKPOINT.fullmatch(f.name)),
+            key=lambda f: int(CHECKPOINT.fullmatch(f.name)[1]),
+        )
 
     def prune(self, keep: int) -> None:
         """Removes all checkpoints but the newest `keep`."""
@@ -156,7 +163,9 @@ class Metrics:
 
     def add(self, row: dict[str, float]) -> None:
         """Floats are written with 9 significant digits: enough for float32 to come back exactly."""
-        self.rows.append({key: f"{value:.9g}" if isinstance(value, float) else value for key, value in row.items()})
+        self.rows.append(
+            {key: f"{value:.9g}" if isinstance(value, float) else value for key, value in row.items()}
+        )
         if time.monotonic() - self.written > REWRITE:
             self.write()
 

@@ -20,6 +20,7 @@ from diffusion_cli.errors import UserError
 from diffusion_cli.noise import NoiseStream
 from diffusion_cli.prediction import Prediction
 from diffusion_cli.schedule import Level, Schedule
+from diffusion_cli.step import jump_variance, posterior
 
 Noise = Callable[[], Tensor]
 
@@ -32,7 +33,9 @@ class State(NamedTuple):
     prediction: Prediction | None
 
 
-def time_grid(schedule: Schedule, steps: int | None = None, grid: str = "uniform", rho: float = 7.0) -> list[float]:
+def time_grid(
+    schedule: Schedule, steps: int | None = None, grid: str = "uniform", rho: float = 7.0
+) -> list[float]:
     """`steps` + 1 decreasing times from T to 0, the last but one t = 1 (steps null: every integer time).
 
     uniform: equal in t. log_snr: equal in log-SNR. rho: (sigma/alpha)^(1/rho) equal (Karras et al. 2022, eq. 5).
@@ -101,11 +104,6 @@ class Sampler:
         raise TypeError(f"{type(self).__name__} has no step rule")
 
 
-def posterior_variance(now: Level, then: Level) -> Tensor:
-    """Variance of q(x_s | x_t, x0): (sigma_s^2 / sigma_t^2)(1 - alpha_t^2 / alpha_s^2) (Ho et al. 2020, eq. 7)."""
-    return (then.sigma / now.sigma) ** 2 * (1 - (now.alpha / then.alpha) ** 2)
-
-
 def toward(prediction: Prediction, then: Level, variance: Tensor | float) -> Tensor:
     """Mean of x_s that leaves room for noise of this variance: alpha_s x0 + sqrt(sigma_s^2 - variance) eps
     (Song et al. 2021, DDIM, eq. 12)."""
@@ -121,7 +119,7 @@ class DDIM(Sampler):
 
     def step(self, denoiser, state, s, prediction, before, label, noise):
         now, then = (denoiser.schedule.level(t, like=state.x) for t in (state.t, s))
-        variance = self.eta**2 * posterior_variance(now, then)
+        variance = self.eta**2 * posterior(now, then).variance
         x = toward(prediction, then, variance)
         return x + variance.sqrt() * noise() if self.eta and s > 0 else x
 
@@ -130,23 +128,38 @@ class DDIM(Sampler):
 class DDPM(Sampler):
     """Ancestral sampling with the mean of the posterior and a choice of variance (Ho et al. 2020, algorithm 2).
 
-    variance: posterior (exact for a single point as data) or beta, 1 - alpha_t^2 / alpha_s^2 (exact for x0 ~ N(0, 1)).
-    The last step, to t = 0, adds none.
+    variance: posterior, exact for a single point as data; beta, 1 - alpha_t^2 / alpha_s^2, exact for x0 ~ N(0, 1);
+    analytic and learned, posterior + a^2 Var[x0 | x_t] with a the weight of x0 in the mean, the best isotropic one
+    (Bao et al. 2022, Analytic-DPM, theorem 1), from a denoiser that tells its variance (`denoiser.Measured`, or a
+    network trained with objective=hybrid). The last step, to t = 0, adds none.
     """
 
     variance: str = "beta"
 
+    def __post_init__(self) -> None:
+        if self.variance not in VARIANCES:
+            raise UserError("sampler.variance", self.variance, "no such variance", VARIANCES)
+
     def step(self, denoiser, state, s, prediction, before, label, noise):
         now, then = (denoiser.schedule.level(t, like=state.x) for t in (state.t, s))
-        posterior = posterior_variance(now, then)
-        x = toward(prediction, then, posterior)
+        q = posterior(now, then)
+        x = toward(prediction, then, q.variance)
         if s == 0:
             return x
         if self.variance == "posterior":
-            return x + posterior.sqrt() * noise()
+            return x + q.variance.sqrt() * noise()
         if self.variance == "beta":
-            return x + torch.sqrt(1 - (now.alpha / then.alpha) ** 2) * noise()
-        raise UserError("sampler.variance", self.variance, "no such variance", ("posterior", "beta"))
+            return x + jump_variance(now, then).sqrt() * noise()
+        if prediction.variance is None:
+            raise UserError(
+                "sampler.variance",
+                self.variance,
+                "this denoiser tells no variance; train with objective=hybrid",
+            )
+        return x + torch.sqrt(q.variance + q.of_x0**2 * prediction.variance) * noise()
+
+
+VARIANCES = ("beta", "posterior", "analytic", "learned")
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,12 @@ class Level(NamedTuple):
     beta: Tensor  # 1 - alpha_bar[t] / alpha_bar[t - 1]
 
     @property
+    def before(self) -> Level:
+        """The level one step earlier, at t - 1 (without a beta of its own)."""
+        alpha = self.alpha / torch.sqrt(1 - self.beta)
+        return Level(alpha, torch.sqrt((1 - alpha**2).clamp(min=0)), torch.full_like(self.beta, torch.nan))
+
+    @property
     def noise(self) -> Tensor:
         """log(sigma / alpha) = -log_snr / 2, shape (B,) or (1,): what a network is told about the time."""
         return (self.sigma / self.alpha).log().flatten()
@@ -116,7 +122,9 @@ class Schedule:
 def from_betas(name: str, betas: Tensor) -> Schedule:
     """The schedule with these betas: (T,) float64 in (0, 1), beta_1 first."""
     if not ((betas > 0) & (betas < 1)).all():
-        raise UserError("schedule", name, f"betas must lie in (0, 1), here {betas.min():.3g} to {betas.max():.3g}")
+        raise UserError(
+            "schedule", name, f"betas must lie in (0, 1), here {betas.min():.3g} to {betas.max():.3g}"
+        )
     return Schedule(name, torch.cat((torch.ones(1, dtype=torch.float64), (1 - betas).cumprod(0))))
 
 

@@ -82,7 +82,10 @@ class TrainState:
         """Mean loss and gradient norm since the last call; this is where the host waits for the device."""
         n = max(self.since_log, 1)
         row = {"loss": float(self.total_loss) / n, "grad_norm": float(self.total_norm) / n}
-        self.total_loss, self.total_norm = torch.zeros_like(self.total_loss), torch.zeros_like(self.total_norm)
+        self.total_loss, self.total_norm = (
+            torch.zeros_like(self.total_loss),
+            torch.zeros_like(self.total_norm),
+        )
         self.since_log = 0
         return row
 

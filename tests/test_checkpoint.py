@@ -15,7 +15,10 @@ def content():
     return {
         "step": 12,
         "net": {"w": big[:3].t(), "half": torch.randn(5, generator=g).bfloat16(), "empty": torch.zeros(0, 2)},
-        "optimizer": {"state": {0: {"step": torch.tensor(3.0)}}, "param_groups": [{"lr": 0.1, "betas": [0.9, 0.99]}]},
+        "optimizer": {
+            "state": {0: {"step": torch.tensor(3.0)}},
+            "param_groups": [{"lr": 0.1, "betas": [0.9, 0.99]}],
+        },
         "config": {"dataset": {"n": None, "path": "a/b"}, "flag": True},
     }
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from diffusion_cli import schedule
-from diffusion_cli.prediction import V, X0, Eps, Mean
+from diffusion_cli.prediction import X0, Eps, Mean, V
 
 EACH = [Eps(), X0(), V(), V(sigma_data=0.3), Mean()]
 

@@ -1,6 +1,7 @@
 """Samplers against diffusers step by step, against exact laws, and against their promises."""
 
 import inspect
+import itertools
 
 import pytest
 import torch
@@ -35,7 +36,9 @@ def against(theirs, ours, denoiser, times, **step):
     assert theirs.timesteps.tolist() == [t - 1 for t in times]
     g = torch.Generator().manual_seed(2)
     worst = 0.0
-    for t, state in zip(times, list(ours.walk(denoiser, x, [*times, 0], None, replay(2, x.shape)))[1:], strict=True):
+    for t, state in zip(
+        times, list(ours.walk(denoiser, x, [*times, 0], None, replay(2, x.shape)))[1:], strict=True
+    ):
         y = theirs.step(denoiser(y, t).eps, t - 1, y, generator=g, **step).prev_sample
         worst = max(worst, (state.x - y).abs().max().item())
     return worst
@@ -54,7 +57,9 @@ def test_ddpm_equals_diffusers(variance, name, T):
 def test_ddim_equals_diffusers(eta):
     diffusers = pytest.importorskip("diffusers")
     theirs = diffusers.DDIMScheduler(100, clip_sample=False)
-    assert against(theirs, DDIM(eta=eta), exact(100, schedule.linear), list(range(100, 0, -1)), eta=eta) < 1e-5
+    assert (
+        against(theirs, DDIM(eta=eta), exact(100, schedule.linear), list(range(100, 0, -1)), eta=eta) < 1e-5
+    )
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation")  # diffusers' own
@@ -137,7 +142,7 @@ def test_a_sample_does_not_depend_on_how_many_are_drawn_or_on_the_batch(sampler)
 def test_time_grids_fall_from_T_through_one_to_zero(grid, steps):
     times = time_grid(schedule.cosine(50), steps, grid)
     assert len(times) == steps + 1
-    assert times[0] == 50 and times[-1] == 0 and all(a > b for a, b in zip(times, times[1:], strict=False))
+    assert times[0] == 50 and times[-1] == 0 and all(a > b for a, b in itertools.pairwise(times))
     if steps > 1:
         assert times[-2] == pytest.approx(1)
 

@@ -32,7 +32,9 @@ def test_tables_equal_diffusers(name, T):
     own = {} if name == "cosine" else {"rescale": False}
     with pytest.warns(UserWarning, match=name) if T < 1000 and own else _silent():
         ours = ALL[name](T, **own)
-    assert torch.allclose(ours.alpha_bar[1:].float(), theirs.alphas_cumprod, rtol=2e-4 if name == "cosine" else 1e-5, atol=1e-9)
+    assert torch.allclose(
+        ours.alpha_bar[1:].float(), theirs.alphas_cumprod, rtol=2e-4 if name == "cosine" else 1e-5, atol=1e-9
+    )
     if name == "cosine":  # diffusers clips beta at 0.999 too
         assert torch.allclose((1 - ours.alpha_bar[1:] / ours.alpha_bar[:-1]).float(), theirs.betas, atol=1e-6)
 

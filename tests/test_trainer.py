@@ -14,7 +14,7 @@ from diffusion_cli.errors import UserError
 from diffusion_cli.model.mlp import MLP
 from diffusion_cli.objective import Objective
 from diffusion_cli.optimizer import Optimizer
-from diffusion_cli.prediction import V, X0, Eps, Mean
+from diffusion_cli.prediction import X0, Eps, Mean, V
 from diffusion_cli.trainer import Batches, TrainState, fit
 
 
@@ -75,7 +75,9 @@ def test_gradients_are_clipped_to_the_bound():
     before = [p.detach().clone() for p in state.net.parameters()]
     state.optimizer = sgd
     run(state, denoiser, batches, Optimizer(lr=1.0, warmup=0, decay="constant", clip=1e-3), steps=1)
-    moved = math.sqrt(sum((a - b).square().sum().item() for a, b in zip(before, state.net.parameters(), strict=True)))
+    moved = math.sqrt(
+        sum((a - b).square().sum().item() for a, b in zip(before, state.net.parameters(), strict=True))
+    )
     assert moved == pytest.approx(1e-3, rel=1e-3)
 
 
@@ -106,7 +108,8 @@ def test_every_weighting_is_one_weight_on_the_error_of_eps(p, weighting):
     beta, snr = 1 - alpha_bar / before, alpha_bar / (1 - alpha_bar)
     truth = {
         "simple": torch.as_tensor(p.gain(level), dtype=torch.float64).flatten() ** 2,
-        "vlb": beta**2 / (2 * beta * (1 - beta) * (1 - alpha_bar)),  # Ho et al. 2020, eq. 12, sigma_q^2 = beta
+        "vlb": beta**2
+        / (2 * beta * (1 - beta) * (1 - alpha_bar)),  # Ho et al. 2020, eq. 12, sigma_q^2 = beta
         "min_snr": snr.clamp(max=5) / snr,
     }[weighting]
     assert torch.allclose(loss, truth * error, rtol=1e-5)
@@ -128,7 +131,9 @@ def test_times_have_the_law_they_say(times):
     assert t.min() >= 1 and t.max() <= 50
     if times == "lognormal":
         noise = s.level(t, torch.zeros(1)).noise.double()
-        assert noise.mean().item() == pytest.approx(-1.0, abs=0.02) and noise.std().item() == pytest.approx(0.7, abs=0.02)
+        assert noise.mean().item() == pytest.approx(-1.0, abs=0.02) and noise.std().item() == pytest.approx(
+            0.7, abs=0.02
+        )
     else:
         counts = torch.bincount(t, minlength=51)[1:].double() / 1000
         assert (counts - 1).abs().max() < (0.15 if times == "uniform" else 0.002)
@@ -145,7 +150,9 @@ def test_no_network_beats_the_exact_denoisers_loss():
     x_t = level.alpha * x0 + level.sigma * eps
     best = exact(x_t, t)
     for factor in (0.97, 1.03):
-        worse = o.compare(V().target(factor * best.x0, best.eps, level), V().target(x0, eps, level), level, V()).mean()
+        worse = o.compare(
+            V().target(factor * best.x0, best.eps, level), V().target(x0, eps, level), level, V()
+        ).mean()
         assert worse > floor
 
 

@@ -1,0 +1,156 @@
+"""The command line: which command, what goes wrong in one line, and the exit code."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+import traceback
+from types import NoneType
+
+from diffusion_cli import __version__
+from diffusion_cli.commands import flags as line
+from diffusion_cli.errors import Interrupted, RunFailed, UserError
+
+USAGE = """\
+usage: diffusion COMMAND [group=option] [key=value] [flags]        (or: python -m diffusion_cli COMMAND ...)
+
+commands
+  train      fit a network to a dataset; leaves a run directory with checkpoints, samples, figures and metrics
+  sample     draw new samples from a run
+  evaluate   measure the samples of a run
+  plot       draw one figure
+
+examples
+  diffusion train dataset=circle                              everything has a default
+  diffusion train dataset=dinohead steps=2000 optimizer.lr=1e-3
+  diffusion train dataset=circle hydra.run.dir=runs/mine resume=true
+  diffusion train -m dataset=circle,square seed=0,1,2         a sweep: six runs
+  diffusion sample run=latest n=5000 sampler=ddim sampler.steps=10
+  diffusion evaluate run=runs/mine
+  diffusion plot figure=loss
+
+flags
+  COMMAND --help          groups, options and keys of a command
+  COMMAND ... --cfg job   the configuration that would be used
+  -m, --multirun          sweep over comma-separated values
+  --config-dir DIR        your own options beside ours
+  --version               the version; -h, --help: this page
+  eval "$(diffusion -sc install=bash)"     tab completion
+"""
+PIPE_CLOSED = 141  # what a shell reports for a program that SIGPIPE ended
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command line (`sys.argv` without the program's name where `argv` is None); returns the exit code.
+
+    0 done; 1 a run failed; 2 bad input, one line on stderr; 128 + n ended by signal n.
+    """
+    asked = os.environ.get("HYDRA_FULL_ERROR")
+    program = sys.argv
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and leaves message and exit code to us
+    words: list[str] = []
+    try:
+        flags, words = line.sort(list(program[1:] if argv is None else argv))
+        _dispatch(flags, words)
+        sys.stdout.flush()
+        return _settle(0)
+    except SystemExit as ended:
+        return _settle(_code(ended))
+    except (
+        BaseException
+    ) as error:  # KeyboardInterrupt, Interrupted and what the callback raises are no Exceptions
+        return _settle(_report(error, words[1:], show=asked == "1"))
+    finally:
+        sys.argv = program
+        if asked is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = asked
+
+
+def _dispatch(flags: list[str], words: list[str]) -> None:
+    if "--version" in flags:
+        print(f"diffusion {__version__}")
+        return
+    if "--shell-completion" in flags:
+        command = _completed_command(words)
+        if command is None:
+            return
+        words = [word for word in words if word not in line.COMMANDS]
+    elif not words and "--hydra-help" in flags:
+        command = line.COMMANDS[0]
+    elif not words and not [flag for flag in flags if flag != "--help"]:
+        print(USAGE, end="")
+        return
+    elif not words:
+        raise UserError(flags[0], ..., "a command is needed; choose from " + ", ".join(line.COMMANDS))
+    else:
+        command, words = line.split_command(words)
+    sys.argv = ["diffusion", *flags, *words]
+    importlib.import_module(f"diffusion_cli.commands.{command}").main()
+
+
+def _completed_command(words: list[str]) -> str | None:
+    if any(word.startswith("query=") for word in words):
+        from diffusion_cli.commands.completion import first_word
+
+        return first_word()
+    return line.COMMANDS[0]  # installing is the same for all
+
+
+def _code(ended: SystemExit) -> int:
+    """Hydra's own exit codes: 0 after help, 1 for a --package that is not there (its only use of it)."""
+    if ended.code == 1:
+        return 2
+    return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+
+
+def _report(error: BaseException, overrides: list[str], show: bool) -> int:
+    """Say in one line on stderr what went wrong; returns the exit code."""
+    callback = sys.modules.get("diffusion_cli.commands.callback")
+    if callback is not None and isinstance(error, callback.Stop):
+        error = error.error
+    if show:
+        traceback.print_exception(error)
+    if isinstance(error, BrokenPipeError):
+        # Whoever read our output (`| head`) has gone; what is still buffered would fail again when Python exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
+    if isinstance(error, KeyboardInterrupt):
+        error = Interrupted(signal.SIGINT)
+    if isinstance(error, Interrupted):
+        print(error, file=sys.stderr)
+        return 128 + error.signum
+    code = 2
+    if isinstance(error, RunFailed) or not isinstance(error, Exception):
+        code = 1
+    elif not isinstance(error, UserError):
+        code, error = _explained(error, overrides)
+    unexpected = code == 1 and not show and not isinstance(error.__cause__, (NoneType, UserError, RunFailed))
+    hint = " (HYDRA_FULL_ERROR=1 shows the traceback)" if unexpected else ""
+    print(f"error: {error}{hint}", file=sys.stderr)
+    return code
+
+
+def _explained(error: Exception, overrides: list[str]) -> tuple[int, Exception]:
+    """Before a job runs, whatever Hydra raises comes from what the user typed or from a file of options; where Hydra
+    was not even reached (a package is missing or broken), it is a failure of ours."""
+    if "hydra" not in sys.modules or isinstance(error, (ImportError, SyntaxError)):
+        return 1, RunFailed(f"{type(error).__name__}: {error}")
+    from diffusion_cli.commands.messages import explain
+
+    return 2, explain(error, overrides)
+
+
+def _settle(code: int) -> int:
+    """A command line that was refused leaves no directory behind."""
+    claims = sys.modules.get("diffusion_cli.commands.claim")
+    if claims is not None:
+        claims.give_back() if code == 2 else claims.keep()
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The four commands of the command line, one module each."""

@@ -1,0 +1,90 @@
+"""How each command meets Hydra: where the options lie, and what becomes of an error of its task."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, open_dict
+
+from diffusion_cli.commands.callback import check, prepare
+from diffusion_cli.commands.messages import explain, is_config_error
+from diffusion_cli.errors import RunFailed, UserError, one_line
+
+log = logging.getLogger(__name__)
+
+
+def find_configs() -> Path:
+    """The folder of options: within the package in a wheel, beside the package in a checkout.
+
+    Found by file, not as `pkg://`: an editable install may leave an old copy of the folder in site-packages.
+    """
+    package = Path(__file__).resolve().parent.parent
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
+
+
+CONFIGS = find_configs()
+
+
+def command(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
+    """Make `task(config)` of the module `commands/NAME.py` the command NAME, configured by `configs/NAME.yaml`.
+
+        @command
+        def main(config: DictConfig) -> None: ...
+
+    The configuration has passed `schema.check` and the module's own `prepare(config)` (see `callback.prepare`), where
+    it has one, before `task` is called. Job, log file and help carry the module's name; what `task` returns is the
+    job's value. The command raises `UserError` where the task finds the user's input bad, and `RunFailed` for any
+    other exception, its traceback being in the job's log; in a sweep both are a failed job, `RunFailed`.
+    """
+
+    @functools.wraps(task)
+    def job(config: DictConfig) -> Any:
+        current = HydraConfig.get()
+        sweeping = current.mode == RunMode.MULTIRUN
+        try:
+            if sweeping:  # a single run was prepared before its directory was made: see callback.py
+                with open_dict(config):
+                    config.hydra = copy.deepcopy(current)
+                    prepare(config, task.__module__)
+                    del config["hydra"]
+            check(config)  # again: a line or a file of the user's may have taken the callback away
+            return task(config)
+        except BrokenPipeError:
+            raise  # whoever read our output went away: no failure of the run
+        except Exception as error:
+            error = explain(error) if is_config_error(error) else error
+            expected = isinstance(error, (UserError, RunFailed))
+            line = one_line(str(error)) if expected else describe(error)
+            if sweeping:
+                log.error("job %s failed: %s", current.job.num, line)
+            _log_to_file(line, None if expected else error)
+            if expected and not sweeping:
+                raise error from error.__cause__
+            raise RunFailed(f"job {current.job.num}: {line}" if sweeping else line) from error
+
+    name = task.__module__.rpartition(".")[2]
+    return hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=name)(job)
+
+
+def describe(error: BaseException) -> str:
+    """An exception in one line: its type's name and the first line of what it says."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return one_line(type(error).__name__ + (f": {lines[0]}" if lines else ""))
+
+
+def _log_to_file(line: str, error: Exception | None) -> None:
+    """Write a line, and the traceback of `error`, to the job's own log; the console gets one line from `__main__`."""
+    exc_info = error and (type(error), error, error.__traceback__)
+    record = log.makeRecord(log.name, logging.ERROR, __file__, 0, line, (), exc_info)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(record)

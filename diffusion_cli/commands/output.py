@@ -1,0 +1,79 @@
+"""What the commands have in common to show: a progress bar, the evaluation's table, figures, versions."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+
+log = logging.getLogger(__name__)
+
+
+def bar(total: int, done: int = 0, unit: str = "step"):
+    """A progress bar with rate and remaining time; silent in a sweep and where stderr is no terminal."""
+    from tqdm import tqdm
+
+    quiet = HydraConfig.get().mode == RunMode.MULTIRUN or not sys.stderr.isatty()
+    return tqdm(total=total, initial=done, unit=unit, disable=quiet, dynamic_ncols=True, mininterval=0.5)
+
+
+def evaluate(experiment: Any) -> dict[str, Any]:
+    """The experiment's metrics, logged as a table; {} where there are none."""
+    report = experiment.evaluate()
+    if report:
+        log.info("%s, seed %d\n%s", experiment.sampler, experiment.seed, experiment.evaluation.table(report))
+    return report
+
+
+def draw_figures(experiment: Any, nodes: dict[str, Any], folder: Path) -> None:
+    """Draws the figures configured in `nodes`, name -> figure."""
+    from diffusion_cli.experiment import build
+    from diffusion_cli.figures.animation import Animation
+    from diffusion_cli.figures.files import save
+
+    for name, node in nodes.items():
+        if node is None:  # a config has left this one out
+            continue
+        figure = build({"figure": node}, "figure", experiment=experiment)
+        if figure is not None:
+            save(
+                figure,
+                folder / f"{name}{'.gif' if isinstance(figure, Animation) else '.png'}",
+                facts(experiment),
+            )
+
+
+def facts(experiment: Any) -> dict[str, str]:
+    """What a figure file says of itself: version, run, seed, and a hash of the whole config."""
+    import hashlib
+    import json
+
+    from diffusion_cli import __version__
+
+    config = json.dumps(experiment.config, sort_keys=True).encode()
+    return {
+        "Software": f"diffusion_cli {__version__}",
+        "run": "exact" if experiment.run is None else str(experiment.run.path),
+        "seed": str(experiment.seed),
+        "config": hashlib.sha256(config).hexdigest()[:16],
+    }
+
+
+def describe(device: Any) -> dict[str, Any]:
+    """What a result depends on beside its config."""
+    import numpy as np
+    import torch
+
+    from diffusion_cli import __version__
+
+    versions = {"diffusion_cli": __version__, "torch": str(torch.__version__), "numpy": np.__version__}
+    return {
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "versions": versions | {"python": platform.python_version()},
+    }

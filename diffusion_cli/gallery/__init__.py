@@ -1,0 +1,1 @@
+"""Recipes of figures: an experiment in, a figure out."""

@@ -1,0 +1,140 @@
+"""A run killed at any moment and resumed is, bit for bit, the run that was never killed."""
+
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from diffusion_cli import checkpoint
+from diffusion_cli.errors import UserError
+from diffusion_cli.resume import check_same
+from diffusion_cli.run import Metrics, Run
+
+LINE = ["train", "dataset=circle", "steps=900", "batch_size=32", "model.width=16", "threads=1", "device=cpu",
+        "log_every=7", "checkpoint.every=40", "checkpoint.keep=2", "stages.every=0", "plots=false", "resume=true"]  # fmt: skip
+
+
+def start(folder):
+    return subprocess.Popen(
+        [sys.executable, "-m", "diffusion_cli", *LINE, f"hydra.run.dir={folder}"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def finish(folder):
+    process = start(folder)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    return Run(folder)
+
+
+def essence(run):
+    """sha256 of all that training changed, and of metrics.csv."""
+    state = checkpoint.load(run.checkpoints()[-1])["state"]
+    return state["step"], checkpoint.digest(state), hashlib.sha256(run.metrics_file.read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    return finish(tmp_path_factory.mktemp("straight") / "run")
+
+
+def test_killed_with_sigkill_and_resumed(tmp_path, straight):
+    rng = random.Random(0)
+    run = Run(tmp_path / "run")
+    kills = 0
+    for _ in range(2):
+        process = start(run.path)
+        before = run.checkpoints()[-1:]
+        deadline = time.monotonic() + 60
+        while run.checkpoints()[-1:] == before and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+        time.sleep(rng.uniform(0, 0.15))
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        process.wait()
+        process.stderr.close()
+    assert kills, "the run was over before it could be killed"
+    assert essence(finish(run.path)) == essence(straight)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_saves_says_so_and_goes_on(tmp_path, straight, number, code):
+    run = Run(tmp_path / "run")
+    process = start(run.path)
+    while not run.checkpoints() and process.poll() is None:
+        time.sleep(0.005)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code, errors
+    assert "Traceback" not in errors and run.status == "interrupted"
+    assert run.summary["steps"] == checkpoint.load(run.checkpoints()[-1])["state"]["step"]
+    assert essence(finish(run.path)) == essence(straight)
+
+
+def test_a_finished_run_is_left_as_it_is(straight):
+    before = {file: file.stat().st_mtime_ns for file in straight.path.rglob("*.pt")}
+    finish(straight.path)
+    assert before == {file: file.stat().st_mtime_ns for file in straight.path.rglob("*.pt")}
+
+
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(tmp_path, straight):
+    run = Run(tmp_path / "run")
+    process = start(run.path)
+    while len(run.checkpoints()) < 2 and process.poll() is None:
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    process.stderr.close()
+    newest = run.checkpoints()[-1]
+    newest.write_bytes(newest.read_bytes()[:-100])
+    assert essence(finish(run.path)) == essence(straight)
+
+
+def test_one_trainer_per_directory(tmp_path):
+    run = Run(tmp_path)
+    with run.lock(), pytest.raises(UserError, match=f"is being trained by process {os.getpid()}"):
+        Run(tmp_path).lock()
+    with Run(tmp_path).lock():
+        pass
+
+
+def test_half_a_last_line_of_metrics_is_dropped(tmp_path):
+    file = tmp_path / "metrics.csv"
+    file.write_text("step,loss,lr\n10,0.5,0.1\n20,0.4,0.1\n30,0.")
+    table = Metrics(file, since=40)
+    table.add({"step": 30, "loss": 0.25, "lr": 0.1})
+    table.write()
+    assert file.read_text() == "step,loss,lr\n10,0.5,0.1\n20,0.4,0.1\n30,0.25,0.1\n"
+
+
+def test_rows_after_the_checkpoint_are_dropped(tmp_path):
+    file = tmp_path / "metrics.csv"
+    file.write_text("step,loss\n10,0.5\n20,0.4\n30,0.3\n")
+    assert [row["step"] for row in Metrics(file, since=20).rows] == ["10", "20"]
+    assert Metrics(file, since=0).rows == []
+
+
+def test_what_a_resumed_run_may_change(caplog):
+    old = {
+        "seed": 0,
+        "steps": 10,
+        "plots": True,
+        "threads": None,
+        "optimizer": {"lr": 0.1},
+        "sampler": {"steps": 5},
+    }
+    check_same(old | {"plots": False, "sampler": {"steps": 9}}, old)
+    assert not caplog.records
+    check_same(old | {"threads": 2}, old)
+    assert "threads=2, but the run was begun with None" in caplog.text
+    for key, new in (("optimizer.lr", {"optimizer": {"lr": 0.2}}), ("seed", {"seed": 1})):
+        with pytest.raises(UserError) as error:
+            check_same(old | new, old)
+        assert error.value.key == key
