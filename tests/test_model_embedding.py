@@ -1,0 +1,112 @@
+"""Embeddings against their formulas, written out in numpy."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from diffusion_cli.errors import UserError
+from diffusion_cli.model.embedding import (
+    GaussianFourier,
+    Harmonics,
+    Identity,
+    LabelEmbedding,
+    Rings,
+    Sinusoidal,
+    embedding,
+)
+
+X = torch.tensor([[-2.5, -0.3], [0.0, 0.7], [1.1, 3.2]])
+
+
+def waves(x: torch.Tensor, frequency: np.ndarray) -> np.ndarray:
+    angle = x.double().numpy()[..., None] * frequency
+    return np.concatenate([np.sin(angle), np.cos(angle)], axis=-1)
+
+
+def test_sinusoidal_is_ddpms_table() -> None:
+    half = 8
+    frequency = np.exp(-math.log(10000) / (half - 1) * np.arange(half))  # as in Ho et al.'s code
+    for scale in (1.0, 25.0):
+        out = Sinusoidal(2 * half, scale)(X)
+        assert out.shape == (3, 2, 16)
+        np.testing.assert_allclose(out, waves(scale * X, frequency), atol=1e-5)
+
+
+def test_harmonics_are_the_recipes_octaves() -> None:
+    out = Harmonics()(X)
+    assert out.shape == (3, 2, 8)
+    np.testing.assert_allclose(out, waves(X, math.pi / 2 * np.array([0.5, 1, 2, 4])), atol=1e-5)
+
+
+def test_gaussian_fourier_draws_once_from_the_seed_and_saves() -> None:
+    torch.manual_seed(0)
+    first, second = GaussianFourier(2000, scale=0.5), GaussianFourier(2000, scale=0.5)
+    torch.manual_seed(0)
+    again = GaussianFourier(2000, scale=0.5)
+    assert torch.equal(first(X), again(X)) and not torch.equal(first(X), second(X))
+    assert not list(first.parameters())
+    frequency = first.state_dict()["frequency"][:1000].numpy().astype(float)
+    np.testing.assert_allclose(first(X), waves(X, frequency), atol=1e-5)
+    assert np.std(frequency) == pytest.approx(2 * math.pi * 0.5, rel=0.1)
+    assert abs(np.mean(frequency)) < 0.4
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(first(X), second(X))
+
+
+def test_fixed_frequencies_are_not_in_the_state() -> None:
+    for module in (Sinusoidal(), Harmonics(), Rings(), Identity()):
+        assert not module.state_dict()
+
+
+def test_identity() -> None:
+    assert torch.equal(Identity()(X), X.unsqueeze(-1))
+
+
+def test_rings_are_waves_of_the_plane() -> None:
+    rings = Rings(rings=4, directions=5, smallest=0.6, largest=9.0)
+    w = rings.frequency[:, :20].double()
+    radius = w.norm(dim=0).view(4, 5)
+    torch.testing.assert_close(radius, radius[:, :1].expand(4, 5))
+    assert radius[0, 0].item() == pytest.approx(0.6) and radius[3, 0].item() == pytest.approx(9.0)
+    angle = (X.double() @ w).numpy()
+    np.testing.assert_allclose(rings(X), np.concatenate([np.sin(angle), np.cos(angle)], axis=-1), atol=1e-5)
+    # no two frequencies are the same wave, w or -w
+    both = torch.cat([w, -w], dim=1).T
+    assert (torch.cdist(both, both) + 9 * torch.eye(40)).min() > 0.1
+    assert Rings(rings=1, directions=1).features == 2 and Rings(1, 1)(X).isfinite().all()
+
+
+@pytest.mark.parametrize("axis", ["x", "time"])
+@pytest.mark.parametrize("name", ["fourier", "sinusoidal", "none"])
+def test_features_tells_the_size(axis: str, name: str) -> None:
+    chosen = embedding(axis, name)
+    assert chosen(X).shape == (3, 2, chosen.features)
+    if name != "none":
+        assert embedding(axis, name, features=6, scale=2)(X).shape == (3, 2, 6)
+
+
+def test_options_without_a_meaning_are_refused() -> None:
+    with pytest.raises(UserError) as caught:
+        embedding("x", "none", features=8)
+    assert caught.value.key == "model.x_features" and "model.x_embedding=none" in str(caught.value)
+    with pytest.raises(UserError) as caught:
+        embedding("time", "none", scale=2.0)
+    assert caught.value.key == "model.time_scale"
+
+
+def test_waves_come_in_pairs() -> None:
+    for build in (Sinusoidal, GaussianFourier, Harmonics):
+        for features in (0, 3, -2):
+            with pytest.raises(ValueError, match="pairs"):
+                build(features)
+
+
+def test_labels_look_up_rows_and_none_is_the_last() -> None:
+    table = LabelEmbedding(3, 5)
+    assert table.weight.shape == (4, 5)
+    assert torch.equal(table(torch.tensor([2, 0])), table.weight[[2, 0]])
+    assert torch.equal(table(None), table.weight[3:])
