@@ -14,9 +14,11 @@ from diffusion_cli.model.embedding import (
     Harmonics,
     Identity,
     LabelEmbedding,
+    PlaneWaves,
     Rings,
     Sinusoidal,
     embedding,
+    faded,
 )
 
 X = torch.tensor([[-2.5, -0.3], [0.0, 0.7], [1.1, 3.2]])
@@ -110,3 +112,18 @@ def test_labels_look_up_rows_and_none_is_the_last() -> None:
     assert table.weight.shape == (4, 5)
     assert torch.equal(table(torch.tensor([2, 0])), table.weight[[2, 0]])
     assert torch.equal(table(None), table.weight[3:])
+
+
+def test_waves_fade_to_their_mean_under_the_noise() -> None:
+    """E[sin(w.(x + sigma eps))] = exp(-|w|^2 sigma^2 / 2) sin(w.x), by Monte Carlo."""
+    torch.manual_seed(0)
+    waves, x, noise = PlaneWaves(32, 4.0), torch.tensor([[0.3, -0.7]]), torch.tensor([-0.5])
+    sigma = torch.sigmoid(2 * noise).sqrt()
+    mean = waves(x + sigma * torch.randn(200_000, 2)).mean(0)
+    assert torch.allclose(faded(waves(x), waves.squares(), noise)[0], mean, atol=0.01)
+
+
+def test_fading_is_the_same_for_waves_of_each_coordinate() -> None:
+    waves, x = Harmonics(), torch.randn(5, 3)
+    out = faded(waves(x), waves.squares(), torch.tensor([-1.0, 0.0, 1.0, -9.0, 9.0]))
+    assert out.shape == (5, 3, waves.features) and torch.allclose(out[3], waves(x)[3], atol=1e-5)

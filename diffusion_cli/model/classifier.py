@@ -28,19 +28,20 @@ class Classifier(nn.Module):
         width: int = 128,
         depth: int = 3,
         activation: str = "silu",
-        x_embedding: str = "harmonics",
+        x_embedding: str | None = None,
         x_features: int | None = None,
         x_scale: float | None = None,
         time_embedding: str = "fourier",
         time_features: int | None = None,
         time_scale: float | None = None,
+        fade: bool = True,
     ) -> None:
         super().__init__()
         if num_classes < 1:
             raise UserError("model", "classifier", "needs a dataset with classes")
         self.trunk = Trunk(
             shape, 0, width, depth, activation,
-            x_embedding, x_features, x_scale, time_embedding, time_features, time_scale,
+            x_embedding, x_features, x_scale, time_embedding, time_features, time_scale, fade,
         )  # fmt: skip
         self.shape, self.num_classes = self.trunk.shape, num_classes
         self.head = nn.Linear(width, num_classes)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffusion_cli.model import options
-from diffusion_cli.model.embedding import LabelEmbedding, embedding
+from diffusion_cli.model.embedding import LabelEmbedding, embedding, faded
 
 
 def _relu(h: Tensor) -> Tensor:
@@ -37,20 +37,23 @@ class Trunk(nn.Module):
         width: int = 128,
         depth: int = 3,
         activation: str = "silu",
-        x_embedding: str = "harmonics",
+        x_embedding: str | None = None,
         x_features: int | None = None,
         x_scale: float | None = None,
         time_embedding: str = "fourier",
         time_features: int | None = None,
         time_scale: float | None = None,
+        fade: bool = True,
     ) -> None:
         super().__init__()
         self.shape, self.num_classes = tuple(shape), num_classes
+        self.fade = options.flag("fade", fade)
         self.width = options.whole("width", width)
         self.activation = ACTIVATIONS[options.one_of("activation", activation, ACTIVATIONS)]
-        self.embed_x = embedding("x", x_embedding, x_features, x_scale)
+        chosen = x_embedding or ("rings" if math.prod(self.shape) == 2 else "harmonics")
+        self.embed_x = embedding("x", chosen, x_features, x_scale)
         self.embed_time = embedding("time", time_embedding, time_features, time_scale)
-        self.from_x = nn.Linear(math.prod(self.shape) * self.embed_x.features, width)
+        self.from_x = nn.Linear(self.embed_x.size(math.prod(self.shape)), width)
         self.from_time = nn.Linear(self.embed_time.features, width, bias=False)
         # Unit variance in h from the coordinates (a wave's mean square is 1/2), however few features they have: under
         # nn.Linear's law for the undivided W the time drowns them, and samples end 2 to 3 times as far from a curve.
@@ -66,7 +69,10 @@ class Trunk(nn.Module):
             h = h + self.from_label(label)
         elif label is not None:
             raise ValueError("a label was given to a network without classes (num_classes=0)")
-        h = torch.addmm(h, self.embed_x(x.flatten(1)).flatten(1), self.from_x.weight.t())
+        waves = self.embed_x(x.flatten(1))
+        if self.fade:
+            waves = faded(waves, self.embed_x.squares(), noise)
+        h = torch.addmm(h, waves.flatten(1), self.from_x.weight.t())
         h = self.activation(h)
         for linear in self.blocks:
             h = self.activation(linear(h)).add_(h)
@@ -82,13 +88,14 @@ class MLP(nn.Module):
     0..num_classes, where num_classes means "no label", as does None. ValueError: a wrong shape, or a label given to
     a network without classes.
 
-    activation: silu | gelu | relu. x_embedding: harmonics | sinusoidal | fourier | none, `x_features` (even) features
-    per coordinate at `x_scale`; time_embedding: fourier | sinusoidal | none, likewise. None takes the embedding's own
-    default. zero_init: the network starts as exactly zero, so that the first steps are not spent on unlearning noise.
+    activation: silu | gelu | relu. x_embedding: rings (of the plane, x_features in all), harmonics | sinusoidal
+    | fourier (x_features per coordinate) or none, None for rings in the plane and harmonics elsewhere, at x_scale;
+    time_embedding: fourier | sinusoidal | none, likewise. None takes the embedding's own default. fade: waves of x
+    finer than the noise fade (embedding.faded). zero_init: the network starts as exactly zero, so that the first steps are not spent on unlearning noise.
     outputs: 2 adds a second output per coordinate (the interpolation of a learned variance). UserError: bad options.
 
     tiny-diffusion's network (99,074 parameters; same function, test_model_mlp.py) is
-    MLP((2,), activation="gelu", x_embedding="sinusoidal", time_embedding="sinusoidal", zero_init=False).
+    MLP((2,), activation="gelu", x_embedding="sinusoidal", time_embedding="sinusoidal", fade=False, zero_init=False).
 
     >>> MLP((2,))(torch.randn(5, 2), torch.zeros(1)).shape
     torch.Size([5, 2])
@@ -101,19 +108,20 @@ class MLP(nn.Module):
         width: int = 128,
         depth: int = 3,
         activation: str = "silu",
-        x_embedding: str = "harmonics",
+        x_embedding: str | None = None,
         x_features: int | None = None,
         x_scale: float | None = None,
         time_embedding: str = "fourier",
         time_features: int | None = None,
         time_scale: float | None = None,
+        fade: bool = True,
         zero_init: bool = True,
         outputs: int = 1,
     ) -> None:
         super().__init__()
         self.trunk = Trunk(
             shape, num_classes, width, depth, activation,
-            x_embedding, x_features, x_scale, time_embedding, time_features, time_scale,
+            x_embedding, x_features, x_scale, time_embedding, time_features, time_scale, fade,
         )  # fmt: skip
         self.shape, self.num_classes = self.trunk.shape, num_classes
         self.outputs = options.whole("outputs", outputs)
