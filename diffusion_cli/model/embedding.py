@@ -29,7 +29,7 @@ class Waves(nn.Module):
         super().__init__()
         self.features = 2 * len(frequencies)
         dtype = torch.get_default_dtype()
-        phase = torch.tensor([0.0, math.pi / 2]).repeat_interleave(len(frequencies))
+        phase = torch.tensor([0.0, math.pi / 2], dtype=torch.float64).repeat_interleave(len(frequencies))
         self.register_buffer("frequency", frequencies.repeat(2).to(dtype), persistent=saved)
         self.register_buffer("phase", phase.to(dtype), persistent=False)
 
@@ -115,7 +115,12 @@ def embedding(
                 f"model.{axis}_{option}", value, f"has no meaning with model.{axis}_embedding=none"
             )
         return Identity()
-    waves = {"rings": PlaneWaves, "harmonics": Harmonics, "sinusoidal": Sinusoidal, "fourier": GaussianFourier}
+    waves: dict[str, type[Waves] | type[Rings]] = {
+        "rings": PlaneWaves,
+        "harmonics": Harmonics,
+        "sinusoidal": Sinusoidal,
+        "fourier": GaussianFourier,
+    }
     return waves[name](**chosen)
 
 
@@ -140,7 +145,7 @@ class Rings(nn.Module):
         angle = math.pi / directions * (torch.arange(directions, dtype=torch.float64) + turn * ring)
         frequency = torch.stack([radius * angle.cos(), radius * angle.sin()])  # (2, rings, directions)
         frequency = frequency.flatten(1).repeat(1, 2)  # (2, features)
-        phase = torch.tensor([0.0, math.pi / 2]).repeat_interleave(rings * directions)
+        phase = torch.tensor([0.0, math.pi / 2], dtype=torch.float64).repeat_interleave(rings * directions)
         self.register_buffer("frequency", frequency.to(torch.get_default_dtype()), persistent=False)
         self.register_buffer("phase", phase.to(torch.get_default_dtype()), persistent=False)
 
@@ -191,5 +196,6 @@ def faded(waves: Tensor, squares: Tensor, noise: Tensor) -> Tensor:
     (Barron et al. 2021, eq. 14) with the noise as the blur. waves (B, ..., features), squares (features,), noise (B,)
     or (1,) = log(sigma / alpha).
     """
-    fade = torch.exp(torch.sigmoid(2 * noise)[:, None] * squares.mul(-0.5).to(noise))
+    exponent = torch.sigmoid(2 * noise)[:, None] * squares.mul(-0.5).to(noise)
+    fade = exponent.clamp_(min=-30).exp_()  # below lie denormal numbers, on which a CPU is many times slower
     return waves * fade.view(len(fade), *(1,) * (waves.dim() - 2), -1)

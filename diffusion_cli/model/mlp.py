@@ -91,7 +91,8 @@ class MLP(nn.Module):
     activation: silu | gelu | relu. x_embedding: rings (of the plane, x_features in all), harmonics | sinusoidal
     | fourier (x_features per coordinate) or none, None for rings in the plane and harmonics elsewhere, at x_scale;
     time_embedding: fourier | sinusoidal | none, likewise. None takes the embedding's own default. fade: waves of x
-    finer than the noise fade (embedding.faded). zero_init: the network starts as exactly zero, so that the first steps are not spent on unlearning noise.
+    finer than the noise fade (embedding.faded). zero_init: the network starts as exactly zero, so that the first
+    steps are not spent on unlearning noise.
     outputs: 2 adds a second output per coordinate (the interpolation of a learned variance). UserError: bad options.
 
     tiny-diffusion's network (99,074 parameters; same function, test_model_mlp.py) is

@@ -3,7 +3,8 @@
 All share one residual block. Points h (B, P, width) and a vector g (B, 2 width) of the whole set, which starts as an
 embedding of the noise level and the label, inform each other:
 
-    u = SiLU((1 + scale(g)) * (Linear(h) + mix(h, g, phi)) + shift(g))      FiLM (Perez et al. 2018)
+    c = LayerNorm(g)      bounds what follows: gates and scales multiply from block to block
+    u = SiLU((1 + scale(c)) * (Linear(h) + mix(h, c, phi)) + shift(c))      FiLM (Perez et al. 2018)
     g = g + Linear(pool(u)),    h = h + Linear(u)
 
 What differs is `mix`, the way in which a point hears of the others beyond g, and `pool`.
@@ -25,9 +26,9 @@ from diffusion_cli.model.embedding import GaussianFourier, LabelEmbedding, Rings
 class FourierMix(nn.Module):
     """Linear attention over Fourier features of the positions: (B, P, width) -> (B, P, hidden).
 
-    M = phi^T V(h) / (sqrt(n) P) per set, gated per frequency by g, read back as phi M, with phi (B, P, 2n) the sines
+    M = phi^T V(h) / (sqrt(n) P) per set, gated per frequency by c, read back as phi M, with phi (B, P, 2n) the sines
     and cosines of the positions at n frequencies. Point i so reads the mean over j of K(x_i - x_j) V(h_j), a
-    convolution whose kernel K(d) = sum_w gate_w cos(w . d) / sqrt(n) is shaped by g, in O(P).
+    convolution whose kernel K(d) = sum_w gate_w cos(w . d) / sqrt(n) is shaped by c, in O(P).
     """
 
     def __init__(self, width: int, hidden: int, context: int, features: int) -> None:
@@ -35,8 +36,8 @@ class FourierMix(nn.Module):
         self.value = nn.Linear(width, hidden, bias=False)
         self.gate = nn.Linear(context, features // 2)
 
-    def forward(self, h: Tensor, g: Tensor, phi: Tensor) -> Tensor:
-        gate = (1 + self.gate(g)) / (self.gate.out_features**0.5 * phi.shape[1])  # (B or 1, n)
+    def forward(self, h: Tensor, c: Tensor, phi: Tensor) -> Tensor:
+        gate = (1 + self.gate(c)) / (self.gate.out_features**0.5 * phi.shape[1])  # (B or 1, n)
         gate = gate.repeat(1, 2).unsqueeze(-1)
         moments = self.value(phi.transpose(1, 2) @ h)  # V after the sum over points: 2n rows instead of P
         return phi @ (gate * moments)
@@ -45,7 +46,7 @@ class FourierMix(nn.Module):
 class InducingMix(nn.Module):
     """Attention through learned inducing points: (B, P, width) -> (B, P, hidden), O(P * points).
 
-    The inducing points, shifted by g, attend to the set, and the set attends to them (Lee et al. 2019, eq. 9).
+    The inducing points, shifted by c, attend to the set, and the set attends to them (Lee et al. 2019, eq. 9).
     """
 
     def __init__(self, width: int, hidden: int, context: int, points: int, heads: int) -> None:
@@ -62,9 +63,9 @@ class InducingMix(nn.Module):
         self.key_value = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * width))
         self.out = nn.Linear(width, hidden)
 
-    def forward(self, h: Tensor, g: Tensor, phi: Tensor) -> Tensor:
+    def forward(self, h: Tensor, c: Tensor, phi: Tensor) -> Tensor:
         h = self.norm(h)
-        points = self.points + self.shift(g).unsqueeze(1)
+        points = self.points + self.shift(c).unsqueeze(1)
         points = points + self._attend(points.expand(len(h), -1, -1), self.gather_key_value(h))
         points = points + self.inner(points)
         return self.out(self._attend(self.query(h), self.key_value(points)))
