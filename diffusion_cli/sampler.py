@@ -131,7 +131,8 @@ class DDPM(Sampler):
     variance: posterior, exact for a single point as data; beta, 1 - alpha_t^2 / alpha_s^2, exact for x0 ~ N(0, 1);
     analytic and learned, posterior + a^2 Var[x0 | x_t] with a the weight of x0 in the mean, the best isotropic one
     (Bao et al. 2022, Analytic-DPM, theorem 1), from a denoiser that tells its variance (`denoiser.Measured`, or a
-    network trained with objective=hybrid). The last step, to t = 0, adds none.
+    network trained with objective=hybrid). The last step, to t = 0, adds Var[x0 | x_1] with these two, nothing with
+    the others: x0 is then E[x0 | x_1], sharper than the data by sigma_1.
     """
 
     variance: str = "beta"
@@ -144,19 +145,14 @@ class DDPM(Sampler):
         now, then = (denoiser.schedule.level(t, like=state.x) for t in (state.t, s))
         q = posterior(now, then)
         x = toward(prediction, then, q.variance)
+        if self.variance in ("analytic", "learned"):
+            if prediction.variance is None:
+                reason = "this denoiser tells no variance; train with objective=hybrid"
+                raise UserError("sampler.variance", self.variance, reason)
+            return x + torch.sqrt(q.variance + q.of_x0**2 * prediction.variance) * noise()
         if s == 0:
             return x
-        if self.variance == "posterior":
-            return x + q.variance.sqrt() * noise()
-        if self.variance == "beta":
-            return x + jump_variance(now, then).sqrt() * noise()
-        if prediction.variance is None:
-            raise UserError(
-                "sampler.variance",
-                self.variance,
-                "this denoiser tells no variance; train with objective=hybrid",
-            )
-        return x + torch.sqrt(q.variance + q.of_x0**2 * prediction.variance) * noise()
+        return x + (q.variance if self.variance == "posterior" else jump_variance(now, then)).sqrt() * noise()
 
 
 VARIANCES = ("beta", "posterior", "analytic", "learned")
