@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
@@ -186,13 +187,15 @@ class Experiment:
             state.net.compile()
         return state
 
-    def fit(self, state: TrainState):
+    def fit(self, state: TrainState) -> Iterator[TrainState]:
         """The generator that trains; see trainer.fit."""
-        batches = Batches(self.dataset, self.schedule, self.objective, self.config["batch_size"], self.seed,
-                          self.guidance.label_dropout, self.device)  # fmt: skip
+        dropout = self.guidance.label_dropout if self.objective.generates else 0.0  # a classifier needs every label
+        batches = Batches(
+            self.dataset, self.schedule, self.objective, self.config["batch_size"], self.seed, dropout, self.device
+        )
         denoiser = NetworkDenoiser(state.net, self.parameterization, self.schedule)
-        return fit(state, denoiser, batches, self.optimizer, self.config["steps"], self.config["ema"]["decay"],
-                   self.precision)  # fmt: skip
+        steps, decay = self.config["steps"], self.config["ema"]["decay"]
+        return fit(state, denoiser, batches, self.optimizer, steps, decay, self.precision)
 
     def continue_from(self, run: Run) -> dict[str, Any]:
         """The newest checkpoint of `run` that verifies; UserError if this config would make it another run."""

@@ -44,7 +44,12 @@ def test_it_is_tiny_diffusions_network() -> None:
     torch.manual_seed(0)
     theirs = TinyDiffusion()
     ours = MLP(
-        (2,), activation="gelu", x_embedding="sinusoidal", time_embedding="sinusoidal", fade=False, zero_init=False,
+        (2,),
+        activation="gelu",
+        x_embedding="sinusoidal",
+        time_embedding="sinusoidal",
+        fade=False,
+        zero_init=False,
     )
     assert parameters(ours) == parameters(theirs) == 99_074
     state = theirs.state_dict()

@@ -17,6 +17,7 @@ class Classifier(nn.Module):
     noise = log(sigma / alpha), (B,) or (1,). The head starts at zero: every label equally likely, a loss of
     log(num_classes). UserError: bad options, or a dataset without classes. Dhariwal & Nichol 2021, section 4.
 
+    >>> import torch
     >>> Classifier((2,), num_classes=3)(torch.randn(5, 2), torch.zeros(1)).shape
     torch.Size([5, 3])
     """
