@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import inspect
 import logging
+import pkgutil
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
 import torch
-from hydra.errors import HydraException
-from hydra.utils import get_object
 from torch import Tensor, nn
 
 from diffusion_cli import checkpoint, sampler
+from diffusion_cli.dataset.protocol import Batch
 from diffusion_cli.denoiser import Batched, Denoiser, ExactDenoiser, Measured, NetworkDenoiser
 from diffusion_cli.errors import UserError
 from diffusion_cli.guidance import ExactClassifier
+from diffusion_cli.metrics.evaluation import ClassifierEvaluation, Subject
 from diffusion_cli.noise import generator, mix
 from diffusion_cli.resume import check_same
 from diffusion_cli.run import Run
@@ -36,8 +37,8 @@ def build(config: dict[str, Any], group: str, **given: Any) -> Any:
     node = dict(config[group])
     target = node.pop("_target_")
     try:
-        made = get_object(target)
-    except (HydraException, ImportError, AttributeError, ValueError) as error:
+        made = pkgutil.resolve_name(target)
+    except (ImportError, AttributeError, ValueError) as error:
         raise UserError(f"{group}._target_", target, f"cannot be imported ({error})") from None
     home = getattr(made, "__module__", None)
     homes = (*(f"diffusion_cli.{room}" for room in ROOMS[group]), *trusted_modules())
@@ -157,7 +158,7 @@ class Experiment:
 
     @cached_property
     def evaluation(self) -> Any:
-        return build(self.config, "evaluation")
+        return build(self.config, "evaluation") if self.objective.generates else ClassifierEvaluation()
 
     @cached_property
     def logger(self) -> Any:
@@ -189,9 +190,17 @@ class Experiment:
 
     def fit(self, state: TrainState) -> Iterator[TrainState]:
         """The generator that trains; see trainer.fit."""
-        dropout = self.guidance.label_dropout if self.objective.generates else 0.0  # a classifier needs every label
+        dropout = (
+            self.guidance.label_dropout if self.objective.generates else 0.0
+        )  # a classifier needs every label
         batches = Batches(
-            self.dataset, self.schedule, self.objective, self.config["batch_size"], self.seed, dropout, self.device
+            self.dataset,
+            self.schedule,
+            self.objective,
+            self.config["batch_size"],
+            self.seed,
+            dropout,
+            self.device,
         )
         denoiser = NetworkDenoiser(state.net, self.parameterization, self.schedule)
         steps, decay = self.config["steps"], self.config["ema"]["decay"]
@@ -280,12 +289,13 @@ class Experiment:
         if not self.objective.generates:
             return measure(self.net, self.dataset, self.schedule, self.seed)
 
-        def draw(k: int) -> Tensor:
+        def draw(k: int) -> Batch:
             seed = mix(self.seed, EVALUATION, k)
             label = self.labels(measure.n, seed, self.config.get("label"))
-            return self.draw(self.denoiser, measure.n, seed, label).cpu()
+            x0 = self.draw(self.denoiser, measure.n, seed, label).cpu()
+            return Batch(x0, None if label is None else label.cpu())
 
-        return measure(draw, self.dataset, self.seed)
+        return measure(Subject(draw, self.denoiser, self.dataset, self.seed, self.device))
 
     def arrays(self, denoiser: Denoiser, n: int) -> tuple[Any, Any]:
         """n samples as numpy arrays: x0 (n, *shape) and their labels (n,) or None, from the run's seed."""

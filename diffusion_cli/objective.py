@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,7 +13,7 @@ from diffusion_cli.denoiser import Denoiser, NetworkDenoiser
 from diffusion_cli.errors import UserError
 from diffusion_cli.prediction import Parameterization
 from diffusion_cli.schedule import Level, Schedule
-from diffusion_cli.step import learned_variance, posterior
+from diffusion_cli.step import learned_variance, step_bound
 
 LOSSES = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss}
 
@@ -128,16 +127,6 @@ class Hybrid(Objective):
         error = x0 - p.decode(output.detach(), x_t, level).x0
         bound = step_bound(error, learned_variance(share, level, level.before), level)
         return simple + self.vlb * bound.flatten(1).mean(1)
-
-
-def step_bound(error: Tensor, variance: Tensor, level: Level) -> Tensor:
-    """L_{t-1} of each coordinate, in nats: KL(q(x_{t-1} | x_t, x0) || N(mean, variance)) (Ho et al. 2020, eq. 5), where
-    error = x0 - predicted x0. At t = 1, where q is a point, -log N(x0; mean, variance)."""
-    q = posterior(level, level.before)
-    first = q.variance <= 1e-12 * variance
-    apart = (q.of_x0 * error) ** 2
-    kl = ((q.variance + apart) / variance - 1 - (q.variance.clamp(min=1e-38) / variance).log()) / 2
-    return torch.where(first, (apart / variance + (2 * math.pi * variance).log()) / 2, kl)
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,11 @@ class Level(NamedTuple):
     @property
     def before(self) -> Level:
         """The level one step earlier, at t - 1 (without a beta of its own)."""
-        alpha = self.alpha / torch.sqrt(1 - self.beta)
-        return Level(alpha, torch.sqrt((1 - alpha**2).clamp(min=0)), torch.full_like(self.beta, torch.nan))
+        kept = 1 - self.beta
+        sigma = torch.sqrt(
+            ((self.sigma**2 - self.beta) / kept).clamp(min=0)
+        )  # in float32 better than from alpha
+        return Level(self.alpha / kept.sqrt(), sigma, torch.full_like(self.beta, torch.nan))
 
     @property
     def noise(self) -> Tensor:

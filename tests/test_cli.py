@@ -436,7 +436,6 @@ def test_torch_is_not_imported_before_it_is_needed(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-
 def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     script = f"{sys.executable} -m diffusion_cli train --help | head -n 1; echo ${{PIPESTATUS[0]}}"
     done = process("bash", "-c", script, cwd=tmp_path)

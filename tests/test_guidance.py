@@ -9,10 +9,10 @@ from diffusion_cli.denoiser import Batched, ExactDenoiser, Measured, NetworkDeno
 from diffusion_cli.errors import UserError
 from diffusion_cli.guidance import ClassifierFree, ClassifierGuidance, ExactClassifier, Unguided
 from diffusion_cli.model.mlp import MLP
-from diffusion_cli.objective import Hybrid, step_bound
+from diffusion_cli.objective import Hybrid
 from diffusion_cli.prediction import Eps, V
 from diffusion_cli.sampler import DDPM, chain
-from diffusion_cli.step import jump_variance, learned_variance, posterior
+from diffusion_cli.step import jump_variance, learned_variance, posterior, step_bound
 
 PIXELS = GaussianMixture([[-0.35, 0.65], [0.75, -0.45]], sigma=0.1, weights=[0.35, 0.65])
 DENSITY = PIXELS.density
@@ -71,7 +71,9 @@ def test_measured_variance_is_the_mean_conditional_variance(exact, t):
     x0 = PIXELS.draw(100_000, g).x0.double()
     level = exact.schedule.level(t, x0)
     x_t = level.alpha * x0 + level.sigma * torch.randn(x0.shape, generator=g, dtype=torch.float64)
-    truth = (x0.square().mean() - DENSITY.posterior_mean(x_t, level.alpha, level.sigma).square().mean()).item()
+    truth = (
+        x0.square().mean() - DENSITY.posterior_mean(x_t, level.alpha, level.sigma).square().mean()
+    ).item()
 
     class Free:
         num_classes = 0
@@ -100,7 +102,9 @@ def test_learned_variance_runs_from_the_posteriors_to_beta():
     s, like = schedule.cosine(50), torch.zeros(1, dtype=torch.float64)
     now, then = s.level(30, like), s.level(29, like)
     low, high = (learned_variance(torch.tensor(share), now, then) for share in (0.0, 1.0))
-    assert torch.allclose(low, posterior(now, then).variance) and torch.allclose(high, jump_variance(now, then))
+    assert torch.allclose(low, posterior(now, then).variance) and torch.allclose(
+        high, jump_variance(now, then)
+    )
 
 
 def test_step_bound_is_torchs_kl():

@@ -22,7 +22,12 @@ def block(name):
 
 def run(folder, *line, **environment):
     done = subprocess.run(
-        [sys.executable, *line], cwd=folder, env=os.environ | environment, capture_output=True, text=True, timeout=120
+        [sys.executable, *line],
+        cwd=folder,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

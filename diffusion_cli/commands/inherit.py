@@ -69,7 +69,7 @@ def inherit(config: DictConfig) -> None:
         for key, value in base.items():
             if key in OURS or key in GROUPS:
                 continue
-            if key in AGAIN and isinstance(value, DictConfig):
+            if key in AGAIN and key not in said and isinstance(value, DictConfig):
                 changes = {k.partition(".")[2]: v for k, v in said.items() if k.startswith(f"{key}.")}
                 config[key] = OmegaConf.merge(value, changes)
             elif key not in said or key not in AGAIN:

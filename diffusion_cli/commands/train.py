@@ -139,7 +139,10 @@ class Story:
         if experiment.objective.generates:
             self.run.write_samples(*experiment.samples)
         self.metrics = evaluate(experiment)
-        draw_figures(experiment, self.config["figures"], self.run.figures)
+        figures = self.config["figures"]
+        if not experiment.objective.generates:
+            figures = {"loss": figures["loss"]}
+        draw_figures(experiment, figures, self.run.figures)
 
     def write_summary(self, status: str, error: BaseException | None = None) -> None:
         seconds = time.monotonic() - self.started if self.training_seconds is None else self.training_seconds

@@ -57,6 +57,16 @@ class Points(Density):
             jitter=jitter,
         )
 
+    @property
+    def points(self) -> Tensor:
+        """(K, *shape) float64."""
+        return self._constants[0].view(-1, *self.shape)
+
+    @property
+    def weights(self) -> Tensor:
+        """(K,) float64, of sum 1."""
+        return self._constants[1][-1].exp()
+
     def class_posterior(self, x: Tensor, alpha: float | Tensor, sigma: float | Tensor) -> Tensor:
         """log p(k | x_t = x) (B, K), k the index of the point: the exact noise-aware classifier (Bayes' rule)."""
 

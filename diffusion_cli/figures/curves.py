@@ -76,7 +76,9 @@ def loss_curve(
         ax.axhline(floor, color=VERMILION, ls="--", lw=1, label=f"exact denoiser: {floor:.3g}")
     set_scale(ax, raw if raw.size and raw.min() > 0 else smooth, [] if floor is None else [floor])
     if floor is not None and len(smooth) and ax.get_yscale() == "linear":
-        ax.set_ylim(bottom=floor - 0.1 * max(smooth.max() - floor, 0.0))  # what matters is the height above the floor
+        ax.set_ylim(
+            bottom=floor - 0.1 * max(smooth.max() - floor, 0.0)
+        )  # what matters is the height above the floor
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     ax.set(xlabel="training step", ylabel="loss")
     ax.margins(x=0.01)

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from diffusion_cli.figures.plane import (
     Curve,
     Limits,
+    count_outside,
     draw_curve,
     draw_points,
     limits_of,
@@ -22,6 +23,7 @@ from diffusion_cli.figures.plane import (
 )
 from diffusion_cli.figures.style import (
     DENSITY,
+    GREY,
     INK,
     LIGHT,
     ORANGE,
@@ -127,7 +129,9 @@ def end_points(
         if a.shape != b.shape:
             raise ValueError(f"{title}: {a.shape} learned and {b.shape} exact end points")
         titles.append(f"{title}\nrms distance {np.sqrt(((a - b) ** 2).sum(1).mean()):.4f}")
-    limits = limits_of([*learned.values(), *exact.values()], curve)
+    limits = limits_of(
+        list(exact.values()), curve, widen=1.1
+    )  # a learned chain that strays is counted, not followed
     figure, axes, _ = _panels(titles, legend=True, bar=False)
     for ax, (a, b) in zip(axes, pairs.values(), strict=True):
         set_plane(ax, limits)
@@ -136,6 +140,9 @@ def end_points(
         ax.add_collection(joined, autolim=False)
         ax.plot(*b.T, ls="", marker="o", ms=3, mfc="none", mec=INK, mew=0.5, zorder=3, label="exact")
         ax.plot(*a.T, ls="", marker="o", ms=1.4, mfc=VERMILION, mec="none", zorder=4, label="learned")
+        lost = count_outside(a, limits)
+        if lost:
+            ax.set_xlabel(f"{lost:,} outside", fontsize=6, color=GREY, labelpad=1)
     _legend_of_ends(figure, axes[0])
     return figure
 

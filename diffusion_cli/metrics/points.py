@@ -145,19 +145,27 @@ def evaluate_points(
     true = [metrics(density.sample(n, generator).x0) for _ in range(floor_draws)]
     report: dict[str, dict[str, Any]] = {}
     for name, size in metrics.sizes().items():
-        value, spread = _mean_and_spread([result[name] for result in ours])
-        floor, floor_spread = _mean_and_spread([result[name] for result in true])
-        report[name] = {
-            "value": value,
-            "spread": spread,
-            "floor": floor,
-            "floor_spread": floor_spread,
-            "ratio": value / floor if floor > ROUNDING * metrics.extent else None,
-            "n": size,
-            "draws": draws,
-            "floor_draws": floor_draws,
-        }
+        values, floors = ([result[name] for result in results] for results in (ours, true))
+        report[name] = beside_floor(values, floors, size, ROUNDING * metrics.extent)
     return report
+
+
+def beside_floor(
+    values: list[float], floors: list[float], n: int, rounding: float = ROUNDING
+) -> dict[str, Any]:
+    """A metric over several sets of n samples, and over sets of true ones: the entry that `evaluate_points` returns."""
+    value, spread = _mean_and_spread(values)
+    floor, floor_spread = _mean_and_spread(floors)
+    return {
+        "value": value,
+        "spread": spread,
+        "floor": floor,
+        "floor_spread": floor_spread,
+        "ratio": value / floor if floor > rounding else None,
+        "n": n,
+        "draws": len(values),
+        "floor_draws": len(floors),
+    }
 
 
 def points_table(report: dict[str, dict[str, Any]]) -> str:
