@@ -54,13 +54,13 @@ def test_the_flow_of_a_gaussian_is_exact_in_closed_form():
     data = Gaussian1D(mean=0.0, variance=0.25)
     noising = schedule.cosine(50)
     x_1, level, _ = noised(data.density, noising, 50)
-    got = flow_log_prob(exact(data, schedule.cosine), x_1, steps=200)
+    got = flow_log_prob(exact(data, schedule.cosine), x_1, steps=100)
     # x_T = x_1 s_T / s_1 with s_t the standard deviation of x_t: the prior N(0, 1) is read at that point.
     last = noising.level(50, like=x_1)
     s_1, s_T = (math.sqrt(0.25 * float(x.alpha) ** 2 + float(x.sigma) ** 2) for x in (level, last))
     x_T = x_1[:, 0] * s_T / s_1
     want = -(x_T**2 + math.log(2 * math.pi)) / 2 + math.log(s_T / s_1)
-    assert (got - want).abs().max().item() < 1e-5
+    assert (got - want).abs().max().item() < 1e-4
 
 
 def test_it_may_start_later_and_on_a_curve():

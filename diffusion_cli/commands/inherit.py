@@ -90,7 +90,7 @@ def read_config(file: Path) -> DictConfig:
     except (OSError, ValueError, yaml.YAMLError) as error:
         reason = str(error).partition("\n")[0]
         raise UserError("run", str(file.parent.parent), f".hydra/config.yaml {reason}") from None
-    if not isinstance(content, DictConfig) or "dataset" not in content:
+    if not isinstance(content, DictConfig) or not {"dataset", "model", *GROUPS} <= set(content):
         raise UserError("run", str(file.parent.parent), ".hydra/config.yaml is no config of a run")
     return content
 

@@ -115,7 +115,8 @@ def twopoint(experiment: Experiment, shown: int) -> Any:
 def atoms(experiment: Experiment) -> np.ndarray:
     """The few points (K,) of which the data consist; UserError where they do not."""
     density = experiment.dataset.density
-    found = () if density is None or density.jitter else np.unique(density.reference(10_000).numpy())
+    known = density is not None and not density.jitter
+    found = np.unique(density.reference(10_000).numpy()) if known else np.empty(0)
     if not 0 < len(found) <= MANY:
         raise UserError("figure", "twopoint", "draws data of a few points", ("dataset=twopoint",))
     return found

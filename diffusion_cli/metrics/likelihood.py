@@ -8,18 +8,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from diffusion_cli.dataset.density import Density
 from diffusion_cli.prediction import Prediction
-from diffusion_cli.schedule import Level
+from diffusion_cli.schedule import Level, Schedule
 from diffusion_cli.step import posterior, step_bound
 
-Denoiser = Callable[..., Prediction]  # denoiser.Denoiser, which stands beside this layer
 Variance = Callable[[Level, Prediction], Tensor]  # of p(x_{t-1} | x_t), broadcastable to x
+
+
+class Denoiser(Protocol):
+    """What is asked of `denoiser.Denoiser`, which stands beside this layer."""
+
+    schedule: Schedule
+
+    def __call__(self, x_t: Tensor, t: float, label: Tensor | None = None) -> Prediction: ...
 
 
 class Estimate(NamedTuple):
@@ -111,7 +118,7 @@ def flow_log_prob(
     return prior + dimensions * math.log(alpha_T / alpha_t) + integral
 
 
-def log_likelihood(denoiser: Denoiser, x0: Tensor, label: Tensor | None = None, **options: object) -> Tensor:
+def log_likelihood(denoiser: Denoiser, x0: Tensor, label: Tensor | None = None, **options: Any) -> Tensor:
     """Log-density (B,) of x_1 / alpha_1 at clean points x0: the data's own but for a blur by sigma_1 / alpha_1.
 
     For Gaussian data of width d the blur lowers it by about D/4 (sigma_1 / (alpha_1 d))^4 on average: 5e-5 nats for

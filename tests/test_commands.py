@@ -1,0 +1,244 @@
+"""The four commands from end to end, on real configs: what they leave, and what they refuse."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from diffusion_cli.__main__ import main
+from diffusion_cli.run import Run, read_csv
+
+SMALL = ["steps=60", "batch_size=64", "model.width=16", "log_every=10", "stages.every=20", "stages.n=50", "n=80",
+         "evaluation.n=100", "evaluation.draws=2", "evaluation.floor_draws=2", "device=cpu"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder with a run on the circle and a labelled one of two pixels, trained by the command line."""
+    folder = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main(["train", "dataset=gmm2px", *SMALL, "hydra.run.dir=pixels"]) == 0
+        assert (
+            main(["train", "dataset=gmm2px", "objective=classifier", "steps=20", "hydra.run.dir=classifier"])
+            == 0
+        )
+        assert main(["train", "dataset=circle", "dataset.jitter=0.05", *SMALL]) == 0
+    return folder
+
+
+@pytest.fixture
+def cli(home, monkeypatch, capfd):
+    monkeypatch.chdir(home)
+
+    def run(*line):
+        capfd.readouterr()
+        code = main(list(line))
+        return code, *capfd.readouterr()
+
+    return run
+
+
+def only(pattern):
+    (found,) = Path().glob(pattern)
+    return found
+
+
+def test_what_train_leaves(cli):
+    run = Run(only("outputs/train/circle/*"))
+    assert run.status == "finished"
+    names = {path.relative_to(run.path).as_posix() for path in run.path.rglob("*") if path.is_file()}
+    assert {".hydra/config.yaml", "train.log", "metrics.csv", "checkpoints/step_00000060.pt", "samples.npz",
+            "summary.json", "figures/loss.png", "figures/samples.png", "figures/stages.png"} <= names  # fmt: skip
+    assert not any(".part" in name for name in names)
+    table = read_csv(run.metrics_file)
+    assert table["step"] == [10, 20, 30, 40, 50, 60] and np.isfinite(table["loss"]).all()
+    assert list(run.stages()) == [0, 20, 40, 60]
+    samples = np.load(run.samples_file)
+    assert samples["x0"].shape == (80, 2) and samples["x0"].dtype == np.float32 and "label" not in samples
+    summary = run.summary
+    assert summary["steps"] == 60 and summary["metrics"]["sliced_w2"]["n"] == 100
+    assert summary["versions"]["torch"] == str(torch.__version__) and summary["seed"] == 0
+    assert (
+        torch.load(run.checkpoints()[-1], weights_only=True)["content"]["config"]["dataset"]["jitter"] == 0.05
+    )
+
+
+def test_sample_repeats_no_flag(cli):
+    """The defaults of sample are the run's: the very samples that training left."""
+    code, _, error = cli("sample", "hydra.run.dir=again")
+    assert code == 0, error
+    first, again = (
+        np.load(Run(path).samples_file)["x0"] for path in (only("outputs/train/circle/*"), "again")
+    )
+    assert np.array_equal(first, again)
+    config = json.loads(Path("again/summary.json").read_text())
+    assert config["run"].startswith("outputs/train/circle/") and config["sampler"]["variance"] == "beta"
+
+
+def test_sample_takes_another_sampler_and_more(cli):
+    code, _, error = cli(
+        "sample", "run=pixels", "sampler=ddim", "sampler.steps=5", "n=7", "label=[1,0]", "guidance=cfg",
+        "guidance.w=2", "hydra.run.dir=guided",
+    )  # fmt: skip
+    assert code == 0, error
+    assert np.load("guided/samples.npz")["label"].tolist() == [1, 0, 1, 0, 1, 0, 1]
+    summary = json.loads(Path("guided/summary.json").read_text())
+    assert summary["sampler"]["steps"] == 5 and summary["guidance"]["w"] == 2
+    assert summary["guidance"]["label_dropout"] == 0.1  # the run's
+
+
+def test_classifier_guidance(cli):
+    code, _, error = cli("sample", "run=pixels", "guidance=classifier", "guidance.run=classifier", "label=1", "n=5",
+                         "hydra.run.dir=steered")  # fmt: skip
+    assert code == 0, error
+    assert Run("classifier").summary["metrics"]["accuracy"] > 0.5
+
+
+def test_evaluate_writes_what_it_prints(cli):
+    code, _, _ = cli("evaluate", "sampler.steps=10", "evaluation.n=200", "hydra.run.dir=measured")
+    assert code == 0
+    report = json.loads(Path("measured/evaluation.json").read_text())
+    assert report["sampler"]["steps"] == 10 and report["metrics"]["coverage"]["n"] == 200
+    assert "sliced W2" in Path("measured/evaluate.log").read_text()
+
+
+def test_exact_needs_no_run(cli):
+    code, _, error = cli("evaluate", "run=exact", "dataset=circle", "sampler=dpmpp", "sampler.steps=10",
+                         "evaluation.n=500", "hydra.run.dir=truth")  # fmt: skip
+    assert code == 0, error
+    assert json.loads(Path("truth/evaluation.json").read_text())["metrics"]["distance_mean"]["value"] < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("figure", "more"),
+    [("loss", []), ("reverse_animation", ["figure.n=20"]), ("schedules", ["schedule.T=20"]), ("samples", [])],
+)
+def test_plot(cli, figure, more):
+    code, _, error = cli("plot", f"figure={figure}", *more, f"hydra.run.dir=plot_{figure}")
+    assert code == 0, error
+    drawn = only(f"plot_{figure}/{figure}.*")
+    assert drawn.suffix == (".gif" if "animation" in figure else ".png") and drawn.stat().st_size > 3000
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (["sample", "run=nowhere"], "run=nowhere: no such directory"),
+        (["sample", "run=again_nothing/.."], "run=again_nothing/.."),
+        (["sample", "run=pixels", "label=2"], "label=2: must be one of 0..1"),
+        (["sample", "label=0"], "label=0: this model was trained without labels"),
+        (["sample", "run=pixels", "model.width=3"], "model.width=3: comes from the run"),
+        (["sample", "run=pixels", "dataset=circle"], "dataset=circle: comes from the run"),
+        (["sample", "run=pixels", "sampler.eta=0.5"], "sampler.eta=0.5: is no option of DDPM"),
+        (["sample", "guidance=cfg"], "guidance=cfg: this model was trained without label"),
+        (["sample", "run=classifier"], "run=classifier: is a classifier, which draws no samples"),
+        (
+            ["sample", "run=pixels", "guidance=classifier", "guidance.run=pixels", "label=0"],
+            "guidance.run=pixels: is no",
+        ),
+        (
+            ["sample", "guidance=classifier", "guidance.run=classifier", "label=0"],
+            "was trained on another dataset",
+        ),
+        (
+            ["sample", "run=pixels", "sampler.variance=learned"],
+            "sampler.variance=learned: this denoiser tells no",
+        ),
+        (["evaluate", "run=exact", "dataset=points", "dataset.path=none.csv"], "dataset.path=none.csv"),
+        (["plot", "figure=loss", "run=exact"], "figure=loss: needs a trained run"),
+        (["plot"], "figure"),
+        (["train", "device=cuda:9"], "device=cuda:9: there is none here"),
+        (
+            ["train", "resume=true", "hydra.run.dir=pixels", "dataset=gmm2px", "seed=3"],
+            "seed=3: the run was begun with",
+        ),
+        (
+            ["train", "hydra.run.dir=pixels"],
+            "hydra.run.dir=pixels: a run is already there; resume=true continues it",
+        ),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(cli, line, message):
+    before = {str(path) for path in Path().rglob("*")}
+    code, _, error = cli(*line)
+    assert code == 2
+    assert error.startswith("error: ") and error.count("\n") == 1 and message in error
+    assert {str(path) for path in Path().rglob("*")} == before
+
+
+def test_a_damaged_run_is_named(cli, home):
+    import shutil
+
+    for name, harm in (
+        ("cut", lambda f: f.write_bytes(f.read_bytes()[:-50])),
+        ("empty", lambda f: f.write_bytes(b"")),
+    ):
+        shutil.copytree("pixels", name)
+        for file in Run(name).checkpoints():
+            harm(file)
+        code, _, error = cli("sample", f"run={name}")
+        assert code == 2 and error.splitlines()[-1].startswith(f"error: run={name}: has no checkpoint")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("a: &x [1]\nb: *x\n", "aliases"),
+        ("dataset: ${oc.env:HOME}\n", "values from outside"),
+        ("[1, 2]\n", "no config"),
+        ("x: " + "a" * 300_000, "larger than"),
+        ("dataset: {_target_: os.system}\n", "no config"),
+    ],
+)
+def test_a_hostile_config_is_refused(cli, text, reason, tmp_path):
+    hostile = tmp_path / "hostile"
+    (hostile / ".hydra").mkdir(parents=True)
+    (hostile / "checkpoints").mkdir()
+    (hostile / "checkpoints" / "step_00000001.pt").write_bytes(b"")
+    (hostile / ".hydra" / "config.yaml").write_text(text)
+    code, _, error = cli("sample", f"run={hostile}")
+    assert code == 2 and reason in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "target", ["os.system", "torch.load", "diffusion_cli.checkpoint.torch.load", "my.Model"]
+)
+def test_a_run_may_not_name_a_class_that_is_not_ours(cli, target, tmp_path):
+    import shutil
+
+    shutil.copytree("pixels", tmp_path / "run")
+    file = tmp_path / "run" / ".hydra" / "config.yaml"
+    file.write_text(file.read_text().replace("diffusion_cli.model.mlp.MLP", target))
+    code, _, error = cli("sample", f"run={tmp_path / 'run'}")
+    assert code == 2 and error.startswith(f"error: model._target_={target}: ") and error.count("\n") == 1
+
+
+def test_divergence_stops_the_run_and_saves_nothing_bad(cli):
+    line = ["train", "dataset=circle", *SMALL, "steps=400", "optimizer.lr=1e30", "optimizer.clip=null",
+            "optimizer.warmup=0", "checkpoint.every=20", "plots=false", "hydra.run.dir=diverged"]  # fmt: skip
+    code, _, error = cli(*line)
+    assert code == 1 and "diverged by step" in error
+    run = Run("diverged")
+    assert run.status == "failed"
+    for file in run.checkpoints():
+        state = torch.load(file, weights_only=True)["content"]["state"]
+        assert all(p.isfinite().all() for p in state["net"].values())
+
+
+def test_a_sweep_keeps_going_past_a_failing_job(cli):
+    line = [
+        "train",
+        "-m",
+        "dataset=circle",
+        "seed=0,1",
+        "schedule.T=5,0",
+        *SMALL,
+        "plots=false",
+        "hydra.sweep.dir=sweep",
+    ]
+    code, _, _ = cli(*line)
+    assert code == 1
+    assert [Run(f"sweep/{k}").status for k in range(4)].count("finished") == 2

@@ -1,0 +1,39 @@
+"""Loggers: what was logged can be read back by the tool that it was logged for."""
+
+from pathlib import Path
+
+import pytest
+
+from diffusion_cli.errors import UserError
+from diffusion_cli.logger import TensorBoard, WandB
+
+ROWS = {10: {"loss": 0.5, "lr": 0.1}, 20: {"loss": 0.25, "lr": 0.05}}
+
+
+def write(logger, folder):
+    logger.open(folder, {"steps": 20, "optimizer": {"lr": 0.1}})
+    for step, row in ROWS.items():
+        logger.log(step, row)
+    logger.close()
+
+
+def test_tensorboard_writes_real_event_files(tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    write(TensorBoard(), tmp_path)
+    events = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [(e.step, e.value) for e in events.Scalars("loss")] == [(10, 0.5), (20, 0.25)]
+
+
+def test_wandb_writes_offline_into_the_run(tmp_path, monkeypatch):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    write(WandB(), tmp_path)
+    (file,) = Path(tmp_path).rglob("*.wandb")
+    assert file.stat().st_size > 100
+
+
+def test_wandb_modes_are_named(tmp_path):
+    pytest.importorskip("wandb")
+    with pytest.raises(UserError, match=r"logger.mode=of: no such mode; .*choose from offline, online"):
+        WandB(mode="of").open(tmp_path, {})
