@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from diffusion_cli.dataset.point_sets import SetDataset
+from diffusion_cli.dataset.protocol import Batch
 from diffusion_cli.dataset.stars import StarFamily, Stars, draw_stars
-from diffusion_cli.metrics.evaluation import SetEvaluation
+from diffusion_cli.metrics.evaluation import SetEvaluation, Subject
 from diffusion_cli.metrics.set_report import evaluate_sets, sets_table
 from diffusion_cli.metrics.sets import chamfer, earth_mover, jensen_shannon, scores
 from diffusion_cli.metrics.stars import fit_stars, outline_distance
@@ -246,13 +247,17 @@ def test_small_data_shrink_the_comparison_and_too_small_ones_are_refused():
         evaluate_sets(lambda k: x, stars(5), stars(1))
 
 
+def subject(x, data):
+    return Subject(lambda k: Batch(x, None), None, data, 0)
+
+
 def test_evaluation_of_datasets():
     data = Stars(n=12, test=4, size=64, points=None, sample_points=32)
     report = SetEvaluation(n=4, points=32, draws=1, emd_points=None)(
-        lambda k: data.test[:, :32], data, seed=0
+        subject(data.test[:, :32], data)
     )
     assert report["mmd_cd"]["n"] == 4 and "arms_5" in report
     other = SetDataset(torch.rand(3, 9, 2), test=1)
-    assert SetEvaluation()(lambda k: data.test, other, seed=0) == {}
+    assert SetEvaluation()(subject(data.test, other)) == {}
     plain = SetDataset(torch.rand(8, 9, 2), test=3)
-    assert "outline_mean" not in SetEvaluation(emd_points=4)(lambda k: torch.rand(64, 9, 2), plain, seed=0)
+    assert "outline_mean" not in SetEvaluation(emd_points=4)(subject(torch.rand(64, 9, 2), plain))
