@@ -38,10 +38,10 @@ def test_sinusoidal_is_ddpms_table() -> None:
         np.testing.assert_allclose(out, waves(scale * X, frequency), atol=1e-5)
 
 
-def test_harmonics_are_the_recipes_octaves() -> None:
+def test_harmonics_are_octaves() -> None:
     out = Harmonics()(X)
-    assert out.shape == (3, 2, 8)
-    np.testing.assert_allclose(out, waves(X, math.pi / 2 * np.array([0.5, 1, 2, 4])), atol=1e-5)
+    assert out.shape == (3, 2, 10)
+    np.testing.assert_allclose(out, waves(X, math.pi / 2 * np.array([0.25, 0.5, 1, 2, 4])), atol=1e-5)
 
 
 def test_gaussian_fourier_draws_once_from_the_seed_and_saves() -> None:

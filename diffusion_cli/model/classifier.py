@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from diffusion_cli.errors import UserError
+from diffusion_cli.model import options
 from diffusion_cli.model.mlp import Trunk
 
 
@@ -14,7 +15,7 @@ class Classifier(nn.Module):
     """Noise-aware classifier: classifier(x, noise) -> logits (B, num_classes) of p(label | x_t).
 
     logits = Linear(Trunk(x, noise)); the arguments, and what they mean, are those of MLP. x (B, *shape) float,
-    noise = log(sigma / alpha), (B,) or (1,). The head starts at zero: every label equally likely, a loss of
+    noise = log(sigma / alpha), (B,) or (1,). The head starts at zero (zero_init): every label equally likely, a loss of
     log(num_classes). UserError: bad options, or a dataset without classes. Dhariwal & Nichol 2021, section 4.
 
     >>> import torch
@@ -36,6 +37,7 @@ class Classifier(nn.Module):
         time_features: int | None = None,
         time_scale: float | None = None,
         fade: bool = True,
+        zero_init: bool = True,
     ) -> None:
         super().__init__()
         if num_classes < 1:
@@ -46,8 +48,9 @@ class Classifier(nn.Module):
         )  # fmt: skip
         self.shape, self.num_classes = self.trunk.shape, num_classes
         self.head = nn.Linear(width, num_classes)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        if options.flag("zero_init", zero_init):
+            nn.init.zeros_(self.head.weight)
+            nn.init.zeros_(self.head.bias)
 
     def forward(self, x: Tensor, noise: Tensor) -> Tensor:
         return self.head(self.trunk(x, noise))
