@@ -1,10 +1,8 @@
-"""From a config to objects: the only place where a `_target_` becomes code, and the gate on what may be built."""
+"""From a config to the objects of one run."""
 
 from __future__ import annotations
 
-import inspect
 import logging
-import pkgutil
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
@@ -13,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_cli import checkpoint, sampler
+from diffusion_cli.build import build
 from diffusion_cli.dataset.protocol import Batch
 from diffusion_cli.denoiser import Batched, Denoiser, ExactDenoiser, Measured, NetworkDenoiser
 from diffusion_cli.errors import UserError
@@ -21,49 +20,10 @@ from diffusion_cli.metrics.evaluation import ClassifierEvaluation, Subject
 from diffusion_cli.noise import generator, mix
 from diffusion_cli.resume import check_same
 from diffusion_cli.run import Run
-from diffusion_cli.schema import ROOMS, trusted_modules
 from diffusion_cli.trainer import Batches, TrainState, fit
 
 log = logging.getLogger(__name__)
 WEIGHTS, LABELS, FLOOR, EVALUATION = 2, 3, 4, 5  # streams of the seed, beside trainer.TRAIN
-
-
-def build(config: dict[str, Any], group: str, **given: Any) -> Any:
-    """The object described by config[group]: its `_target_` called with the node's other keys and with `given`.
-
-    Only classes and functions defined in the rooms of that group (schema.ROOMS), or in modules that the user trusts
-    by DIFFUSION_CLI_TRUST, are called; what counts is where the resolved object was defined, not how it was spelt.
-    """
-    node = dict(config[group])
-    target = node.pop("_target_")
-    try:
-        made = pkgutil.resolve_name(target)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"{group}._target_", target, f"cannot be imported ({error})") from None
-    home = getattr(made, "__module__", None)
-    homes = (*(f"diffusion_cli.{room}" for room in ROOMS[group]), *trusted_modules())
-    if (
-        not callable(made)
-        or not isinstance(home, str)
-        or not f"{home}.".startswith(tuple(f"{h}." for h in homes))
-    ):
-        raise UserError(f"{group}._target_", target, f"is not a component of {group}; a module of your own is enabled "
-                        "by DIFFUSION_CLI_TRUST=MODULE")  # fmt: skip
-    unknown = [key for key in node if key not in inspect.signature(made).parameters]
-    if unknown and not _takes_any(made):
-        choices = [key for key in inspect.signature(made).parameters if key not in given]
-        raise UserError(
-            f"{group}.{unknown[0]}", node[unknown[0]], f"is no option of {target.split('.')[-1]}", choices
-        )
-    try:
-        inspect.signature(made).bind(**node, **given)
-    except TypeError as error:
-        raise UserError(f"{group}._target_", target, str(error)) from None
-    return made(**node, **given)
-
-
-def _takes_any(made: Any) -> bool:
-    return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(made).parameters.values())
 
 
 def device_of(name: str) -> torch.device:

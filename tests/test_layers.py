@@ -19,7 +19,7 @@ LAYERS = [
     {"prediction", "process"},
     {"denoiser", "metrics"},
     {"optimizer", "objective", "guidance", "sampler"},
-    {"trainer"},
+    {"trainer", "build"},
     {"experiment"},
     {"gallery"},
     {"commands"},
@@ -36,7 +36,7 @@ BESIDE = {
     "signals",
 }  # know no layer, serve the upper ones
 HYDRA = {"hydra", "omegaconf"}
-USERS_OF_HYDRA = {"experiment", "commands"}
+USERS_OF_HYDRA = {"commands"}
 
 
 def may_import(room: str, other: str) -> bool:

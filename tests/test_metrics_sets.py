@@ -253,9 +253,7 @@ def subject(x, data):
 
 def test_evaluation_of_datasets():
     data = Stars(n=12, test=4, size=64, points=None, sample_points=32)
-    report = SetEvaluation(n=4, points=32, draws=1, emd_points=None)(
-        subject(data.test[:, :32], data)
-    )
+    report = SetEvaluation(n=4, points=32, draws=1, emd_points=None)(subject(data.test[:, :32], data))
     assert report["mmd_cd"]["n"] == 4 and "arms_5" in report
     other = SetDataset(torch.rand(3, 9, 2), test=1)
     assert SetEvaluation()(subject(data.test, other)) == {}

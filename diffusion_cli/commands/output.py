@@ -32,7 +32,7 @@ def evaluate(experiment: Any) -> dict[str, Any]:
 
 def draw_figures(experiment: Any, nodes: dict[str, Any], folder: Path) -> None:
     """Draws the figures configured in `nodes`, name -> figure."""
-    from diffusion_cli.experiment import build
+    from diffusion_cli.build import build
     from diffusion_cli.figures.animation import Animation
     from diffusion_cli.figures.files import save
 
