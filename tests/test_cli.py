@@ -475,7 +475,7 @@ def test_completion_in_bash(tmp_path: Path) -> None:
         "evaluate",
         "optimizer=adam optimizer=adamw",
         "optimizer.warmup=",
-        "sampler=ddim sampler=ddpm",
+        "sampler=ddim sampler=ddpm sampler=ddpm_analytic",
         "--multirun",
         "",
     ]
