@@ -48,10 +48,13 @@ class NetworkDenoiser:
         return prediction._replace(variance=((variance - q.variance) / q.of_x0**2).clamp(min=0))
 
     def split(self, output: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The network's output proper, and for one with two outputs the learned share of log beta, else None."""
+        """The network's output proper, and for one with two outputs the learned share of log beta, else None.
+
+        The share is kept within (0, 1): left free (Nichol & Dhariwal 2021), it diverges where the mean starts far off.
+        """
         if getattr(self.net, "outputs", 1) == 1:
             return output, None
-        return output[:, 0], (output[:, 1] + 1) / 2
+        return output[:, 0], output[:, 1].sigmoid()
 
 
 class ExactDenoiser:

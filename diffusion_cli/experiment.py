@@ -15,7 +15,7 @@ from diffusion_cli.build import build
 from diffusion_cli.dataset.protocol import Batch
 from diffusion_cli.denoiser import Batched, Denoiser, ExactDenoiser, Measured, NetworkDenoiser
 from diffusion_cli.errors import UserError
-from diffusion_cli.guidance import ExactClassifier
+from diffusion_cli.guidance import ClassifierFree, ExactClassifier
 from diffusion_cli.metrics.evaluation import ClassifierEvaluation, Subject
 from diffusion_cli.noise import generator, mix
 from diffusion_cli.resume import check_same
@@ -93,7 +93,10 @@ class Experiment:
         """Denoiser -> denoiser. For one that names a run, that run's classifier is handed in."""
         node = dict(self.config["guidance"])
         if "run" not in node:
-            return build(self.config, "guidance")
+            guidance = build(self.config, "guidance")
+            if isinstance(guidance, ClassifierFree) and not self.dataset.num_classes:
+                raise UserError("guidance", "cfg", "this dataset has no labels, and so its model knows none")
+            return guidance
         return build({"guidance": node}, "guidance", classifier=self._classifier_of(node.pop("run")))
 
     def _classifier_of(self, name: str) -> Any:

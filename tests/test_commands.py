@@ -133,7 +133,8 @@ def test_plot(cli, figure, more):
         (["sample", "run=pixels", "model.width=3"], "model.width=3: comes from the run"),
         (["sample", "run=pixels", "dataset=circle"], "dataset=circle: comes from the run"),
         (["sample", "run=pixels", "sampler.eta=0.5"], "sampler.eta=0.5: is no option of DDPM"),
-        (["sample", "guidance=cfg"], "guidance=cfg: this model was trained without label"),
+        (["sample", "guidance=cfg"], "guidance=cfg: this model was trained without label dropout"),
+        (["train", "guidance=cfg"], "guidance=cfg: this dataset has no labels"),
         (["sample", "run=classifier"], "run=classifier: is a classifier, which draws no samples"),
         (
             ["sample", "run=pixels", "guidance=classifier", "guidance.run=pixels", "label=0"],

@@ -148,7 +148,7 @@ def test_a_network_with_two_outputs_tells_its_variance():
     level = s.level(10, x)
     q = posterior(level, level.before)
     of_step = q.variance + q.of_x0**2 * prediction.variance
-    share = (net(x, level.noise.float())[:, 1] + 1) / 2
+    share = net(x, level.noise.float())[:, 1].sigmoid()
     assert torch.allclose(of_step, learned_variance(share, level, level.before), rtol=1e-4)
     *_, last = chain(DDPM(variance="learned"), NetworkDenoiser(net, V(), s), 5, (2,), seed=0)
     assert last.x.isfinite().all()
