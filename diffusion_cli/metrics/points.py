@@ -14,7 +14,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import ot
 import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
@@ -63,6 +62,9 @@ class PointMetrics:
         self.n = n
         self.extent = density.reference(n).abs().max().item()
         d = math.prod(density.shape)
+        import ot  # here: it takes more than a second, which training should not wait for
+
+        self._wasserstein_1d = ot.wasserstein_1d
         # In one dimension all directions are the same one.
         count = 1 if d == 1 else PROJECTIONS
         self._directions = ot.sliced.get_random_projections(d, count, seed % 2**32)  # (d, count)
@@ -97,7 +99,7 @@ class PointMetrics:
         return np.sort(rows @ self._directions, axis=0)
 
     def _sliced_w2(self, x: Tensor) -> float:
-        squared = ot.wasserstein_1d(self._project(_rows(x)), self._projected, p=2, require_sort=False)
+        squared = self._wasserstein_1d(self._project(_rows(x)), self._projected, p=2, require_sort=False)
         return math.sqrt(squared.mean())
 
     def _energy(self, x: Tensor) -> float:
