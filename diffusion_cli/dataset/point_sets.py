@@ -29,6 +29,9 @@ class SetDataset:
     null for all P. sample_points: size of a generated set; null: P. rotate: turn every training set by a random angle
     about the origin.
 
+    Any size may be sampled, but a network that was trained on fewer points believes less than a larger set tells, and
+    loses rare forms: stars of 7 and 6 arms crowd out those of 4.
+
     train (N - test, P, 2) and test (test, P, 2) are the two parts; shape is (sample_points, 2); no density is known.
     Raises UserError (dataset.test, dataset.points, dataset.sample_points, dataset.rotate).
 

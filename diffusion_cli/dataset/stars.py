@@ -46,7 +46,7 @@ class Stars(SetDataset):
         ratio: Sequence[float] = (0.35, 0.65),
         radius: Sequence[float] = (0.8, 1.2),
         jitter: float = 0.01,
-        points: int | Sequence[int] | None = (96, 256),
+        points: int | Sequence[int] | None = 512,
         sample_points: int | None = 512,
         rotate: bool = True,
         seed: int = 0,
