@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from diffusion_cli.commands.app import command
 from diffusion_cli.commands.inherit import read_config, without_hydra
 from diffusion_cli.commands.output import bar, describe, draw_figures, evaluate
-from diffusion_cli.errors import Interrupted, RunFailed
+from diffusion_cli.errors import Interrupted, RunFailed, UserError
 from diffusion_cli.resume import check_same
 from diffusion_cli.run import FINISHED, Metrics, Run
 from diffusion_cli.signals import Stop
@@ -42,9 +42,10 @@ def train(config: dict[str, Any], run: Run) -> None:
             if config["plots"]:
                 story.finish()
         except BaseException as error:
-            story.write_summary(
-                "interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed", error
-            )
+            if isinstance(error, UserError) and not run.checkpoints():
+                raise  # nothing has happened yet, and nothing is left behind
+            stopped = isinstance(error, Interrupted | KeyboardInterrupt)
+            story.write_summary("interrupted" if stopped else "failed", error)
             raise
         story.write_summary(FINISHED)
     log.info("finished: %s", run.path)
@@ -55,6 +56,7 @@ class Story:
 
     def __init__(self, experiment: Any, run: Run):
         self.experiment, self.run, self.config = experiment, run, experiment.config
+        _ = experiment.guidance  # whatever is wrong with it is said before anything is written
         self.state = experiment.new_state()
         self.started, self.first_step = time.monotonic(), 0
         self.training_seconds: float | None = None
