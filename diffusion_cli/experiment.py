@@ -146,7 +146,7 @@ class Experiment:
     # training
 
     def new_state(self) -> TrainState:
-        state = TrainState.start(self.new_net(), self.optimizer)
+        state = TrainState.start(self.new_net(), self.optimizer, self.config["loss_levels"] or ())
         if self.config["compile"]:
             state.net.compile()
         return state

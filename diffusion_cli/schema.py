@@ -102,6 +102,7 @@ RULES: dict[str, Rule] = {
     "resume": FLAG,
     "plots": FLAG,
     "log_every": COUNT,
+    "loss_levels": many(real("> 0")).or_null(),
     "n": COUNT,
     "label": either(LABEL, many(LABEL)).or_null(),
     "run": TEXT.or_null(),

@@ -9,13 +9,16 @@ goes on bit for bit as if it had never stopped (same machine, thread count and t
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from diffusion_cli.dataset.protocol import Dataset
 from diffusion_cli.denoiser import NetworkDenoiser
@@ -61,7 +64,11 @@ class Batches:
 
 @dataclass
 class TrainState:
-    """All that training changes. total_loss and total_norm add up since the last log line, on the device."""
+    """All that training changes. The totals add up since the last log line, on the device.
+
+    levels: rising edges of sigma/alpha between which the loss is logged apart, too; by_level (2, len(levels) + 1) holds
+    sum and number of the losses below, between and above them.
+    """
 
     net: nn.Module
     ema: nn.Module
@@ -70,18 +77,34 @@ class TrainState:
     since_log: int = 0
     total_loss: Tensor | None = None
     total_norm: Tensor | None = None
+    levels: tuple[float, ...] = ()
+    by_level: Tensor | None = None
 
     @classmethod
-    def start(cls, net: nn.Module, optimizer: Optimizer) -> TrainState:
+    def start(cls, net: nn.Module, optimizer: Optimizer, levels: Sequence[float] = ()) -> TrainState:
         device = next(net.parameters()).device
         ema = copy.deepcopy(net).requires_grad_(False)
         zero = torch.zeros((), device=device)
-        return cls(net, ema, optimizer.build(net.parameters()), total_loss=zero, total_norm=zero.clone())
+        parts = torch.zeros(2, len(levels) + 1, device=device)
+        return cls(
+            net,
+            ema,
+            optimizer.build(net.parameters()),
+            total_loss=zero,
+            total_norm=zero.clone(),
+            levels=tuple(sorted(levels)),
+            by_level=parts,
+        )
 
     def log(self) -> dict[str, float]:
-        """Mean loss and gradient norm since the last call; this is where the host waits for the device."""
+        """Mean loss and gradient norm since the last call, and loss_A_B, the mean where A < sigma/alpha <= B, nan where
+        no time was drawn there; this is where the host waits for the device."""
         n = max(self.since_log, 1)
         row = {"loss": float(self.total_loss) / n, "grad_norm": float(self.total_norm) / n}
+        total, count = self.by_level.tolist()
+        for i, (low, high) in enumerate(pairwise(self.levels), 1):
+            row[f"loss_{low:g}_{high:g}"] = total[i] / count[i] if count[i] else math.nan
+        self.by_level = torch.zeros_like(self.by_level)
         self.total_loss, self.total_norm = (
             torch.zeros_like(self.total_loss),
             torch.zeros_like(self.total_norm),
@@ -95,6 +118,7 @@ class TrainState:
             "since_log": self.since_log,
             "total_loss": self.total_loss,
             "total_norm": self.total_norm,
+            "by_level": self.by_level,
             "net": self.net.state_dict(),
             "ema": self.ema.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -107,6 +131,7 @@ class TrainState:
         self.step, self.since_log = saved["step"], saved["since_log"]
         self.total_loss = saved["total_loss"].to(self.total_loss)
         self.total_norm = saved["total_norm"].to(self.total_norm)
+        self.by_level = saved["by_level"].to(self.by_level)
 
 
 def fit(
@@ -122,10 +147,12 @@ def fit(
     parameters = list(state.net.parameters())
     averages = list(state.ema.parameters())
     device = parameters[0].device.type
+    edges = batches.schedule.time_of(-2 * torch.tensor(state.levels).log()).to(parameters[0].device)
     while state.step < steps:
         x0, t, eps, label = batches(state.step)
         with torch.autocast(device, precision) if precision != torch.float32 else nullcontext():
-            loss = batches.objective(denoiser, x0, t, eps, label).mean()
+            losses = batches.objective(denoiser, x0, t, eps, label)
+        loss = losses.mean()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(parameters, optimizer.clip or float("inf"), foreach=True)
         for group in state.optimizer.param_groups:
@@ -139,4 +166,7 @@ def fit(
         state.since_log += 1
         state.total_loss += loss.detach()
         state.total_norm += norm
+        if state.levels:
+            apart = F.one_hot(torch.bucketize(t, edges), len(edges) + 1).to(losses.dtype)  # (B, parts)
+            state.by_level += torch.stack((losses.detach() @ apart, apart.sum(0)))
         yield state

@@ -16,7 +16,8 @@ from diffusion_cli.resume import check_same
 from diffusion_cli.run import Metrics, Run
 
 LINE = ["train", "dataset=circle", "steps=900", "batch_size=32", "model.width=16", "threads=1", "device=cpu",
-        "log_every=7", "checkpoint.every=40", "checkpoint.keep=2", "stages.every=0", "plots=false", "resume=true"]  # fmt: skip
+        "log_every=7", "checkpoint.every=40", "checkpoint.keep=2", "stages.every=0", "plots=false", "resume=true",
+        "loss_levels=[0.1,1,10]"]  # fmt: skip
 
 
 def start(folder):

@@ -169,3 +169,24 @@ def test_no_network_beats_the_exact_denoisers_loss():
 def test_bad_options_are_named(make, message):
     with pytest.raises(UserError, match=message):
         make()
+
+
+def test_the_loss_is_logged_by_noise_level():
+    s, o = schedule.loglinear(20), Objective(times="lognormal", mean=0.0, std=2.0)
+    batches = Batches(Circle(), s, o, size=32, seed=3)
+    torch.manual_seed(0)
+    net = MLP((2,), width=8, depth=1)
+    state = TrainState.start(net, Optimizer(lr=0.0), levels=[0.1, 1.0, 10.0])
+    denoiser = NetworkDenoiser(net, V(), s)
+    expected = {"loss_0.1_1": [], "loss_1_10": []}
+    for step in range(5):
+        x0, t, eps, label = batches(step)
+        ratio = s.level(t, like=x0).noise.exp()
+        for (low, high), name in zip(((0.1, 1), (1, 10)), expected, strict=True):
+            expected[name].append(o(denoiser, x0, t, eps, label)[(ratio > low) & (ratio <= high)])
+    for _ in fit(state, denoiser, batches, Optimizer(lr=0.0), 5):
+        pass
+    row = state.log()
+    for name, losses in expected.items():
+        assert row[name] == pytest.approx(torch.cat(losses).mean().item(), rel=1e-5)
+    assert all(math.isnan(state.log()[name]) for name in expected)  # nothing drawn since
