@@ -119,6 +119,9 @@ RULES: dict[str, Rule] = {
     "dataset.jitter": real(">= 0"),
     "dataset.path": TEXT.or_null(),
     "dataset.root": TEXT.or_null(),
+    "dataset.source": one_of("full", "bundled"),
+    "dataset.flip": FLAG,
+    "dataset.labels": FLAG,
     "model.width": COUNT,
     "model.depth": COUNT,
     "schedule.T": COUNT,
@@ -140,6 +143,13 @@ RULES: dict[str, Rule] = {
     "sampler.clip": real("> 0").or_null(),
     "guidance.w": real().or_null(),
     "guidance.label_dropout": real("in [0, 1)"),
+    "inpaint": one_of(
+        "left_half", "right_half", "box", "random", pattern=r"(?i).+\.(npy|png)", like=("FILE.npy", "FILE.png")
+    ).or_null(),
+    "completions": COUNT,
+    "repaint.passes": COUNT,
+    "repaint.jump": COUNT,
+    "repaint.guidance": real(">= 0"),
 }
 SECTIONS = {key.partition(".")[0] for key in RULES if "." in key}
 
@@ -158,7 +168,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "figure": ("gallery",),
     "figures.*": ("gallery",),
 }
-OPTIONAL = {"label", "run", "figure", "figures.*"}
+OPTIONAL = {"label", "run", "figure", "figures.*", "inpaint", "completions"}
+OPTIONAL |= {key for key in RULES if key.startswith("repaint.")}
 NEEDED = [group for group in ROOMS if group not in OPTIONAL]
 NEEDED += [key for key in RULES if key.partition(".")[0] not in ROOMS and key not in OPTIONAL]
 DIRECTIVES = {"_target_", "_args_", "_partial_", "_recursive_", "_convert_"}  # what hydra's instantiate obeys
@@ -228,6 +239,11 @@ def _check_directive(path: tuple[str, ...], value: Any) -> None:
         raise UserError(key, value, "not allowed in a configuration")
     if group is None:
         raise UserError(key, value, "a class is not named here, but by its group", ROOMS)
+    check_target(key, group, value)
+
+
+def check_target(key: str, group: str, value: Any) -> None:
+    """Refuse what `_target_` of `group` may not name, by its name alone, before anything is imported: `UserError`."""
     if not isinstance(value, str):
         raise UserError(key, value, "must be the name of a class")
     # No part may begin with "_": what a module keeps to itself, and `__globals__`, `__builtins__` and their like.

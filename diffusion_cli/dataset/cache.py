@@ -1,0 +1,56 @@
+"""Where files made or fetched by us are kept for later runs, and how they get there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import platformdirs
+from filelock import FileLock
+
+from diffusion_cli.errors import UserError
+
+CACHE = "DIFFUSION_CLI_CACHE"  # environment variable
+
+
+def cache_dir() -> Path:
+    """The folder of all our caches: $DIFFUSION_CLI_CACHE, else the user's cache folder of this system. Any of it may
+    be deleted at any time between runs. It need not exist yet."""
+    named = os.environ.get(CACHE)
+    return Path(named).expanduser() if named else Path(platformdirs.user_cache_dir("diffusion_cli"))
+
+
+def cached(path: Path, make: Callable[[Path], None]) -> Path:
+    """`path` (a file or a folder within cache_dir()), made by `make(part)` if it is not there yet.
+
+    `make` writes a file or a folder under the name `part`, which takes the name `path` when all of it is written. Of
+    several processes that want it one makes it while the others wait; what a killed one has left is removed. Raises
+    UserError when it cannot be written (no space, no permission); after that, and after any error of `make`, nothing
+    is left. Proved by tests/test_cache.py.
+    """
+    if path.exists():
+        return path
+    part = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(f".{path.name}.lock")):
+            if not path.exists():
+                _remove(part)
+                try:
+                    make(part)
+                    os.replace(part, path)
+                finally:
+                    _remove(part)
+    except OSError as error:
+        reason = f"cannot be written: {error.strerror or error}; {CACHE}=FOLDER names another place"
+        raise UserError("", ..., f"cache {path}: {reason}") from error
+    return path
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,123 @@
+"""MNIST and Fashion-MNIST: their four IDX files, or the digits that come with the package."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from diffusion_cli.dataset.idx import read_idx
+from diffusion_cli.dataset.images import ImageDataset, Split
+from diffusion_cli.dataset.places import find_or_fetch
+from diffusion_cli.errors import UserError
+
+BUNDLED = "mnist_bundled.npz"  # made by scripts/bundle_mnist
+IMAGES, LABELS = "images-idx3-ubyte", "labels-idx1-ubyte"
+
+
+class IdxImages(ImageDataset):
+    """A dataset of two pairs of IDX files, known by their checksums; 28 x 28 grey images.
+
+    root: the folder of the files, or one that holds a folder of the dataset's name; None: $DIFFUSION_CLI_DATA, then
+    the cache folder, into which what is missing is downloaded. labels, flip: see ImageDataset.
+
+    Raises UserError (dataset.root) when a file is missing and cannot be fetched, is damaged or another than it must
+    be. Proved by tests/test_idx.py.
+    """
+
+    title: str
+    folders: tuple[str, ...]
+    mirrors: tuple[str, ...]
+    checksums: dict[str, str]  # of the uncompressed files
+    names: tuple[str, ...]
+
+    def __init__(self, root: str | None = None, labels: bool = True, flip: bool = False) -> None:
+        folder = find_or_fetch(self.title, self.folders, self.checksums, self.mirrors, root, self.check)
+        train, test = (Split(*map(torch.from_numpy, self._read(folder, part))) for part in ("train", "t10k"))
+        digest = "".join(self.checksums.values())
+        super().__init__(train, test, self.names, digest, flip, labels)
+
+    @classmethod
+    def check(cls, file: Path, name: str) -> np.ndarray:
+        """The array in the file; UserError where it is not the one of that name, NAME or NAME.gz."""
+        name = name.removesuffix(".gz")
+        array, sha256 = read_idx(file, dimensions=3 if name.endswith(IMAGES) else 1)
+        if sha256 != cls.checksums[name]:
+            raise UserError("dataset.root", ..., f"{file}: wrong checksum: it is not {cls.title}'s {name}")
+        return array
+
+    def _read(self, folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
+        arrays = []
+        for kind in (IMAGES, LABELS):
+            name = f"{part}-{kind}"
+            file = folder / name
+            arrays.append(self.check(file if file.is_file() else folder / f"{name}.gz", name))
+        return arrays[0][:, None], arrays[1].astype(np.int64)
+
+
+class Mnist(IdxImages):
+    """60,000 + 10,000 handwritten digits (LeCun et al. 1998). source: full, or bundled for 2,000 + 500 of them, as
+    many of each, which come with the package and need no file. root, labels: see IdxImages.
+
+    >>> Mnist(source="bundled").train.images.shape
+    torch.Size([2000, 1, 28, 28])
+    """
+
+    title = "MNIST"
+    folders = ("mnist", "MNIST/raw")
+    mirrors = (
+        "https://ossci-datasets.s3.amazonaws.com/mnist/",
+        "https://storage.googleapis.com/cvdf-datasets/mnist/",
+    )
+    checksums = {  # noqa: RUF012
+        "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    }
+    names = tuple("0123456789")
+
+    def __init__(
+        self, root: str | None = None, source: str = "full", labels: bool = True, flip: bool = False
+    ) -> None:
+        if source == "full":
+            super().__init__(root, labels, flip)
+        elif source == "bundled":
+            train, test = bundled_digits()
+            ImageDataset.__init__(self, train, test, self.names, BUNDLED, flip, labels)
+        else:
+            raise UserError("dataset.source", source, "not one of the choices", ("full", "bundled"))
+
+
+class FashionMnist(IdxImages):
+    """60,000 + 10,000 pieces of clothing (Xiao et al. 2017), in MNIST's format. root, labels, flip: see IdxImages."""
+
+    title = "Fashion-MNIST"
+    folders = ("fashion_mnist", "fashion-mnist", "FashionMNIST/raw")
+    mirrors = (
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+        "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
+        "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+    )
+    checksums = {  # noqa: RUF012
+        "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+        "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+        "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+        "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+    }
+    names = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
+
+
+def bundled_digits() -> Sequence[Split]:
+    """The digits in the package: a training part of 2,000 and a held-out one of 500."""
+    with files(__package__).joinpath("assets", BUNDLED).open("rb") as file, np.load(file) as arrays:
+        return [
+            Split(
+                torch.from_numpy(arrays[f"{part}_images"])[:, None],
+                torch.from_numpy(arrays[f"{part}_label"]).long(),
+            )
+            for part in ("train", "test")
+        ]
