@@ -7,7 +7,9 @@ import pkgutil
 from typing import Any
 
 from diffusion_cli.errors import UserError
-from diffusion_cli.schema import ROOMS, trusted_modules
+from diffusion_cli.schema import ROOMS, check_target, trusted_modules
+
+FUNCTIONS = ("schedule", "figure")  # the groups whose options are functions; elsewhere a class is built
 
 
 def build(config: dict[str, Any], group: str, **given: Any) -> Any:
@@ -15,9 +17,12 @@ def build(config: dict[str, Any], group: str, **given: Any) -> Any:
 
     Only classes and functions defined in the rooms of that group (schema.ROOMS), or in modules that the user trusts
     by DIFFUSION_CLI_TRUST, are called; what counts is where the resolved object was defined, not how it was spelt.
+    Nothing else is even imported, and of ours no function but those of FUNCTIONS: what reads, writes or downloads
+    within a room is none of its components. Raises UserError.
     """
     node = dict(config[group])
-    target = node.pop("_target_")
+    target = node.pop("_target_", None)
+    check_target(f"{group}._target_", group, target)
     try:
         made = pkgutil.resolve_name(target)
     except (ImportError, AttributeError, ValueError) as error:
@@ -28,6 +33,7 @@ def build(config: dict[str, Any], group: str, **given: Any) -> Any:
         not callable(made)
         or not isinstance(home, str)
         or not f"{home}.".startswith(tuple(f"{h}." for h in homes))
+        or not (inspect.isclass(made) or group in FUNCTIONS or not home.startswith("diffusion_cli."))
     ):
         raise UserError(f"{group}._target_", target, f"is not a component of {group}; a module of your own is enabled "
                         "by DIFFUSION_CLI_TRUST=MODULE")  # fmt: skip

@@ -6,6 +6,7 @@ torch.load takes a flipped byte without a word, so a checkpoint carries a digest
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from diffusion_cli.atomic import replacing
 
 FORMAT = 1
 PLAIN = (type(None), bool, int, float, str)
+BIGGEST_PICKLE = 8 * 2**20  # bytes of structure beside the tensors; 3,000 tensors and their names take 0.4 MB
+MOST_VALUES = 1_000_000  # one list, named a thousand times by another, unfolds to billions
+DEEPEST = 64
 
 
 class Damaged(Exception):
@@ -41,22 +45,70 @@ def save(path: Path, content: dict[str, Any]) -> None:
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     """The content, verified. Raises Damaged for anything but a whole checkpoint of this format."""
     try:
+        size = _check_archive(path)
         whole = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise Damaged(f"{path}: no such file") from None
+    except Damaged:
+        raise
     except Exception as error:  # torch raises six kinds here, some of which advise weights_only=False
         raise Damaged(f"{path}: unreadable ({type(error).__name__}), truncated or no checkpoint") from error
     if not isinstance(whole, dict) or set(whole) != {"format", "digest", "content"}:
         raise Damaged(f"{path}: not a checkpoint of diffusion_cli")
     if whole["format"] != FORMAT:
         raise Damaged(f"{path}: format {whole['format']!r}, this version reads {FORMAT}")
-    try:
-        sound = digest(whole["content"]) == whole["digest"]
-    except TypeError:
-        sound = False
-    if not sound:
+    if not isinstance(whole["content"], dict) or not _is_plain(whole["content"], size):
+        raise Damaged(f"{path}: holds what no checkpoint of diffusion_cli does")
+    if digest(whole["content"]) != whole["digest"]:
         raise Damaged(f"{path}: its content does not match its checksum")
     return _to(whole["content"], device)
+
+
+def _check_archive(path: Path) -> int:
+    """The file's size, where it is an archive that unpacks to no more than itself: torch.save compresses nothing."""
+    if not path.is_file():  # a pipe would be waited for without end
+        raise FileNotFoundError(path)
+    size = path.stat().st_size
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise Damaged(f"{path}: compressed, as no checkpoint of diffusion_cli is")
+    if sum(entry.file_size for entry in entries) > size:
+        raise Damaged(f"{path}: says that it unpacks to more than it holds")
+    if sum(e.file_size for e in entries if e.filename.endswith(".pkl")) > BIGGEST_PICKLE:
+        raise Damaged(f"{path}: too large beside its tensors")
+    return size
+
+
+def _is_plain(content: Any, most_bytes: int) -> bool:
+    """Whether this is a modest tree of ordinary tensors, of at most `most_bytes` in all, and plain values.
+
+    Without recursion, and before anything is summed up: a stranger's file may name one list, or one tensor, a
+    million times, or stretch four bytes to a tensor of terabytes (stride 0).
+    """
+    level, count, size = [content], 0, 0
+    for _ in range(DEEPEST):
+        if not level:
+            return True
+        below: list[Any] = []
+        for value in level:
+            if isinstance(value, Tensor):
+                ordinary = type(value) is Tensor and value.layout == torch.strided and not value.is_quantized
+                if not ordinary or value.device.type != "cpu" or not value.is_contiguous():
+                    return False
+                size += value.numel() * value.element_size()
+            elif isinstance(value, dict):
+                below += value.keys()
+                below += value.values()
+            elif isinstance(value, list | tuple):
+                below += value
+            elif type(value) not in PLAIN:
+                return False
+            if size > most_bytes or count + len(below) > MOST_VALUES:
+                return False
+        count += len(below)
+        level = below
+    return False
 
 
 def digest(value: Any) -> str:

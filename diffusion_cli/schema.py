@@ -144,7 +144,12 @@ RULES: dict[str, Rule] = {
     "guidance.w": real().or_null(),
     "guidance.label_dropout": real("in [0, 1)"),
     "inpaint": one_of(
-        "left_half", "right_half", "box", "random", pattern=r"(?i).+\.(npy|png)", like=("FILE.npy", "FILE.png")
+        "left_half",
+        "right_half",
+        "box",
+        "random",
+        pattern=r"(?i).+\.(npy|png)",
+        like=("FILE.npy", "FILE.png"),
     ).or_null(),
     "completions": COUNT,
     "repaint.passes": COUNT,

@@ -6,7 +6,6 @@ import copy
 import functools
 import logging
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import hydra
@@ -14,24 +13,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
+from diffusion_cli.commands import gate
 from diffusion_cli.commands.callback import check, prepare
 from diffusion_cli.commands.messages import explain, is_config_error
+from diffusion_cli.commands.options import CONFIGS
 from diffusion_cli.errors import RunFailed, UserError, one_line
 
 log = logging.getLogger(__name__)
-
-
-def find_configs() -> Path:
-    """The folder of options: within the package in a wheel, beside the package in a checkout.
-
-    Found by file, not as `pkg://`: an editable install may leave an old copy of the folder in site-packages.
-    """
-    package = Path(__file__).resolve().parent.parent
-    inside = package / "configs"
-    return inside if inside.is_dir() else package.parent / "configs"
-
-
-CONFIGS = find_configs()
 
 
 def command(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
@@ -72,7 +60,14 @@ def command(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
             raise RunFailed(f"job {current.job.num}: {line}" if sweeping else line) from error
 
     name = task.__module__.rpartition(".")[2]
-    return hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=name)(job)
+    entry = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=name)(job)
+
+    @functools.wraps(entry)
+    def guarded(*passed: DictConfig) -> Any:
+        with gate.closed():
+            return entry(*passed)
+
+    return guarded
 
 
 def describe(error: BaseException) -> str:
