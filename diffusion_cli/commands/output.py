@@ -33,19 +33,14 @@ def evaluate(experiment: Any) -> dict[str, Any]:
 def draw_figures(experiment: Any, nodes: dict[str, Any], folder: Path) -> None:
     """Draws the figures configured in `nodes`, name -> figure."""
     from diffusion_cli.build import build
-    from diffusion_cli.figures.animation import Animation
-    from diffusion_cli.figures.files import save
+    from diffusion_cli.figures.files import save, suffixes
 
     for name, node in nodes.items():
         if node is None:  # a config has left this one out
             continue
         figure = build({"figure": node}, "figure", experiment=experiment)
         if figure is not None:
-            save(
-                figure,
-                folder / f"{name}{'.gif' if isinstance(figure, Animation) else '.png'}",
-                facts(experiment),
-            )
+            save(figure, folder / f"{name}{suffixes(figure)[0]}", facts(experiment))
 
 
 def facts(experiment: Any) -> dict[str, str]:

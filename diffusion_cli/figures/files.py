@@ -12,29 +12,39 @@ from matplotlib.figure import Figure
 
 from diffusion_cli.atomic import replacing
 from diffusion_cli.figures.animation import Animation
+from diffusion_cli.figures.page import Page
 from diffusion_cli.figures.style import DPI, house_style
+
+SUFFIXES = {Animation: (".gif",), Page: (".html",)}  # of others: those of a figure
+
+
+def suffixes(figure: Figure | Animation | Page) -> tuple[str, ...]:
+    """The suffixes that fit a figure, its usual one first."""
+    return SUFFIXES.get(type(figure), (".png", ".pdf", ".svg"))
 
 
 @house_style  # matplotlib makes some ticks only now
 def save(
-    figure: Figure | Animation, path: str | os.PathLike, metadata: Mapping[str, Any] | None = None
+    figure: Figure | Animation | Page, path: str | os.PathLike, metadata: Mapping[str, Any] | None = None
 ) -> Path:
-    """Write a figure (PNG, PDF or SVG by the suffix) or an animation (GIF) and return its path.
+    """Write a figure (PNG, PDF or SVG by the suffix), an animation (GIF) or a page (HTML) and return its path.
 
     The file is written under a temporary name and renamed; missing directories are made. metadata: facts such as
-    run, seed and version, kept as text: PNG text chunks, PDF keywords, SVG keywords, the GIF's comment.
+    run, seed and version, kept as text: PNG text chunks, PDF and SVG keywords, the GIF's comment, the page's foot.
     Raises ValueError for a suffix that does not fit, OSError when the disk refuses.
 
     Example: `save(scatter(x), "figures/samples.png", {"seed": 0})`
     """
     path = Path(path)
     suffix = path.suffix.lower()
-    if suffix not in ((".gif",) if isinstance(figure, Animation) else (".png", ".pdf", ".svg")):
+    if suffix not in suffixes(figure):
         raise ValueError(f"cannot write a {type(figure).__name__} as {path.name}")
     facts = dict(metadata or {})
     keywords = json.dumps(facts, default=str)
     with replacing(path) as part:
-        if isinstance(figure, Animation):
+        if isinstance(figure, Page):
+            part.write_text(figure.html(facts), encoding="utf-8")
+        elif isinstance(figure, Animation):
             first, *rest = figure.images
             first.save(
                 part,

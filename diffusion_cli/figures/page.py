@@ -1,0 +1,114 @@
+"""One self-contained HTML page: figures, tables, texts, and a slider over the reverse process.
+
+The page loads nothing from anywhere, and its Content-Security-Policy lets a browser run the one script of ours alone
+(by its hash), whatever the texts of a run may say; every text is escaped by Jinja.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+from PIL import Image
+
+from diffusion_cli.figures.reverse import Process
+
+WIDEST = 1360  # pixels of an embedded figure: two for each of the page's
+PICTURES = 1_200_000  # bytes of all embedded figures together
+BIGGEST = 40_000_000  # pixels of a file that is opened at all
+BROAD = 1000  # a picture of more pixels across gets the whole width
+
+
+class Table(NamedTuple):
+    """Texts in rows; the first of each row names it."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str = ""
+
+
+class Picture(NamedTuple):
+    """An image as a data URI; broad: wants the width of the page."""
+
+    source: str
+    broad: bool
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a page shows. pictures: name -> Picture; details: name -> text that is folded away."""
+
+    title: str
+    subtitle: Sequence[str] = ()
+    process: Process | None = None
+    tables: Sequence[Table] = ()
+    pictures: Mapping[str, Picture] = field(default_factory=dict)
+    details: Mapping[str, str] = field(default_factory=dict)
+
+    def html(self, facts: Mapping[str, Any] | None = None) -> str:
+        """The whole document. facts: of the file, for its head and foot.
+
+        Example: `Path("run.html").write_text(Page("a run").html())`
+        """
+        texts = {name: asset(f"page.{name}") for name in ("css", "js")}
+        environment = Environment(autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True)
+        return environment.from_string(asset("page.html")).render(
+            page=self,
+            facts={key: str(value) for key, value in (facts or {}).items()},
+            style=Markup(texts["css"]),
+            script=Markup(texts["js"]),
+            style_hash=Markup(digest(texts["css"])),
+            script_hash=Markup(digest(texts["js"])),
+        )
+
+
+@cache
+def asset(name: str) -> str:
+    return files(__package__).joinpath("assets", name).read_text(encoding="utf-8")
+
+
+def digest(text: str) -> str:
+    """The SHA-256 by which a Content-Security-Policy knows an inline script or style."""
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def picture(file: Path) -> tuple[Picture, int]:
+    """A PNG file, made smaller for the screen, and its size in bytes. ValueError for what is no such file."""
+    try:
+        with Image.open(file, formats=("PNG",)) as image:
+            if image.width * image.height > BIGGEST:
+                raise ValueError(f"{file} has more than {BIGGEST:,} pixels")
+            broad, ratio = image.width > BROAD, image.width / image.height
+            image = image.convert("RGB")
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{file} is no PNG image: {error}") from None
+    if image.width > WIDEST:
+        image = image.resize((WIDEST, max(1, round(WIDEST / ratio))), Image.Resampling.LANCZOS)
+    small = io.BytesIO()
+    image.quantize(128, dither=Image.Dither.NONE).save(small, format="PNG", optimize=True)
+    data = small.getvalue()
+    return Picture(f"data:image/png;base64,{base64.b64encode(data).decode()}", broad), len(data)
+
+
+def pictures(paths: Sequence[Path]) -> dict[str, Picture]:
+    """Those of the PNG files that can be read, by name, until they weigh 1.2 MB together."""
+    found, total = {}, 0
+    for path in paths:
+        try:
+            shown, size = picture(path)
+        except ValueError:
+            continue
+        total += size
+        if total > PICTURES:
+            break
+        found[path.stem.replace("_", " ")] = shown
+    return found
