@@ -1,13 +1,16 @@
-"""The optimizer and its learning rate, a pure function of the step."""
+"""The optimizer and its learning rate, a pure function of the step, on all weights as one vector."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim.adam import adam
+from torch.optim.adamw import adamw
 
 from diffusion_cli.errors import UserError
 
@@ -31,11 +34,9 @@ class Optimizer:
         if self.decay not in ("constant", "cosine"):
             raise UserError("optimizer.decay", self.decay, "no such decay", ("constant", "cosine"))
 
-    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """torch's fused implementation: one kernel over all parameters, on CPU and GPU."""
-        return KINDS[self.kind](
-            parameters, lr=self.lr, betas=tuple(self.betas), weight_decay=self.weight_decay, fused=True
-        )
+    def build(self, weights: Flat) -> Adam:
+        """The optimizer of these weights, at its start."""
+        return Adam(self, weights)
 
     def lr_at(self, step: int, steps: int) -> float:
         """Learning rate of the update that leads from `step` to `step` + 1, of `steps` in all."""
@@ -46,4 +47,71 @@ class Optimizer:
         return self.lr * ramp * (1 + math.cos(math.pi * min(done, 1.0))) / 2
 
 
-KINDS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+class Flat:
+    """The parameters of a network as one vector, of which they become views: one kernel call serves them all.
+
+    values: (n,). Raises UserError for parameters of several types or devices.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter]):
+        parameters = list(parameters)
+        kinds = {(p.dtype, p.device) for p in parameters}
+        if len(kinds) != 1:
+            found = ", ".join(sorted(f"{dtype} on {device}" for dtype, device in kinds)) or "no parameters"
+            raise UserError("model", found, "a network's parameters must be of one type, on one device")
+        dtype, device = kinds.pop()
+        self.values = torch.empty(sum(p.numel() for p in parameters), dtype=dtype, device=device)
+        self.parameters = parameters
+        for p, view in zip(parameters, self.views(self.values), strict=True):
+            p.data = view.copy_(p.data)
+
+    def views(self, vector: Tensor) -> Iterator[Tensor]:
+        """`vector` (n,) in the shapes of the parameters."""
+        start = 0
+        for p in self.parameters:
+            # With the strides it has: a convolution's weight may lie in memory with its channels last.
+            yield vector.as_strided(p.size(), p.stride(), start)
+            start += p.numel()
+
+
+class Adam:
+    """Adam (Kingma & Ba 2015) or AdamW (Loshchilov & Hutter 2019) by torch's fused kernel.
+
+    By its functional form: the first object of a torch.optim class imports a compiler, two seconds of every start.
+    grad: (n,), in which the gradients of the parameters accumulate.
+    """
+
+    def __init__(self, options: Optimizer, weights: Flat):
+        self.options, self.values = options, weights.values
+        self.grad, self.exp_avg, self.exp_avg_sq = (torch.zeros_like(weights.values) for _ in range(3))
+        self.steps = torch.zeros((), device=weights.values.device)
+        for p, view in zip(weights.parameters, weights.views(self.grad), strict=True):
+            p.grad = view
+
+    def clip(self) -> Tensor:
+        """Scales the gradient down to at most the Euclidean norm `clip`; the norm it had, 0-d."""
+        norm = torch.linalg.vector_norm(self.grad)
+        if self.options.clip is not None:
+            self.grad.mul_((self.options.clip / (norm + 1e-6)).clamp_(max=1.0))
+        return norm
+
+    @torch.no_grad()
+    def step(self, lr: float) -> None:
+        """One update of the weights by the gradient, which is zero afterwards."""
+        o, (beta1, beta2) = self.options, self.options.betas
+        KINDS[o.kind](
+            [self.values], [self.grad], [self.exp_avg], [self.exp_avg_sq], [], [self.steps],
+            fused=True, amsgrad=False, maximize=False,
+            beta1=beta1, beta2=beta2, lr=lr, weight_decay=o.weight_decay, eps=1e-8,
+        )  # fmt: skip
+        self.grad.zero_()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"exp_avg": self.exp_avg, "exp_avg_sq": self.exp_avg_sq, "steps": self.steps}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        for name, value in self.state_dict().items():
+            value.copy_(saved[name])
+
+
+KINDS = {"adam": adam, "adamw": adamw}

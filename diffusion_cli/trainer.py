@@ -11,7 +11,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -24,7 +23,7 @@ from diffusion_cli.dataset.protocol import Dataset
 from diffusion_cli.denoiser import NetworkDenoiser
 from diffusion_cli.noise import generator
 from diffusion_cli.objective import Objective
-from diffusion_cli.optimizer import Optimizer
+from diffusion_cli.optimizer import Adam, Flat, Optimizer
 from diffusion_cli.schedule import Schedule
 
 TRAIN = 1  # keeps the stream of training batches apart from the other uses of the seed
@@ -72,7 +71,9 @@ class TrainState:
 
     net: nn.Module
     ema: nn.Module
-    optimizer: torch.optim.Optimizer
+    weights: Flat  # of net
+    averages: Flat  # of ema
+    optimizer: Adam
     step: int = 0
     since_log: int = 0
     total_loss: Tensor | None = None
@@ -83,13 +84,18 @@ class TrainState:
     @classmethod
     def start(cls, net: nn.Module, optimizer: Optimizer, levels: Sequence[float] = ()) -> TrainState:
         device = next(net.parameters()).device
-        ema = copy.deepcopy(net).requires_grad_(False)
+        # Buffers are shared: running statistics are averages already.
+        ema = copy.deepcopy(net, {id(buffer): buffer for buffer in net.buffers()})
+        weights, averages = (Flat(p for p in of.parameters() if p.requires_grad) for of in (net, ema))
+        ema.requires_grad_(False)
         zero = torch.zeros((), device=device)
         parts = torch.zeros(2, len(levels) + 1, device=device)
         return cls(
             net,
             ema,
-            optimizer.build(net.parameters()),
+            weights,
+            averages,
+            optimizer.build(weights),
             total_loss=zero,
             total_norm=zero.clone(),
             levels=tuple(sorted(levels)),
@@ -119,8 +125,8 @@ class TrainState:
             "total_loss": self.total_loss,
             "total_norm": self.total_norm,
             "by_level": self.by_level,
-            "net": self.net.state_dict(),
-            "ema": self.ema.state_dict(),
+            "net": unshared(self.net.state_dict()),
+            "ema": unshared(self.ema.state_dict()),
             "optimizer": self.optimizer.state_dict(),
         }
 
@@ -134,6 +140,11 @@ class TrainState:
         self.by_level = saved["by_level"].to(self.by_level)
 
 
+def unshared(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same with a memory of its own for each: a view would be saved as all that it is a view of."""
+    return {name: value.clone() for name, value in state.items()}
+
+
 def fit(
     state: TrainState,
     denoiser: NetworkDenoiser,
@@ -141,27 +152,20 @@ def fit(
     optimizer: Optimizer,
     steps: int,
     ema_decay: float = 0.99,
-    precision: torch.dtype = torch.float32,
 ) -> Iterator[TrainState]:
     """Advances `state` to `steps`, yielding it after every update. No host-device synchronisation within."""
-    parameters = list(state.net.parameters())
-    averages = list(state.ema.parameters())
-    device = parameters[0].device.type
-    edges = batches.schedule.time_of(-2 * torch.tensor(state.levels).log()).to(parameters[0].device)
+    weights, averages = state.weights.values, state.averages.values
+    edges = batches.schedule.time_of(-2 * torch.tensor(state.levels).log()).to(weights.device)
     while state.step < steps:
         x0, t, eps, label = batches(state.step)
-        with torch.autocast(device, precision) if precision != torch.float32 else nullcontext():
-            losses = batches.objective(denoiser, x0, t, eps, label)
+        losses = batches.objective(denoiser, x0, t, eps, label)
         loss = losses.mean()
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(parameters, optimizer.clip or float("inf"), foreach=True)
-        for group in state.optimizer.param_groups:
-            group["lr"] = optimizer.lr_at(state.step, steps)
-        state.optimizer.step()
-        state.optimizer.zero_grad()
+        norm = state.optimizer.clip()
+        state.optimizer.step(optimizer.lr_at(state.step, steps))
         # The average starts short, so that early samples are not those of the initial weights.
         decay = min(ema_decay, (1 + state.step) / (10 + state.step))
-        torch._foreach_lerp_(averages, parameters, 1 - decay)
+        averages.lerp_(weights, 1 - decay)
         state.step += 1
         state.since_log += 1
         state.total_loss += loss.detach()

@@ -1,5 +1,6 @@
 """Training: pure batches, bitwise resume, and the learning rate, the average and the loss as they are defined."""
 
+import copy
 import math
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from diffusion_cli.denoiser import ExactDenoiser, NetworkDenoiser
 from diffusion_cli.errors import UserError
 from diffusion_cli.model.mlp import MLP
 from diffusion_cli.objective import Objective
-from diffusion_cli.optimizer import Optimizer
+from diffusion_cli.optimizer import Flat, Optimizer
 from diffusion_cli.prediction import X0, Eps, Mean, V
 from diffusion_cli.trainer import Batches, TrainState, fit
 
@@ -69,16 +70,49 @@ def test_the_average_is_an_exponential_one_with_a_ramp():
         assert torch.allclose(a, b, atol=1e-6)
 
 
-def test_gradients_are_clipped_to_the_bound():
-    state, denoiser, batches, _ = parts()
-    sgd = torch.optim.SGD(state.net.parameters(), lr=1.0)
-    before = [p.detach().clone() for p in state.net.parameters()]
-    state.optimizer = sgd
-    run(state, denoiser, batches, Optimizer(lr=1.0, warmup=0, decay="constant", clip=1e-3), steps=1)
-    moved = math.sqrt(
-        sum((a - b).square().sum().item() for a, b in zip(before, state.net.parameters(), strict=True))
-    )
-    assert moved == pytest.approx(1e-3, rel=1e-3)
+@pytest.mark.parametrize("clip", [1e-3, None])
+def test_gradients_are_clipped_to_the_bound(clip):
+    """Adam's first average of the gradient is 1 - beta1 of what came through."""
+    state, *rest = parts(betas=(0.9, 0.99), clip=clip)
+    norm = run(state, *rest, steps=1).log()["grad_norm"]
+    assert norm > 1e-2
+    assert state.optimizer.exp_avg.norm().item() == pytest.approx(0.1 * (clip or norm), rel=1e-3)
+
+
+@pytest.mark.parametrize(("kind", "theirs"), [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)])
+def test_the_update_is_that_of_torch(kind, theirs):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 3)).to(memory_format=torch.channels_last)
+    other = copy.deepcopy(net)
+    optimizer = Optimizer(kind=kind, weight_decay=0.1)
+    ours = optimizer.build(Flat(net.parameters()))
+    assert net[0].weight.is_contiguous(memory_format=torch.channels_last)
+    torchs = theirs(other.parameters(), lr=1.0, betas=optimizer.betas, weight_decay=0.1)
+    for k in range(20):
+        x = torch.randn(2, 3, 8, 8)
+        for each in (net, other):
+            each(x).square().mean().backward()
+        lr = torchs.param_groups[0]["lr"] = 0.1 / (k + 1)
+        ours.step(lr)
+        torchs.step()
+        torchs.zero_grad()
+    for a, b in zip(net.parameters(), other.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-6)
+
+
+def test_frozen_parameters_stay_and_buffers_are_shared_with_the_average():
+    net = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    net[0].bias.requires_grad_(False)
+    state = TrainState.start(net, Optimizer())
+    assert len(state.weights.values) == 6 + 3 + 3
+    net(torch.randn(50, 2) + 5)
+    assert torch.equal(state.ema[1].running_mean, net[1].running_mean) and net[1].running_mean.any()
+
+
+def test_parameters_of_two_types_are_refused():
+    net = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2).half())
+    with pytest.raises(UserError, match="must be of one type"):
+        TrainState.start(net, Optimizer())
 
 
 def test_training_learns_the_circle():
