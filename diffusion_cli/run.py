@@ -95,11 +95,12 @@ class Run:
 
     # arrays
 
-    def write_samples(self, x0: Any, label: Any = None) -> None:
-        """x0 (n, *shape) in data units, label (n,) or None; numpy arrays."""
+    def write_samples(self, x0: Any, label: Any = None, **more: Any) -> None:
+        """x0 (n, *shape) in data units, label (n,) or None; numpy arrays. more: others, under their own names."""
         import numpy as np
 
         arrays = {"x0": x0.astype(np.float32)} | ({} if label is None else {"label": label.astype(np.int64)})
+        arrays |= more
         with replacing(self.samples_file) as part:
             np.savez(part, **arrays)
 
@@ -121,9 +122,12 @@ class Run:
 
     # one trainer at a time
 
-    def lock(self) -> FileLock:
-        """Held for as long as a process trains here; free at once when that process dies, however it does."""
-        lock = FileLock(self.path / ".lock", timeout=0)
+    def lock(self, wait: bool = False) -> FileLock:
+        """Held for as long as a process trains here; free at once when that process dies, however it does.
+
+        wait: for another process to leave; else UserError where there is one.
+        """
+        lock = FileLock(self.path / ".lock", timeout=-1 if wait else 0)
         owner = self.path / ".owner"
         try:
             lock.acquire()

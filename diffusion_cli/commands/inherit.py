@@ -15,7 +15,7 @@ from diffusion_cli.errors import UserError
 from diffusion_cli.run import Run
 
 EXACT = "exact"  # run=exact: no network, but the exact denoiser of dataset=...
-OURS = ("run", "label", "figure", "hydra")  # what a run does not have
+OURS = ("run", "label", "figure", "hydra", "inpaint", "completions", "repaint")  # what a run does not have
 AGAIN = (
     "seed",
     "n",

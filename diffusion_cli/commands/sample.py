@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from diffusion_cli.commands.app import command
 from diffusion_cli.commands.inherit import EXACT, inherit
-from diffusion_cli.commands.output import describe, draw_figures
+from diffusion_cli.commands.output import bar, describe, draw_figures, facts
 from diffusion_cli.run import FINISHED, Run
 
 log = logging.getLogger(__name__)
@@ -19,6 +20,7 @@ prepare = inherit
 
 @command
 def main(config: DictConfig) -> None:
+    from diffusion_cli.completions import complete
     from diffusion_cli.experiment import Experiment
 
     plain = OmegaConf.to_container(config, resolve=True)
@@ -26,10 +28,19 @@ def main(config: DictConfig) -> None:
     out = Run(HydraConfig.get().runtime.output_dir)
     experiment = Experiment(plain, source)
     started = time.monotonic()
-    x, label = experiment.samples
+    asked = {}
+    if config.inpaint is None:
+        completed, (x, label) = None, experiment.samples
+        out.write_samples(x, label)
+    else:
+        asked = {key: plain[key] for key in ("inpaint", "completions", "repaint")}
+        completed = complete(experiment, config.n, bar)
+        x, label, original, mask = completed
+        out.write_samples(x, label, original=original, mask=mask)
     seconds = time.monotonic() - started
-    out.write_samples(x, label)
-    if config.plots:
+    if config.plots and completed:
+        draw_completions(experiment, completed, out)
+    elif config.plots:
         draw_figures(experiment, {"samples": plain["figures"]["samples"]}, out.figures)
     out.write_summary(
         status=FINISHED,
@@ -39,7 +50,18 @@ def main(config: DictConfig) -> None:
         sampler=plain["sampler"],
         guidance=plain["guidance"],
         label=plain["label"],
+        **asked,
         seed=config.seed,
         **describe(experiment.device),
     )
-    log.info("%d samples in %.1f s: %s", config.n, seconds, out.path)
+    log.info("%d samples in %.1f s: %s", len(x), seconds, out.path)
+
+
+def draw_completions(experiment: Any, completed: Any, out: Run) -> None:
+    """The figure of in-painting, where the data allow one."""
+    from diffusion_cli.figures.files import save
+    from diffusion_cli.gallery.inpainting import show_completions
+
+    figure = show_completions(experiment, completed)
+    if figure is not None:
+        save(figure, out.figures / "inpainting.png", facts(experiment))
