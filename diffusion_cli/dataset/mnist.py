@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -11,11 +12,12 @@ import torch
 
 from diffusion_cli.dataset.idx import read_idx
 from diffusion_cli.dataset.images import ImageDataset, Split
-from diffusion_cli.dataset.places import find_or_fetch
+from diffusion_cli.dataset.places import Source
 from diffusion_cli.errors import UserError
 
 BUNDLED = "mnist_bundled.npz"  # made by scripts/bundle_mnist
 IMAGES, LABELS = "images-idx3-ubyte", "labels-idx1-ubyte"
+ENDINGS = ("", ".gz")
 
 
 class IdxImages(ImageDataset):
@@ -28,14 +30,15 @@ class IdxImages(ImageDataset):
     be. Proved by tests/test_idx.py.
     """
 
-    title: str
-    folders: tuple[str, ...]
-    mirrors: tuple[str, ...]
+    origin: Source
     checksums: dict[str, str]  # of the uncompressed files
     names: tuple[str, ...]
 
     def __init__(self, root: str | None = None, labels: bool = True, flip: bool = False) -> None:
-        folder = find_or_fetch(self.title, self.folders, self.checksums, self.mirrors, root, self.check)
+        folder = self.origin.find(self.checksums, root, ENDINGS)
+        if folder is None:
+            advice = ", ".join(f"{name}[.gz]" for name in self.checksums)
+            folder = self.origin.fetch([f"{name}.gz" for name in self.checksums], root, advice, self.check)
         train, test = (Split(*map(torch.from_numpy, self._read(folder, part))) for part in ("train", "t10k"))
         digest = "".join(self.checksums.values())
         super().__init__(train, test, self.names, digest, flip, labels)
@@ -46,15 +49,17 @@ class IdxImages(ImageDataset):
         name = name.removesuffix(".gz")
         array, sha256 = read_idx(file, dimensions=3 if name.endswith(IMAGES) else 1)
         if sha256 != cls.checksums[name]:
-            raise UserError("dataset.root", ..., f"{file}: wrong checksum: it is not {cls.title}'s {name}")
+            raise UserError(
+                "dataset.root", ..., f"{file}: wrong checksum: it is not {cls.origin.title}'s {name}"
+            )
         return array
 
     def _read(self, folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
         arrays = []
         for kind in (IMAGES, LABELS):
             name = f"{part}-{kind}"
-            file = folder / name
-            arrays.append(self.check(file if file.is_file() else folder / f"{name}.gz", name))
+            file = next(file for end in ENDINGS if (file := folder / f"{name}{end}").is_file())
+            arrays.append(self.check(file, name))
         return arrays[0][:, None], arrays[1].astype(np.int64)
 
 
@@ -66,11 +71,13 @@ class Mnist(IdxImages):
     torch.Size([2000, 1, 28, 28])
     """
 
-    title = "MNIST"
-    folders = ("mnist", "MNIST/raw")
-    mirrors = (
-        "https://ossci-datasets.s3.amazonaws.com/mnist/",
-        "https://storage.googleapis.com/cvdf-datasets/mnist/",
+    origin = Source(
+        "MNIST",
+        ("mnist", "MNIST/raw"),
+        (
+            "https://ossci-datasets.s3.amazonaws.com/mnist/",
+            "https://storage.googleapis.com/cvdf-datasets/mnist/",
+        ),
     )
     checksums = {  # noqa: RUF012
         "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
@@ -87,7 +94,8 @@ class Mnist(IdxImages):
             super().__init__(root, labels, flip)
         elif source == "bundled":
             train, test = bundled_digits()
-            ImageDataset.__init__(self, train, test, self.names, BUNDLED, flip, labels)
+            digest = hashlib.sha256(train.images.numpy()).hexdigest()
+            ImageDataset.__init__(self, train, test, self.names, digest, flip, labels)
         else:
             raise UserError("dataset.source", source, "not one of the choices", ("full", "bundled"))
 
@@ -95,12 +103,14 @@ class Mnist(IdxImages):
 class FashionMnist(IdxImages):
     """60,000 + 10,000 pieces of clothing (Xiao et al. 2017), in MNIST's format. root, labels, flip: see IdxImages."""
 
-    title = "Fashion-MNIST"
-    folders = ("fashion_mnist", "fashion-mnist", "FashionMNIST/raw")
-    mirrors = (
-        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
-        "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
-        "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+    origin = Source(
+        "Fashion-MNIST",
+        ("fashion_mnist", "fashion-mnist", "FashionMNIST/raw"),
+        (
+            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+            "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
+            "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+        ),
     )
     checksums = {  # noqa: RUF012
         "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from diffusion_cli.dataset.cache import cache_dir
 from diffusion_cli.dataset.download import Unreachable, fetch
@@ -14,53 +14,54 @@ from diffusion_cli.errors import UserError
 DATA = "DIFFUSION_CLI_DATA"  # environment variable: a folder of datasets
 
 
-def find(folders: Sequence[str], names: Iterable[str], root: str | None) -> Path | None:
-    """The first folder that holds all the files (each as NAME or NAME.gz), or None.
+class Source(NamedTuple):
+    """A known dataset's name for people, the folders it may lie in (the first is ours), and URLs that a file's name is
+    appended to."""
 
-    Looked through are `root`, or, where it is None, $DIFFUSION_CLI_DATA and the cache folder; in each first its
-    sub-folders `folders`. Raises UserError when `root` is no folder, or is one without the files.
-    """
-    roots = [root] if root is not None else [*filter(None, [os.environ.get(DATA)]), cache_dir()]
-    for place in (Path(r).expanduser() for r in roots):
-        if root is not None and not place.is_dir():
-            raise UserError("dataset.root", root, "no such folder")
-        for folder in (*(place / name for name in folders), place):
-            if all((folder / name).is_file() or (folder / f"{name}.gz").is_file() for name in names):
+    title: str
+    folders: tuple[str, ...]
+    mirrors: tuple[str, ...]
+
+    def find(self, names: Iterable[str], root: str | None, endings: Sequence[str] = ("",)) -> Path | None:
+        """The first folder that holds all the files, each with one of the endings appended, or None.
+
+        Looked through are `root`, or, where it is None, $DIFFUSION_CLI_DATA and the cache folder; in each first its
+        sub-folders `folders`. Raises UserError when `root` is no folder.
+        """
+        for folder in self.looked_through(root):
+            if all(any((folder / f"{name}{end}").is_file() for end in endings) for name in names):
                 return folder
-    return None
+        return None
 
+    def looked_through(self, root: str | None) -> Sequence[Path]:
+        """The folders in which `find` looks, in its order."""
+        if root is not None and not Path(root).expanduser().is_dir():
+            raise UserError("dataset.root", root, "no such folder")
+        roots = [root] if root is not None else [*filter(None, [os.environ.get(DATA)]), cache_dir()]
+        places = [Path(place).expanduser() for place in roots]
+        return [folder for place in places for folder in (*(place / name for name in self.folders), place)]
 
-def find_or_fetch(
-    title: str,
-    folders: Sequence[str],
-    names: Iterable[str],
-    mirrors: Sequence[str],
-    root: str | None,
-    check: Callable[[Path, str], Any],
-) -> Path:
-    """The folder with the files `names` of a dataset; see `find`. Without `root` and without them they are downloaded
-    (as NAME.gz) into the cache folder. `check(file, name)` raises UserError for a file that is not the right one.
+    def fetch(
+        self, names: Sequence[str], root: str | None, advice: str, check: Callable[[Path, str], Any]
+    ) -> Path:
+        """The folder in the cache with the files, downloaded where they are not there yet.
 
-    Raises UserError (dataset.root) that tells which files to put where.
-    """
-    names = tuple(names)
-    folder = find(folders, names, root)
-    if folder is not None:
-        return folder
-    wanted = ", ".join(f"{name}[.gz]" for name in names)
-    if root is not None:
-        raise UserError(
-            "dataset.root", root, f"{title} is not there; put {wanted} into it, or into {folders[0]} there"
-        )
-    target = cache_dir() / folders[0]
-    try:
-        for name in names:
-            fetch(f"{name}.gz", mirrors, target, check)
-    except Unreachable as error:
-        advice = (
-            f"put {wanted} into a folder {folders[0]}, and name the folder above it by {DATA} or dataset.root"
-        )
-        raise UserError(
-            "dataset.root", ..., f"{title} is not here and cannot be downloaded ({error}); {advice}"
-        ) from error
-    return target
+        `check(file, name)` raises UserError for a file that is not the right one. Raises UserError that tells to put
+        `advice` (a list of files) where, when there is a `root`, in which they should have been, and when no mirror
+        has them.
+        """
+        if root is not None:
+            raise UserError(
+                "dataset.root",
+                root,
+                f"{self.title} is not there; put {advice} into it, or into {self.folders[0]} there",
+            )
+        target = cache_dir() / self.folders[0]
+        try:
+            for name in names:
+                fetch(name, self.mirrors, target, check)
+        except Unreachable as error:
+            where = f"into a folder {self.folders[0]}, and name the folder above it by {DATA} or dataset.root"
+            reason = f"{self.title} is not here and cannot be downloaded; put {advice} {where} ({error})"
+            raise UserError("dataset.root", root, reason) from error
+        return target

@@ -1,0 +1,88 @@
+"""Image files to bytes: squares of one size, grey or RGB; and in one line what is wrong with a file."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from diffusion_cli.errors import UserError
+
+FORMATS = ("PNG", "JPEG", "WEBP")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX")  # what can be shown as RGB with nothing to guess
+MOST_PIXELS = 2**26  # 8192 x 8192; a small file may unpack to any size
+AT_ONCE = 64  # files a thread decodes in one go
+MOST_THREADS = 8
+
+
+def decode(file: Path, size: int, channels: int) -> np.ndarray:
+    """The centre of an image as (channels, size, size) uint8.
+
+    The largest square about the centre (at the lower of two middles), turned as its EXIF tag says, with transparent
+    parts over white, resized by Pillow's bicubic filter, which is wide enough when it shrinks to leave no aliasing;
+    one channel is the luma of ITU-R 601.
+
+    Raises UserError (dataset.root) naming the file when it is no PNG, JPEG or WebP image, is truncated or damaged, has
+    more than MOST_PIXELS, or colours that cannot be shown as RGB without guessing: CMYK, 16-bit grey.
+    Proved by tests/test_decode.py.
+    """
+    try:
+        with Image.open(file, formats=FORMATS) as image:
+            width, height = image.size
+            if width * height > MOST_PIXELS:
+                raise ValueError(f"{width} x {height} pixels, more than {MOST_PIXELS}")
+            if image.mode not in MODES:
+                raise ValueError(f"is in mode {image.mode}; convert it to RGB or 8-bit grey")
+            ImageOps.exif_transpose(image, in_place=True)
+            width, height = image.size
+            side = min(width, height)
+            left, top = (width - side) // 2, (height - side) // 2
+            image = image.crop((left, top, left + side, top + side))
+            if image.has_transparency_data:
+                image = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+            image = image.convert("L" if channels == 1 else "RGB")
+            pixels = np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
+    except Exception as error:  # Pillow raises a dozen kinds for damaged files
+        raise UserError("dataset.root", ..., f"{file}: {_reason(error)}") from error
+    return np.ascontiguousarray(pixels.reshape(size, size, channels).transpose(2, 0, 1))
+
+
+def decode_all(files: Sequence[Path], size: int, channels: int) -> Iterator[np.ndarray]:
+    """The images of all files in their order, some at a time: (n, channels, size, size) uint8.
+
+    In parallel threads, since Pillow decodes and resizes without Python's lock; a few hundred images are in memory.
+    Raises what `decode` raises, for the first file that it refuses.
+    """
+    threads = min(os.cpu_count() or 1, MOST_THREADS)
+
+    def some(start: int) -> np.ndarray:
+        return np.stack([decode(file, size, channels) for file in files[start : start + AT_ONCE]])
+
+    pending: deque[Future[np.ndarray]] = deque()
+    with warnings.catch_warnings(), ThreadPoolExecutor(threads) as pool:
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            for start in range(0, len(files), AT_ONCE):
+                pending.append(pool.submit(some, start))
+                if len(pending) > 2 * threads:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, Image.UnidentifiedImageError):
+        return "is no PNG, JPEG or WebP image"
+    if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
+        return f"has more than {MOST_PIXELS} pixels"
+    return str(error) if isinstance(error, ValueError) else f"cannot be read: {error}"

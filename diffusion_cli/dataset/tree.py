@@ -1,0 +1,132 @@
+"""Folders of image files: which there are, of which class, and which of them are held out."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from diffusion_cli.dataset.decode import SUFFIXES
+from diffusion_cli.errors import UserError
+
+TRAIN, TEST = "train", ("test", "val")
+
+
+class Entry(NamedTuple):
+    """An image file, and what tells whether it has changed: size in bytes, and times in ns."""
+
+    path: Path
+    size: int
+    modified: int
+    changed: int  # of its inode, which no program can set
+
+
+class Tree(NamedTuple):
+    """The images to train on and those held out; each one's class, or no classes at all."""
+
+    train: list[Entry]
+    test: list[Entry]
+    train_label: list[int]
+    test_label: list[int]
+    class_names: tuple[str, ...]
+
+
+def read_tree(root: str, test: float, labels: bool) -> Tree:
+    """What lies in `root`, by these rules.
+
+    Every PNG, JPEG and WebP file counts, at any depth, but for names that begin with a dot. With a folder `train` in
+    `root`, that is what is trained on, and a folder `test` or `val` is held out. Without the latter `test` of the
+    images are held out, a number or (below 1) a share of them; which ones follows from their names alone. The folders
+    directly below, if there are at least two, are the classes, in the order of their names; `labels=False`: no classes.
+
+    Raises UserError (dataset.root) when there is no such folder or no image in it, for a class without images,
+    images beside the classes, classes held out that are not trained on, links that lead in a circle or nowhere, and
+    (dataset.test) when nothing would be left.
+    """
+    top = Path(root).expanduser()
+    if not top.is_dir():
+        raise UserError("dataset.root", root, "no such folder")
+    base = top / TRAIN if (top / TRAIN).is_dir() else top
+    apart = next((top / name for name in TEST if (top / name).is_dir()), None) if base != top else None
+    classes = [folder.name for folder in _folders(base)] if labels else []
+    names = tuple(classes) if len(classes) > 1 else ()
+    train, label = _labelled(base, names)
+    if apart is not None:
+        if names and (unknown := {folder.name for folder in _folders(apart)} - set(names)):
+            raise UserError("dataset.root", ..., f"{apart / min(unknown)}: no class of that name in {base}")
+        return Tree(train, (held := _labelled(apart, names, complete=False))[0], label, held[1], names)
+    kept, out = _hold_out(base, train, test)
+    return Tree(*([part[i] for i in rows] for part in (train, label) for rows in (kept, out)), names)
+
+
+def images_below(folder: Path, above: frozenset[tuple[int, int]] = frozenset()) -> list[Entry]:
+    """All image files in a folder and in those below it, links followed, sorted by name within each folder."""
+    found = []
+    try:
+        here = os.stat(folder)
+        if (here.st_dev, here.st_ino) in above:
+            raise UserError("dataset.root", ..., f"{folder}: a link that leads to a folder above it")
+        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+            path = folder / entry.name
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                found += images_below(path, above | {(here.st_dev, here.st_ino)})
+            elif path.suffix.lower() in SUFFIXES:
+                if not entry.is_file():
+                    raise UserError("dataset.root", ..., f"{path}: no file, or a link that leads nowhere")
+                stat = entry.stat()
+                found.append(Entry(path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
+    except OSError as error:
+        raise UserError(
+            "dataset.root", ..., f"{error.filename or folder}: {error.strerror or error}"
+        ) from error
+    return found
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _labelled(folder: Path, names: Sequence[str], complete: bool = True) -> tuple[list[Entry], list[int]]:
+    """The images of a folder, class by class where there are names; `complete`: of each there must be one."""
+    if not names:
+        found = images_below(folder)
+        if not found:
+            raise UserError("dataset.root", ..., f"{folder}: holds no image ({', '.join(SUFFIXES)})")
+        return found, [0] * len(found)
+    loose = [path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in SUFFIXES]
+    if loose := [path for path in loose if not path.name.startswith(".")]:
+        reason = "lies beside the folders of the classes; dataset.labels=false takes all images as they are"
+        raise UserError("dataset.root", ..., f"{min(loose)}: {reason}")
+    found, label = [], []
+    for k, name in enumerate(names):
+        of_class = images_below(folder / name) if complete or (folder / name).is_dir() else []
+        if complete and not of_class:
+            raise UserError(
+                "dataset.root", ..., f"{folder / name}: a class without an image ({', '.join(SUFFIXES)})"
+            )
+        found += of_class
+        label += [k] * len(of_class)
+    return found, label
+
+
+def _hold_out(base: Path, images: Sequence[Entry], test: float) -> tuple[list[int], list[int]]:
+    """Rows to keep and rows to hold out, each ascending."""
+    n = len(images)
+    count = min(max(1, round(test * n)), n - 1) if 0 < test < 1 else test
+    if n < 2 or not 1 <= count < n:
+        raise UserError("dataset.test", test, f"of {n} images at least one must be held out, and one be left")
+    digests = [hashlib.sha256(entry.path.relative_to(base).as_posix().encode()).digest() for entry in images]
+    out = set(sorted(range(n), key=digests.__getitem__)[: int(count)])
+    return [row for row in range(n) if row not in out], sorted(out)
+
+
+def identity(entries: Iterable[Entry], *options: object) -> str:
+    """A hex digest that changes with the options, and with any file of the list: its path, size or times."""
+    digest = hashlib.sha256(repr(options).encode())
+    for entry in entries:
+        digest.update(repr((os.path.abspath(entry.path), *entry[1:])).encode())
+    return digest.hexdigest()
