@@ -40,8 +40,8 @@ def fetch(name: str, mirrors: Sequence[str], folder: Path, check: Callable[[Path
                     raise  # our disk, not their server
                 failures.append(f"{mirror}: {_reason(error)}")
             else:
+                log.info("downloaded %s%s%s", mirror, name, "".join(f"; not from {why}" for why in failures))
                 return
-            log.warning("%s from %s", name, failures[-1])
         raise Unreachable("; ".join(failures))
 
     return cached(folder / name, download)
