@@ -17,7 +17,7 @@ from diffusion_cli.noise import NoiseStream, generator
 if TYPE_CHECKING:
     from diffusion_cli.experiment import Experiment
 
-HELD_OUT = 11  # stream of the seed
+HELD_OUT = 12  # stream of the seed
 BLOCK = 256  # points of a law that are drawn at once: point i shall not depend on how many there are
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ from diffusion_cli.noise import generator
 
 NAMES = ("left_half", "right_half", "box", "random")
 SHARE = 0.25  # of the pixels that `random` shows
-MASK = 10  # stream of the seed
+MASK = 13  # stream of the seed
+PNG = b"\x89PNG\r\n\x1a\n"
 MODES = ("1", "L", "P", "RGB", "RGBA", "LA")  # of a PNG that can be read as black and white
 
 
@@ -72,15 +74,15 @@ def read_mask(name: str, pixels: tuple[int, ...]) -> Tensor:
     suffix = Path(name).suffix.lower()
     if suffix not in (".npy", ".png"):
         raise UserError("inpaint", name, "no such mask", (*NAMES, "FILE.npy", "FILE.png"))
+    if Path(name).exists() and not Path(name).is_file():
+        raise UserError("inpaint", name, "is no file")  # nor a pipe, which would be waited for
     try:
         return _read_npy(name, pixels) if suffix == ".npy" else _read_png(name, pixels)
     except UserError:
         raise
-    except OSError as error:
-        reason = error.strerror or "cannot be read as an image"
+    except Exception as error:  # what numpy and Pillow raise for damaged and hostile files is no closed list
+        reason = getattr(error, "strerror", None) or f"cannot be read as a {suffix[1:]} file"
         raise UserError("inpaint", name, reason) from None
-    except Exception:  # what numpy and Pillow raise for damaged and hostile files is no closed list
-        raise UserError("inpaint", name, f"cannot be read as a {suffix[1:]} file") from None
 
 
 def _read_npy(name: str, pixels: tuple[int, ...]) -> Tensor:
@@ -99,9 +101,12 @@ def _read_npy(name: str, pixels: tuple[int, ...]) -> Tensor:
 def _read_png(name: str, pixels: tuple[int, ...]) -> Tensor:
     from PIL import Image
 
+    with open(name, "rb") as file:
+        head = file.read(24)
+    if head[:8] == PNG:  # its size is judged before Pillow, which fears very large ones, sees it
+        width, height = struct.unpack(">II", head[16:])
+        _check(name, (width,) if len(pixels) == 1 and height == 1 else (height, width), pixels)
     with Image.open(name, formats=["PNG"]) as image:
-        found = (image.height, image.width)
-        _check(name, found[1:] if len(pixels) == 1 and found[0] == 1 else found, pixels)
         if image.mode not in MODES:
             raise UserError("inpaint", name, f"must be a black and white PNG, not of mode {image.mode}")
         light = np.asarray(image.convert("L")) > 127
