@@ -87,5 +87,5 @@ def read_pixels(folder: Path, shape: tuple[int, int, int, int]) -> tuple[torch.T
         if array.shape != shape or array.dtype != np.uint8:
             raise ValueError(f"it holds {array.dtype} of shape {array.shape}, not bytes of {shape}")
         return torch.from_numpy(array), (folder / DIGEST).read_text(encoding="ascii")
-    except (OSError, ValueError) as error:
+    except (OSError, EOFError, ValueError) as error:
         raise UserError("", ..., f"cache {folder}: damaged ({error}); delete it") from error
