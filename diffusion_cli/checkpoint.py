@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffusion_cli import __version__
 from diffusion_cli.atomic import replacing
 
 FORMAT = 1
@@ -62,6 +63,19 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     if digest(whole["content"]) != whole["digest"]:
         raise Damaged(f"{path}: its content does not match its checksum")
     return _to(whole["content"], device)
+
+
+def export(path: Path, weights: dict[str, Tensor], about: dict[str, str]) -> None:
+    """Writes weights as a safetensors file, whole or not at all, for whoever does without this package.
+
+    about: metadata, to which format, version and digest are added. Read it with safetensors.torch.load_file.
+    """
+    from safetensors.torch import save_file
+
+    weights = _own_storage(weights)
+    about = {"format": "pt", "diffusion_cli": __version__, "digest": digest(weights)} | about
+    with replacing(path, durable=True) as part:
+        save_file(weights, part, about)
 
 
 def _check_archive(path: Path) -> int:

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-import logging
+import json
 from collections.abc import Iterator
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from diffusion_cli import checkpoint, sampler
+from diffusion_cli import checkpoint, sampler, schema
 from diffusion_cli.build import build
+from diffusion_cli.dataset.held_out import HeldOut
 from diffusion_cli.dataset.protocol import Batch
 from diffusion_cli.denoiser import Batched, Denoiser, ExactDenoiser, Measured, NetworkDenoiser
 from diffusion_cli.errors import UserError
 from diffusion_cli.guidance import ClassifierFree, ExactClassifier
 from diffusion_cli.metrics.evaluation import ClassifierEvaluation, Subject
-from diffusion_cli.noise import generator, mix
+from diffusion_cli.noise import generator, mix, seeded
 from diffusion_cli.resume import check_same
 from diffusion_cli.run import Run
+from diffusion_cli.saved import LAST, chosen, newest
 from diffusion_cli.trainer import Batches, TrainState, fit
 
-log = logging.getLogger(__name__)
 WEIGHTS, LABELS, FLOOR, EVALUATION = 2, 3, 4, 5  # streams of the seed, beside trainer.TRAIN
+SCORE = 2**40  # batches from here on are trained on by nobody
+SCORE_BATCHES = 4
 
 
 def device_of(name: str) -> torch.device:
@@ -40,14 +44,17 @@ def device_of(name: str) -> torch.device:
     return torch.device(name)
 
 
-def newest(run: Run) -> dict[str, Any]:
-    """The content of the newest checkpoint that verifies, saying so when it is not the last one."""
-    for file in reversed(run.checkpoints()):
-        try:
-            return checkpoint.load(file)
-        except checkpoint.Damaged as damage:
-            log.warning("%s; trying the one before", damage)
-    raise UserError("run", str(run.path), "has no checkpoint that can be read whole")
+def precision_of(name: str, device: torch.device, net: nn.Module) -> torch.dtype:
+    """The type in which precision=NAME runs this network. auto: bf16 where that is quicker, always the same on a machine:
+    on a GPU that multiplies in it, and on a CPU that does for networks that say `bf16_pays` (small ones lose by it)."""
+    if name == "auto":
+        if device.type == "cuda":
+            pays = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            able = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
+            pays = getattr(net, "bf16_pays", False) and (able.get("avx512_bf16") or able.get("amx_bf16"))
+        name = "bf16" if pays else "fp32"
+    return {"fp32": torch.float32, "bf16": torch.bfloat16}[name]
 
 
 class Experiment:
@@ -104,6 +111,7 @@ class Experiment:
             return ExactClassifier(self.dataset.density)
         run = Run.find(name)
         config = newest(run)["config"]
+        schema.check(config)  # a stranger's, perhaps, as the line's own was
         ours, theirs = (
             {k: v for k, v in c["dataset"].items() if k not in ("labels", "n")} for c in (self.config, config)
         )
@@ -127,17 +135,9 @@ class Experiment:
     def logger(self) -> Any:
         return build(self.config, "logger")
 
-    @cached_property
-    def precision(self) -> torch.dtype:
-        """bf16 under autocast where it pays: auto takes it on a GPU that has it."""
-        auto = "bf16" if self.device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
-        name = auto if self.config["precision"] == "auto" else self.config["precision"]
-        return {"fp32": torch.float32, "bf16": torch.bfloat16}[name]
-
     def new_net(self) -> nn.Module:
         """The network with its initial weights, which depend on the seed alone."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(generator(self.seed, WEIGHTS).initial_seed())
+        with seeded(self.seed, WEIGHTS):
             extra = {"outputs": self.objective.outputs} if self.objective.outputs > 1 else {}
             shape, classes = self.dataset.shape, self.dataset.num_classes
             net = build(self.config, "model", shape=shape, num_classes=classes, **extra)
@@ -165,15 +165,25 @@ class Experiment:
             dropout,
             self.device,
         )
-        denoiser = NetworkDenoiser(state.net, self.parameterization, self.schedule)
+        denoiser = self.network_denoiser(state.net)
         steps, decay = self.config["steps"], self.config["ema"]["decay"]
-        return fit(state, denoiser, batches, self.optimizer, steps, decay, self.precision)
+        return fit(state, denoiser, batches, self.optimizer, steps, decay)
 
     def continue_from(self, run: Run) -> dict[str, Any]:
         """The newest checkpoint of `run` that verifies; UserError if this config would make it another run."""
-        content = newest(run)
+        content = newest(run, "hydra.run.dir")
         check_same(self.config, content["config"])
         return content
+
+    @torch.no_grad()
+    def score(self, net: nn.Module) -> float:
+        """The mean loss of a network on a few fixed batches, the same at every step, of held-out data where there are
+        any: by it checkpoints are compared. Training is not touched: no random state is shared."""
+        held = HeldOut(self.dataset)
+        batches = Batches(held, self.schedule, self.objective, self.config["batch_size"], self.seed, device=self.device)
+        denoiser = self.network_denoiser(net.eval())
+        losses = [self.objective(denoiser, *batches(SCORE + k)).mean() for k in range(SCORE_BATCHES)]
+        return float(torch.stack(losses).mean())
 
     @torch.no_grad()
     def loss_floor(self, n: int) -> float | None:
@@ -185,6 +195,11 @@ class Experiment:
         exact = ExactDenoiser(self.dataset.density, self.schedule)
         return float(self.objective.irreducible(exact, self.parameterization, x0, t, eps, label).mean())
 
+    def network_denoiser(self, net: nn.Module) -> NetworkDenoiser:
+        """The network, trained or in training, as a denoiser of its precision."""
+        precision = precision_of(self.config["precision"], self.device, net)
+        return NetworkDenoiser(net, self.parameterization, self.schedule, precision)
+
     # sampling
 
     def denoise_with(self, net: nn.Module) -> Denoiser:
@@ -193,8 +208,7 @@ class Experiment:
             raise UserError(
                 "run", str(self.run.path if self.run else ...), "is a classifier, which draws no samples"
             )
-        network = NetworkDenoiser(net.eval(), self.parameterization, self.schedule)
-        return self._guided(Batched(network, self.config["sample_batch"]))
+        return self._guided(Batched(self.network_denoiser(net.eval()), self.config["sample_batch"]))
 
     def _guided(self, denoiser: Denoiser) -> Denoiser:
         if getattr(self.sampler, "variance", None) == "analytic":
@@ -205,8 +219,15 @@ class Experiment:
     def net(self) -> nn.Module:
         """The network of the run with its averaged weights."""
         net = self.new_net()
-        net.load_state_dict(newest(self.run)["state"]["ema"])
+        net.load_state_dict(chosen(self.run, self.config.get("weights", LAST))["state"]["ema"])
         return net.eval()
+
+    def export(self, file: Path) -> None:
+        """Writes the network of the run, averaged weights and all, as safetensors; its metadata are the config (JSON),
+        the run, the training step and a digest of the weights (checkpoint.digest), which the format itself lacks."""
+        saved = chosen(self.run, self.config.get("weights", LAST))
+        about = {"run": str(self.run.path), "step": str(saved["state"]["step"]), "config": json.dumps(self.config)}
+        checkpoint.export(file, saved["state"]["ema"], about)
 
     @cached_property
     def denoiser(self) -> Denoiser:
@@ -246,19 +267,39 @@ class Experiment:
             last = state.x
         return last
 
-    def evaluate(self) -> dict[str, Any]:
-        """The metrics of fresh samples; of a classifier, its own."""
-        measure = self.evaluation
-        if not self.objective.generates:
-            return measure(self.net, self.dataset, self.schedule, self.seed)
+    def repeated(self) -> Experiment:
+        """This experiment as it is evaluated during training (config `monitor`): fewer samples, one draw, fewer steps.
+
+        The data, and what else is dear, are shared.
+        """
+        asked = self.config["monitor"]
+        fewer = {"n": asked["n"], "draws": 1}
+        evaluation, sampler = self.config["evaluation"], self.config["sampler"]
+        evaluation = evaluation | {key: value for key, value in fewer.items() if key in evaluation}
+        if asked["steps"] is not None:
+            sampler = sampler | {"steps": asked["steps"]}
+        other = Experiment(self.config | {"evaluation": evaluation, "sampler": sampler}, self.run)
+        for name in ("dataset", "schedule", "parameterization", "objective", "guidance"):
+            setattr(other, name, getattr(self, name))
+        return other
+
+    def subject(self, net: nn.Module | None = None, progress: Progress = silent) -> Subject:
+        """What is evaluated: samples of a network, by default the run's own."""
+        denoiser = self.denoiser if net is None else self.denoise_with(net)
 
         def draw(k: int) -> Batch:
-            seed = mix(self.seed, EVALUATION, k)
-            label = self.labels(measure.n, seed, self.config.get("label"))
-            x0 = self.draw(self.denoiser, measure.n, seed, label).cpu()
+            seed, n = mix(self.seed, EVALUATION, k), self.evaluation.n
+            label = self.labels(n, seed, self.config.get("label"))
+            x0 = self.draw(denoiser, n, seed, label).cpu()
             return Batch(x0, None if label is None else label.cpu())
 
-        return measure(Subject(draw, self.denoiser, self.dataset, self.seed, self.device))
+        return Subject(draw, denoiser, self.dataset, self.seed, self.device, progress)
+
+    def evaluate(self, net: nn.Module | None = None, progress: Progress = silent) -> dict[str, Any]:
+        """The metrics of fresh samples of a network, by default the run's; of a classifier, its own."""
+        if not self.objective.generates:
+            return self.evaluation(self.net if net is None else net.eval(), self.dataset, self.schedule, self.seed)
+        return self.evaluation(self.subject(net, progress))
 
     def arrays(self, denoiser: Denoiser, n: int) -> tuple[Any, Any]:
         """n samples as numpy arrays: x0 (n, *shape) and their labels (n,) or None, from the run's seed."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 from collections.abc import Iterator
 from typing import Any
 
-from diffusion_cli.errors import UserError
+from diffusion_cli.errors import UserError, shown
 
 log = logging.getLogger(__name__)
 
 # What is done with the network, not how it comes to be.
-FREE = ("resume", "plots", "n", "stages", "checkpoint", "figures", "evaluation", "sampler", "sample_batch", "logger",
-        "guidance.w", "label")  # fmt: skip
+FREE = ("resume", "plots", "n", "stages", "checkpoint", "figures", "evaluation", "monitor", "sampler", "sample_batch", "logger",
+        "guidance.w", "label", "optimize")  # fmt: skip
 # Training goes on, but no longer to the bit as it would have.
 WARNED = {
     "device": "results will differ in the last bits",
@@ -23,18 +25,50 @@ WARNED = {
 }
 
 
-def check_same(config: dict[str, Any], saved: dict[str, Any]) -> None:
+def fingerprint(config: dict[str, Any]) -> str:
+    """A digest of a whole resolved config, the same for a run and for its continuation: 16 hex digits."""
+    kept = {key: value for key, value in config.items() if key not in ("resume", "optimize")}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+# What a checkpoint was made with, beside its config.
+MADE_WITH = {
+    "torch": "results will differ in the last bits",
+    "diffusion_cli": "results may differ",
+    "cpu": "results will differ in the last bits",
+    "device": WARNED["device"],
+    "threads": WARNED["threads"],
+    "precision": WARNED["precision"],
+}
+
+
+def check_same(config: dict[str, Any], saved: dict[str, Any], quiet: bool = False) -> None:
     """Compares the config of a resumed run with the saved one, key by key.
 
-    Raises UserError for a key that would make it another run; warns for one that changes its last bits.
+    Raises UserError for a key that would make it another run; warns (unless quiet) for one that changes its last bits.
     """
     for key, new, old in _differences(config, saved):
         if any(key == free or key.startswith(free + ".") for free in FREE):
             continue
         if key not in WARNED:
-            raise UserError(key, new, f"the run was begun with {key}={old}; resume it with its own value, or start "
+            raise UserError(key, new, f"the run was begun with {key}={shown(old)}; resume it with its own value, or start "
                             "another run")  # fmt: skip
-        log.warning("%s=%s, but the run was begun with %s: %s", key, new, old, WARNED[key])
+        if not quiet:
+            log.warning("%s=%s, but the run was begun with %s: %s", key, shown(new), shown(old), WARNED[key])
+
+
+def check_made_with(now: dict[str, Any], then: dict[str, Any]) -> None:
+    """Compares what a checkpoint is resumed with and what it was made with, beyond the config: versions, what `auto`
+    and null came to, and the content of the data.
+
+    Raises UserError where the data have changed; warns by name of what changes the last bits.
+    """
+    if now.get("data") != then.get("data"):
+        raise UserError("dataset", ..., "its data have changed since the run was begun; put the old ones back, or start "
+                        "another run")  # fmt: skip
+    for name, effect in MADE_WITH.items():
+        if name in then and now.get(name) != then[name]:
+            log.warning("%s=%s, but the checkpoint was made with %s: %s", name, now.get(name), then[name], effect)
 
 
 def _differences(new: Any, old: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import os
 import re
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,12 @@ from filelock import FileLock, Timeout
 from diffusion_cli.atomic import replacing
 from diffusion_cli.errors import UserError
 
+log = logging.getLogger(__name__)
 FINISHED = "finished"
 REWRITE = 2.0  # seconds between rewritings of metrics.csv while rows come in
 CHECKPOINT = re.compile(r"step_(\d{8,})\.pt")
+PART = re.compile(r"\..+\.\d+\.part(\.\w+)?")  # the temporary names of atomic.replacing
+LARGEST_SUMMARY = 2**24  # bytes
 
 
 class Run:
@@ -31,7 +36,9 @@ class Run:
         self.path = Path(path)
         self.config_file = self.path / ".hydra" / "config.yaml"
         self.metrics_file = self.path / "metrics.csv"
+        self.evaluations_file = self.path / "evaluations.csv"
         self.samples_file = self.path / "samples.npz"
+        self.weights_file = self.path / "weights.safetensors"
         self.summary_file = self.path / "summary.json"
         self.evaluation_file = self.path / "evaluation.json"
         self.figures = self.path / "figures"
@@ -66,14 +73,22 @@ class Run:
         """Oldest first."""
         found = (self.path / "checkpoints").glob("step_*.pt")
         return sorted(
-            (f for f in found if CHECKPOINT.fullmatch(f.name)),
+            (f for f in found if CHECKPOINT.fullmatch(f.name) and f.is_file()),
             key=lambda f: int(CHECKPOINT.fullmatch(f.name)[1]),
         )
 
-    def prune(self, keep: int) -> None:
-        """Removes all checkpoints but the newest `keep`."""
+    def prune(self, keep: int, best: int | None = None) -> None:
+        """Removes all checkpoints but the newest `keep` and that of the step `best`."""
         for file in self.checkpoints()[:-keep]:
-            file.unlink()
+            if best is None or file != self.checkpoint_file(best):
+                file.unlink()
+
+    def sweep_up(self) -> None:
+        """Removes what a killed process had begun to write. For whoever holds the lock."""
+        for folder in (self.path, *(path for path in self.path.glob("*/") if not path.is_symlink())):
+            for file in folder.iterdir():
+                if PART.fullmatch(file.name):
+                    file.unlink()
 
     # summary
 
@@ -81,8 +96,10 @@ class Run:
     def summary(self) -> dict[str, Any]:
         """summary.json, or {} where there is none that can be read."""
         try:
+            if not self.summary_file.is_file() or self.summary_file.stat().st_size > LARGEST_SUMMARY:
+                return {}
             content = json.loads(self.summary_file.read_text())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
         return content if isinstance(content, dict) else {}
 
@@ -117,8 +134,17 @@ class Run:
         """Training step -> samples (n, *shape) drawn then."""
         import numpy as np
 
-        files = sorted((self.path / "stages").glob("step_*.npz"))
-        return {int(file.stem.split("_")[1]): np.load(file, allow_pickle=False)["x0"] for file in files}
+        found = {}
+        for file in sorted((self.path / "stages").glob("step_*.npz")):
+            try:
+                with zipfile.ZipFile(file) as archive:  # np.savez compresses nothing
+                    if sum(entry.file_size for entry in archive.infolist()) > file.stat().st_size:
+                        raise ValueError("it unpacks to more than it holds")
+                with np.load(file, allow_pickle=False) as arrays:
+                    found[int(file.stem.split("_")[1])] = arrays["x0"]
+            except Exception as error:  # NumPy and zipfile raise a dozen kinds for damaged files
+                raise UserError("run", str(self.path), f"{file.name} cannot be read: {error}") from error
+        return found
 
     # one trainer at a time
 
@@ -146,8 +172,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 def read_csv(path: Path) -> dict[str, list[float]]:
     """Columns of a metrics.csv."""
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = _rows(path)
     return {key: [float(row[key]) for row in rows] for key in (rows[0] if rows else ())}
 
 
@@ -162,8 +187,7 @@ class Metrics:
         self.path, self.written = path, time.monotonic()
         self.rows: list[dict[str, Any]] = []
         if since and path.is_file():
-            with path.open(newline="") as file:
-                self.rows = [row for row in csv.DictReader(file) if _whole(row) and int(row["step"]) <= since]
+            self.rows = [row for row in _rows(path) if int(row["step"]) <= since]
 
     def add(self, row: dict[str, float]) -> None:
         """Floats are written with 9 significant digits: enough for float32 to come back exactly."""
@@ -185,5 +209,19 @@ class Metrics:
             part.write_text(text.getvalue())
 
 
+def _rows(path: Path) -> list[dict[str, str]]:
+    """The whole rows of a metrics.csv, saying so where it has others: half a last line, or what an editor did to it."""
+    *lines, rest = path.read_text(errors="replace").replace("\0", "?").split("\n")
+    rows = list(csv.DictReader(lines))
+    whole = [row for row in rows if _whole(row)]
+    if rest or len(whole) < len(rows):
+        log.warning("%s has %d damaged rows, which are left out", path, len(rows) - len(whole) + bool(rest))
+    return whole
+
+
 def _whole(row: dict[str, Any]) -> bool:
-    return None not in row and None not in row.values() and str(row.get("step", "")).isdigit()
+    try:
+        _ = [*map(float, row.values())]
+        return None not in row and row["step"].isascii() and row["step"].isdigit()
+    except (KeyError, TypeError, ValueError):
+        return False

@@ -18,6 +18,7 @@ from diffusion_cli.errors import UserError
 TRUST = "DIFFUSION_CLI_TRUST"  # environment variable: the user's own modules, comma separated
 BIGGEST_CONFIG = 100_000  # nodes; a YAML "alias bomb" unfolds to billions
 DEEPEST_CONFIG = 32
+PLAIN_NAME = re.compile(r"[\w-]{1,100}")
 BIGGEST_INT = 2**63 - 1  # what a tensor, and a generator's seed, can hold
 
 
@@ -101,21 +102,32 @@ RULES: dict[str, Rule] = {
     "batch_size": COUNT,
     "resume": FLAG,
     "optimize": TEXT.or_null(),
+    "sweep": TEXT.or_null(),
+    "runs": many(TEXT).or_null(),
+    "x": TEXT.or_null(),
+    "y": TEXT.or_null(),
+    "hue": either(TEXT, many(TEXT)).or_null(),
     "plots": FLAG,
     "log_every": COUNT,
     "loss_levels": many(real("> 0")).or_null(),
     "n": COUNT,
     "label": either(LABEL, many(LABEL)).or_null(),
     "run": TEXT.or_null(),
+    "weights": either(one_of("last", "best", like=("STEP",)), whole(1)),
+    "export": FLAG,
     "ema.decay": real("in [0, 1)"),
     "sample_batch": COUNT,
     "checkpoint.every": COUNT,
     "checkpoint.keep": COUNT,
     "stages.every": COUNT_OR_OFF,
     "stages.n": COUNT,
+    "monitor.every": COUNT_OR_OFF,
+    "monitor.n": whole(2),
+    "monitor.steps": COUNT.or_null(),
     "evaluation.n": whole(2),
     "evaluation.draws": COUNT,
     "evaluation.floor_draws": whole(2),
+    "evaluation.neighbours": COUNT,
     "dataset.n": COUNT.or_null(),
     "dataset.jitter": real(">= 0"),
     "dataset.path": TEXT.or_null(),
@@ -123,7 +135,9 @@ RULES: dict[str, Rule] = {
     "dataset.source": one_of("full", "bundled"),
     "dataset.flip": FLAG,
     "dataset.labels": FLAG,
-    "dataset.image_size": Rule(lambda v: type(v) is int and 1 <= v <= 4096, "must be a whole number in 1..4096"),
+    "dataset.image_size": Rule(
+        lambda v: type(v) is int and 1 <= v <= 4096, "must be a whole number in 1..4096"
+    ),
     "dataset.channels": Rule(lambda v: type(v) is int and v in (1, 3), "not one of the choices", ("3", "1")),
     "dataset.test": either(COUNT, real("in (0, 1)")),
     "model.width": COUNT,
@@ -177,7 +191,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "figure": ("gallery",),
     "figures.*": ("gallery",),
 }
-OPTIONAL = {"label", "run", "figure", "figures.*", "inpaint", "completions"}
+OPTIONAL = {"label", "run", "weights", "export", "figure", "figures.*", "inpaint", "completions"}
+OPTIONAL |= {"sweep", "runs", "x", "y", "hue"}
 OPTIONAL |= {key for key in RULES if key.startswith("repaint.")}
 NEEDED = [group for group in ROOMS if group not in OPTIONAL]
 NEEDED += [key for key in RULES if key.partition(".")[0] not in ROOMS and key not in OPTIONAL]
@@ -196,6 +211,9 @@ def check(config: Mapping[str, Any]) -> None:
         if count > BIGGEST_CONFIG:
             raise UserError(path[0], ..., "too large for a configuration")
         key, section = ".".join(path), path[0]
+        names_a_file = len(path) == 1 or (len(path) == 2 and section == "figures")
+        if names_a_file and not PLAIN_NAME.fullmatch(path[-1]):
+            raise UserError(key, ..., "no name of a key: letters, digits, _ and - only")
         if path[-1] in DIRECTIVES:
             _check_directive(path, value)
         elif section in own and len(path) > 1:

@@ -2,36 +2,68 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+from collections.abc import Iterator
 from types import FrameType
 
+from diffusion_cli.errors import Interrupted
+
 CAUGHT = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+REQUEUE = getattr(signal, "SIGUSR2", None)  # by which submitit is told that its job's time is over
 
 
 class Stop:
-    """While the block runs, a first signal sets `signum`; a second one acts as it would have without us.
+    """While the block runs, a first signal raises Interrupted; within `finishing_steps` it only sets `signum`, so that
+    the step can be finished and saved. A second signal acts as it would have without us: it leaves at once.
 
     with Stop() as stop:
-        for ...:
-            if stop.signum: save, and leave
+        with stop.finishing_steps():
+            for ...:
+                if stop.signum: save, then stop.obey()
+
+    Where a launcher requeues jobs (submitit's hook on SIGUSR2), that signal is the launcher's once the run is saved,
+    and SIGTERM, which the cluster sends beside it, only saves.
     """
 
     signum: int | None = None
 
     def __enter__(self) -> Stop:
-        self._before = {}
-        try:
-            for number in CAUGHT:
+        self._patient = False
+        self._before: dict[int, object] = {}
+        hook = REQUEUE and signal.getsignal(REQUEUE)
+        self._hook = hook if callable(hook) else None
+        with contextlib.suppress(ValueError):  # not in the main thread: signals are not ours to take
+            for number in [*CAUGHT, *([REQUEUE] if self._hook else [])]:
                 self._before[number] = signal.signal(number, self._note)
-        except ValueError:  # not in the main thread (some launchers): signals are not ours to take
-            pass
         return self
 
     def __exit__(self, *error: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    @contextlib.contextmanager
+    def finishing_steps(self) -> Iterator[None]:
+        self._patient = True
+        try:
+            yield
+        finally:
+            self._patient = False
+
+    def obey(self) -> None:
+        """After saving: raises Interrupted, or does what the launcher wants; where that returns, the run goes on."""
+        number, self.signum = self.signum, None
+        if self._hook and number in (REQUEUE, signal.SIGTERM):
+            if number == REQUEUE:
+                self._hook(number, None)
+            for caught in self._before:
+                signal.signal(caught, self._note)
+        else:
+            raise Interrupted(number)
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.signum = number
-        for caught in CAUGHT:
+        for caught in self._before:
             signal.signal(caught, signal.SIG_DFL)
+        if not self._patient:
+            self.obey()

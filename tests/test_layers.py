@@ -19,8 +19,8 @@ LAYERS = [
     {"prediction", "process"},
     {"denoiser", "metrics"},
     {"optimizer", "objective", "guidance", "sampler"},
-    {"trainer", "build", "inpainting"},
-    {"experiment"},
+    {"trainer", "build", "saved", "inpainting", "gather"},
+    {"experiment", "tables"},
     {"completions"},
     {"gallery"},
     {"commands"},
@@ -33,6 +33,7 @@ BESIDE = {
     "checkpoint",
     "figures",
     "logger",
+    "jobs",
     "resume",
     "signals",
 }  # know no layer, serve the upper ones

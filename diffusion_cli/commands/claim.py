@@ -9,7 +9,7 @@ from diffusion_cli.errors import UserError
 
 # What Hydra writes into a directory before a job begins, beside the job's log; and what a trainer's lock leaves.
 HYDRAS_FILES = (".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml", "multirun.yaml")
-LOCKS = (".lock", ".owner")
+LOCKS = (".lock", ".owner", ".sweep")
 
 _made: list[Path] = []  # the directories that this process created, each after its parent
 _found: dict[
@@ -93,11 +93,23 @@ def _take(directory: Path) -> None:
         raise NotADirectoryError(20, "not a directory")
     if not os.access(directory, os.W_OK | os.X_OK):
         raise PermissionError(13, "Permission denied")
+    _refuse_links(directory)
     before: dict[str, bytes | None] = dict.fromkeys(os.listdir(directory))
     for name in HYDRAS_FILES:
         if (directory / name).is_file():
             before[name] = (directory / name).read_bytes()
     _found[directory.absolute()] = before
+
+
+def _refuse_links(directory: Path) -> None:
+    """What is written into by name must not lead elsewhere (train.log -> ~/.profile in a stranger's run), nor be a
+    pipe, which would be waited for. A symbolic link to the directory itself is its owner's own."""
+    for folder in (directory, directory / ".hydra"):
+        for entry in os.scandir(folder) if folder.is_dir() else ():
+            if entry.is_symlink():
+                raise OSError(40, f"{entry.name} in it is a symbolic link, which is not written through")
+            if not entry.is_file() and not entry.is_dir():
+                raise OSError(22, f"{entry.name} in it is neither a file nor a directory")
 
 
 def _is_hydras(name: str) -> bool:

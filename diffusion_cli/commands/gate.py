@@ -27,6 +27,7 @@ from hydra.core.utils import JobRuntime
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from diffusion_cli.commands import strangers
 from diffusion_cli.commands.options import CONFIGS
 from diffusion_cli.errors import UserError
 from diffusion_cli.schema import TRUST, trusted_modules
@@ -38,7 +39,6 @@ PLAIN_LOGGING = {"logging.StreamHandler", "logging.FileHandler", "logging.NullHa
                  "logging.handlers.RotatingFileHandler", "colorlog.ColoredFormatter"}  # fmt: skip
 STREAMS = {"ext://sys.stdout", "ext://sys.stderr"}
 SEARCHES = ("optuna.samplers.", "optuna.pruners.")  # what a sweeper's own options may name
-LARGEST_FILE = 256 * 1024
 MOST_FILES = 5000
 OF_THIS_CALL = (
     "overrides",
@@ -60,6 +60,9 @@ class Guarded(ConfigLoaderImpl):
         if foreign:
             _refuse_searchpath(self, config_name)
         config = super().load_configuration(config_name, overrides, run_mode, **more)
+        for group, option in config.hydra.runtime.choices.items():
+            if option is not None and (str(option).startswith("/") or ".." in str(option).split("/")):
+                raise UserError(group, option, "must be the name of an option, not a way to a file")
         node = OmegaConf.to_container(config.hydra, resolve=False)
         check_node(node)
         if foreign:
@@ -97,16 +100,10 @@ def check_folder(folder: Path) -> None:
 
 
 def _check_file(file: Path) -> None:
-    if not file.is_file():
-        raise UserError("--config-dir", str(file), "is no ordinary file")
-    if file.stat().st_size > LARGEST_FILE:
-        raise UserError("--config-dir", str(file), f"is larger than {LARGEST_FILE // 1024} kB")
     try:
-        text = file.read_text(encoding="utf-8")
-        if "*" in text and any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
-            raise UserError("--config-dir", str(file), "has YAML aliases, which are not read here")
-    except UnicodeDecodeError:
-        raise UserError("--config-dir", str(file), "is no text") from None
+        strangers.check_yaml(strangers.read_text(file), outside=True)
+    except (ValueError, OSError) as error:
+        raise UserError("--config-dir", str(file), str(error)) from None
     except yaml.YAMLError:
         pass  # Hydra will say where, if this option is chosen at all
 

@@ -9,13 +9,16 @@ from typing import Any
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
+from diffusion_cli.commands import strangers
 from diffusion_cli.commands.app import CONFIGS
 from diffusion_cli.errors import UserError
 from diffusion_cli.run import Run
 
 EXACT = "exact"  # run=exact: no network, but the exact denoiser of dataset=...
-OURS = ("run", "label", "figure", "hydra", "inpaint", "completions", "repaint")  # what a run does not have
+# what a run does not have
+OURS = ("run", "weights", "export", "label", "figure", "hydra", "inpaint", "completions", "repaint", "sweep")
 AGAIN = (
     "seed",
     "n",
@@ -28,7 +31,6 @@ GROUPS = {
     "sampler": "ddpm",
     "guidance": "none",
 }  # groups with an option `inherit`; the option behind it for run=exact
-LARGEST = 256 * 1024  # bytes of a config that was ever ours
 
 
 def inherit(config: DictConfig) -> None:
@@ -39,6 +41,9 @@ def inherit(config: DictConfig) -> None:
     """
     said = _said(config)
     if config.run == EXACT:
+        for key in ("weights", "export"):
+            if key in said:
+                raise UserError(key, said[key], "needs a trained run")
         base = OmegaConf.create({})
         saved: dict[str, Any] = {g: OmegaConf.load(CONFIGS / g / f"{o}.yaml") for g, o in GROUPS.items()}
     else:
@@ -79,15 +84,10 @@ def inherit(config: DictConfig) -> None:
 def read_config(file: Path) -> DictConfig:
     """The config of a run, which may be a stranger's: plain values only, nothing that is looked up or expanded."""
     try:
-        if file.stat().st_size > LARGEST:
-            raise ValueError(f"is larger than {LARGEST // 1024} kB")
-        text = file.read_text()
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
-            raise ValueError("has YAML aliases")
-        if re.search(r"\$\{[^}]*:", text):
-            raise ValueError("asks for values from outside (${...:...})")
+        text = strangers.read_text(file)
+        strangers.check_yaml(text, outside=False)
         content = OmegaConf.create(text)
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
         reason = str(error).partition("\n")[0]
         raise UserError("run", str(file.parent.parent), f".hydra/config.yaml {reason}") from None
     if not isinstance(content, DictConfig) or not {"dataset", "model", *GROUPS} <= set(content):
@@ -111,9 +111,9 @@ def _said(config: DictConfig) -> dict[str, Any]:
 def _dataset_name(run: Run) -> str:
     """The option of `dataset` that the run was trained with, for the name of a folder."""
     try:
-        name = yaml.safe_load((run.config_file.parent / "hydra.yaml").read_text())["hydra"]["runtime"][
-            "choices"
-        ]["dataset"]
-    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        text = strangers.read_text(run.config_file.parent / "hydra.yaml")
+        strangers.check_yaml(text, outside=True)
+        name = yaml.safe_load(text)["hydra"]["runtime"]["choices"]["dataset"]
+    except (OSError, ValueError, RecursionError, yaml.YAMLError, KeyError, TypeError):
         return "unknown"
     return name if isinstance(name, str) and re.fullmatch(r"\w+", name) else "unknown"

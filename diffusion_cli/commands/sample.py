@@ -42,9 +42,12 @@ def main(config: DictConfig) -> None:
         draw_completions(experiment, completed, out)
     elif config.plots:
         draw_figures(experiment, {"samples": plain["figures"]["samples"]}, out.figures)
+    if config.export:
+        experiment.export(out.weights_file)
     out.write_summary(
         status=FINISHED,
         run=config.run,
+        weights=config.weights,
         n=config.n,
         seconds=round(seconds, 3),
         sampler=plain["sampler"],

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diffusion_cli.dataset.density import Ring
 from diffusion_cli.dataset.exact import ExactDataset, number
-from diffusion_cli.dataset.point_file import read_points
+from diffusion_cli.dataset.point_file import content_digest, read_points
 from diffusion_cli.dataset.points import Points
 from diffusion_cli.dataset.segments import Segments
 
@@ -56,7 +56,9 @@ class PointCloud(ExactDataset):
     """
 
     def __init__(self, path: str, n: int | None = None, jitter: float = 0.0) -> None:
-        super().__init__(Points(read_points(path), jitter=number("jitter", jitter, minimum=0)), n)
+        points = read_points(path)
+        self.fingerprint = content_digest(points)
+        super().__init__(Points(points, jitter=number("jitter", jitter, minimum=0)), n)
 
 
 def dinohead_strokes() -> list[Tensor]:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffusion_cli.dataset.point_file import content_digest
 from diffusion_cli.dataset.protocol import Batch
 from diffusion_cli.errors import UserError
 
@@ -111,6 +112,7 @@ class PointSets(SetDataset):
                 "or set parameterization.sigma_data and the schedule to match",
                 stacklevel=2,
             )
+        self.fingerprint = content_digest(sets)
         order = torch.randperm(len(sets), generator=torch.Generator().manual_seed(seed))
         super().__init__(sets[order], test, points, sample_points, rotate)
 

@@ -1,0 +1,47 @@
+"""Which of a run's checkpoints is meant, and what happens when it cannot be read."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from diffusion_cli import checkpoint
+from diffusion_cli.errors import UserError
+from diffusion_cli.run import Run
+
+log = logging.getLogger(__name__)
+LAST, BEST = "last", "best"
+
+
+def newest(run: Run, key: str = "run") -> dict[str, Any]:
+    """The content of the newest checkpoint that verifies, saying so when it is not the last one.
+
+    Raises UserError for `key` where there is none.
+    """
+    for file in reversed(run.checkpoints()):
+        try:
+            return checkpoint.load(file)
+        except checkpoint.Damaged as damage:
+            log.warning("%s; trying the one before", damage)
+    raise UserError(key, str(run.path), "has no checkpoint that can be read whole")
+
+
+def chosen(run: Run, weights: str | int) -> dict[str, Any]:
+    """The content of the checkpoint that `weights=` means: last, best (by the loss on fixed batches, see
+    Experiment.score; the last one, saying so, where it is gone), or the number of a step, which must be there.
+    """
+    if isinstance(weights, int):
+        try:
+            return checkpoint.load(run.checkpoint_file(weights))
+        except checkpoint.Damaged as damage:
+            steps = [int(file.stem.removeprefix("step_")) for file in run.checkpoints()]
+            raise UserError("weights", weights, str(damage), [*steps, BEST, LAST]) from None
+    last = newest(run)
+    best = (last.get("best") or {}).get("step") if weights == BEST else None
+    if best is None or best == last["state"]["step"]:
+        return last
+    try:
+        return checkpoint.load(run.checkpoint_file(best))
+    except checkpoint.Damaged as damage:
+        log.warning("%s; the best weights are gone, taking the last", damage)
+        return last
