@@ -7,7 +7,7 @@ outside is clipped, what is not a number is drawn in a blue of its own. None is 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -113,36 +113,59 @@ def page(
         raise ValueError(
             f"expected images of one shape (1 or 3, H, W), not {sorted({i.shape for i in known})}"
         )
+    titles = [[]] * len(rows) if titles is None else [row or [] for row in titles]
+    longest = max((len(name or "") for name in names or []), default=0)
     columns = max(map(len, rows))
-    margin = 0 if names is None else GAP + round(max(len(name or "") for name in names) * 0.62 * SIZE * POINT)
-    wide = columns - (narrow is not None)
-    room = min((WIDTH - margin - 2 * GAP * columns) // wide, LARGEST)
-    height, width = (_zoomed(side, max(shape[1:]), room) for side in shape[1:])
-    text = round(1.5 * SIZE * POINT)
-    titled = [titles is not None and titles[r] is not None and any(titles[r]) for r in range(len(rows))]
-    tops = (
-        GAP + np.cumsum([0, *(height + GAP + text * t for t in titled)]) + np.array([*titled, False]) * text
-    )
-    lefts = margin + GAP + np.arange(columns) * (width + GAP)
-    if narrow is not None:
-        lefts[narrow + 1 :] -= width - GAP
-    canvas = np.full((int(tops[-1]), int(lefts[-1]) + width + GAP, 3), 255, dtype=np.uint8)
+    place = layout(shape[1:], columns, [any(row) for row in titles], longest, narrow)
+    canvas = np.full((place.height, place.width, 3), 255, dtype=np.uint8)
     figure, ax = _paper(canvas.shape)
     style: dict[str, Any] = {"fontsize": SIZE, "parse_math": False}
-    for r, row in enumerate(rows):
-        for c, image in enumerate(row):
-            left, top = int(lefts[c]), int(tops[r])
+    height, width = place.panel
+    for r, (row, top) in enumerate(zip(rows, place.tops, strict=True)):
+        for image, left in zip(row, place.lefts, strict=False):
             if image is not None:
-                canvas[top : top + height, left : left + width] = _drawn(
-                    np.asarray(image, np.float64), height, width
-                )
-            if titled[r] and c < len(titles[r]) and titles[r][c]:
-                at = left + (width / 2 if align == "center" else 0)
-                ax.text(at, top - 0.3 * SIZE * POINT, titles[r][c], ha=align, va="baseline", **style)
-        if names is not None and names[r]:
-            ax.text(margin - 2, tops[r] + height / 2, names[r], ha="right", va="center", **style)
-    ax.imshow(canvas, extent=(0, canvas.shape[1], canvas.shape[0], 0), interpolation="nearest", aspect="auto")
+                canvas[top : top + height, left : left + width] = drawn(image, height, width)
+        for title, left in zip(titles[r], place.lefts, strict=False):
+            at = left + (width / 2 if align == "center" else 0)
+            ax.text(at, top - 0.3 * SIZE * POINT, title or "", ha=align, va="baseline", **style)
+        if names is not None:
+            at = place.lefts[0] - GAP
+            ax.text(at, top + height / 2, names[r] or "", ha="right", va="center", **style)
+    ax.imshow(canvas, extent=(0, place.width, place.height, 0), interpolation="nearest", aspect="auto")
     return figure
+
+
+class Layout(NamedTuple):
+    """Where panels lie, in pixels of the page: tops of rows, lefts of columns, (height, width) of a panel; and the
+    page's own height and width."""
+
+    tops: list[int]
+    lefts: list[int]
+    panel: tuple[int, int]
+    height: int
+    width: int
+
+
+def layout(
+    shape: tuple[int, int], columns: int, titled: Sequence[bool], longest: int = 0, narrow: int | None = None
+) -> Layout:
+    """The layout of rows (titled or not) of images (H, W), as large as the width of the page allows.
+
+    longest: characters of the longest name of a row. narrow: a column that is but a gap.
+    """
+    margin = GAP + (GAP + round(0.62 * longest * SIZE * POINT) if longest else 0)
+    wide = columns - (narrow is not None)
+    room = max(min((WIDTH - margin - 2 * GAP * columns) // wide, LARGEST), 1)
+    height, width = (zoomed(side, max(shape), room) for side in shape)
+    text = round(1.5 * SIZE * POINT)
+    tops, bottom = [], 0
+    for has_title in titled:
+        tops.append(bottom + GAP + text * has_title)
+        bottom = tops[-1] + height
+    lefts = [margin + c * (width + GAP) for c in range(columns)]
+    if narrow is not None:
+        lefts = [left - (width - GAP) * (c > narrow) for c, left in enumerate(lefts)]
+    return Layout(tops, lefts, (height, width), bottom + GAP, lefts[-1] + width + GAP)
 
 
 def _paper(shape: tuple[int, ...]) -> tuple[Figure, Any]:
@@ -154,15 +177,16 @@ def _paper(shape: tuple[int, ...]) -> tuple[Figure, Any]:
     return figure, ax
 
 
-def _zoomed(side: int, largest: int, room: int) -> int:
+def zoomed(side: int, largest: int, room: int) -> int:
     """Page pixels of a side of an image whose larger side gets at most `room`: a multiple, or for large images a
     whole part, of its own."""
     return side * (room // largest) if room >= largest else -(-side // -(-largest // max(room, 1)))
 
 
-def _drawn(image: NDArray[np.float64], height: int, width: int) -> NDArray[np.uint8]:
+def drawn(image: ArrayLike, height: int, width: int) -> NDArray[np.uint8]:
     """(height, width, 3) bytes of an image: pixels repeated, or averaged over blocks where there are too many."""
-    colors = np.repeat(image, 3, axis=0) if len(image) == 1 else image
+    colors = np.asarray(image, dtype=np.float64)
+    colors = np.broadcast_to(colors, (3, *colors.shape[1:]))
     colors = (np.clip(colors, -1, 1) * 127.5 + 127.5).transpose(1, 2, 0)
     hidden = np.isnan(colors).any(2)
     colors[hidden] = HIDDEN
