@@ -148,6 +148,7 @@ RULES: dict[str, Rule] = {
     "schedule.beta_end": real("in (0, 1)"),
     "schedule.sigma_min": real("> 0"),
     "schedule.sigma_max": real("> 0"),
+    "objective.averaged": FLAG,
     "optimizer.lr": real("> 0"),
     "optimizer.betas": many(real("in [0, 1)"), 2),
     "optimizer.eps": real("> 0"),

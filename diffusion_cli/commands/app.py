@@ -13,8 +13,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
-from diffusion_cli.commands import gate
+from diffusion_cli.commands import gate, sweep
 from diffusion_cli.commands.callback import check, prepare
+from diffusion_cli.commands.job import Job
 from diffusion_cli.commands.messages import explain, is_config_error
 from diffusion_cli.commands.options import CONFIGS
 from diffusion_cli.errors import RunFailed, UserError, one_line
@@ -31,19 +32,17 @@ def command(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
     The configuration has passed `schema.check` and the module's own `prepare(config)` (see `callback.prepare`), where
     it has one, before `task` is called. Job, log file and help carry the module's name; what `task` returns is the
     job's value. The command raises `UserError` where the task finds the user's input bad, and `RunFailed` for any
-    other exception, its traceback being in the job's log; in a sweep both are a failed job, `RunFailed`.
+    other exception, its traceback being in the job's log. In a sweep either is a failed job, whose value is None; when
+    all have ended, the command raises `RunFailed`.
     """
 
     @functools.wraps(task)
     def job(config: DictConfig) -> Any:
         current = HydraConfig.get()
-        sweeping = current.mode == RunMode.MULTIRUN
+        place = Job(current) if current.mode == RunMode.MULTIRUN else None
         try:
-            if sweeping:  # a single run was prepared before its directory was made: see callback.py
-                with open_dict(config):
-                    config.hydra = copy.deepcopy(current)
-                    prepare(config, task.__module__)
-                    del config["hydra"]
+            if place is not None:
+                return _of_sweep(place, config, task)
             check(config)  # again: a line or a file of the user's may have taken the callback away
             return task(config)
         except BrokenPipeError:
@@ -52,22 +51,44 @@ def command(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
             error = explain(error) if is_config_error(error) else error
             expected = isinstance(error, (UserError, RunFailed))
             line = one_line(str(error)) if expected else describe(error)
-            if sweeping:
-                log.error("job %s failed: %s", current.job.num, line)
+            if place is not None:
+                log.error("job %s failed: %s", place.name, line)
             _log_to_file(line, None if expected else error)
-            if expected and not sweeping:
+            if place is not None:
+                return place.failed(line)
+            if expected:
                 raise error from error.__cause__
-            raise RunFailed(f"job {current.job.num}: {line}" if sweeping else line) from error
+            raise RunFailed(line) from error
 
     name = task.__module__.rpartition(".")[2]
     entry = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=name)(job)
 
     @functools.wraps(entry)
     def guarded(*passed: DictConfig) -> Any:
-        with gate.closed():
+        with gate.closed(), sweep.guard():
             return entry(*passed)
 
     return guarded
+
+
+def _of_sweep(place: Job, config: DictConfig, task: Callable[[DictConfig], Any]) -> Any:
+    """The value of a job of a sweep; None where a signal has ended it. What a single run prepares before its directory
+    is made (see callback.py) has been judged before the sweep began, and is done again for the job's own use."""
+    if not place.goes_ahead:
+        return place.give_back()
+    with open_dict(config):
+        config.hydra = copy.deepcopy(place.hydra)
+    with place.running(config):
+        with open_dict(config):
+            prepare(config, task.__module__)
+            del config["hydra"]
+            if "resume" in config:  # what the job has done so far is its own, by its key
+                config.resume = True
+        check(config)
+        value = task(config)
+        place.finished()
+        return value
+    return None
 
 
 def describe(error: BaseException) -> str:

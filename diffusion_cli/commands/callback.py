@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from diffusion_cli import schema
+from diffusion_cli.commands import sweep
 from diffusion_cli.commands.claim import claim
 from diffusion_cli.errors import UserError
 
@@ -67,8 +68,14 @@ class Checked(Callback):
             except OmegaConfBaseException:
                 known = {}  # keys that refer to what only a job knows: each job is checked when it starts
             schema.check(known)
+            sweep.plan(config, _judge)
             directory = _directory(config, "sweep")
-            claimed = claim("hydra.sweep.dir", directory, exclusive=_stamped(config, "sweep"))
+            resumed = (
+                known.get("resume") is True and _stamped(config, "sweep") and not _given(config, "sweep")
+            )
+            found = sweep.earlier(config, directory) if resumed else None
+            exclusive = _stamped(config, "sweep") and found is None
+            claimed = claim("hydra.sweep.dir", found or directory, exclusive)
             if claimed != directory:
                 _set(config, "sweep.dir", claimed)
                 with (
@@ -78,6 +85,12 @@ class Checked(Callback):
                     config.hydra.overrides.hydra.append(
                         "hydra.sweep.dir='" + claimed.replace("'", "\\'") + "'"
                     )
+            sweep.begin(config, claimed)
+
+
+def _judge(config: DictConfig) -> None:
+    """Refuse one job of a sweep ahead of it."""
+    prepare(config, f"diffusion_cli.commands.{JobRuntime.instance().get('name')}")
 
 
 def prepare(config: DictConfig, module: str) -> None:

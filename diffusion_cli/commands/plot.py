@@ -7,13 +7,32 @@ import logging
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from diffusion_cli import gather, tables
 from diffusion_cli.commands.app import command
 from diffusion_cli.commands.inherit import EXACT, inherit
 from diffusion_cli.commands.output import draw_figures
+from diffusion_cli.errors import UserError
 from diffusion_cli.run import Run
 
 log = logging.getLogger(__name__)
-prepare = inherit
+OF_MANY = "diffusion_cli.gallery.sweep."  # figures of many runs
+
+
+def prepare(config: DictConfig) -> None:
+    """Completes the config by its run; for a figure of many, looks whether they have what it is to show."""
+    if not str(config.figure.get("_target_")).startswith(OF_MANY):
+        for key in ("runs", "x", "y", "hue"):
+            if config[key] is not None:
+                raise UserError(
+                    key, config[key], "is for figures of many runs", ("figure=sweep", "figure=sweep_grid")
+                )
+        return inherit(config)
+    config.run = EXACT  # no network is needed
+    inherit(config)
+    gather.Comparison(
+        OmegaConf.to_container(OmegaConf.masked_copy(config, ["sweep", "runs", "x", "y", "hue"]))
+    )
+    config.hydra.runtime.choices.dataset = "sweep"  # in the name of the directory
 
 
 @command
@@ -25,4 +44,6 @@ def main(config: DictConfig) -> None:
     out = Run(hydra.runtime.output_dir)
     experiment = Experiment(plain, None if config.run == EXACT else Run(config.run))
     draw_figures(experiment, {hydra.runtime.choices.figure: plain["figure"]}, out.path)
+    if config.sweep or config.runs:
+        tables.write(gather.asked(plain["sweep"], plain["runs"]), out.path, hydra.runtime.choices.figure)
     log.info("%s", out.path)
