@@ -85,6 +85,7 @@ def test_wheel_holds_the_whole_package_and_nothing_else(wheel: Path) -> None:
     assert held == expected
     assert {"diffusion_cli/configs/train.yaml", "diffusion_cli/configs/dataset/circle.yaml"} <= held
     assert any(re.fullmatch(r"diffusion_cli/dataset/.*dino.*\.csv", name) for name in held)
+    assert "diffusion_cli/dataset/assets/mnist_bundled.npz" in held
 
 
 def test_wheel_names_its_licence_and_its_console_script(wheel: Path) -> None:
