@@ -18,7 +18,9 @@ from diffusion_cli.dataset.protocol import Batch
 from diffusion_cli.denoiser import Batched, Denoiser, ExactDenoiser, Measured, NetworkDenoiser
 from diffusion_cli.errors import UserError
 from diffusion_cli.guidance import ClassifierFree, ExactClassifier
-from diffusion_cli.metrics.evaluation import ClassifierEvaluation, Subject
+from diffusion_cli.metrics.classification import ClassifierEvaluation
+from diffusion_cli.metrics.evaluation import Subject
+from diffusion_cli.metrics.progress import Progress, silent
 from diffusion_cli.noise import generator, mix, seeded
 from diffusion_cli.resume import check_same
 from diffusion_cli.run import Run

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 
@@ -22,6 +25,19 @@ def mix(*words: int) -> int:
 def generator(*words: int, device: str | torch.device = "cpu") -> torch.Generator:
     """A fresh generator for this (seed, position, ...)."""
     return torch.Generator(device).manual_seed(mix(*words) >> 1)
+
+
+@contextmanager
+def seeded(*words: int, device: str | torch.device = "cpu") -> Iterator[None]:
+    """Within, what draws from torch's global generators (initial weights, dropout) is a function of these words alone;
+    afterwards they stand where they stood.
+
+    >>> with seeded(0, 1): weight = torch.nn.Linear(2, 2).weight
+    """
+    device = torch.device(device)
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(mix(*words) >> 1)
+        yield
 
 
 class NoiseStream:

@@ -24,7 +24,7 @@ def bar(total: int, done: int = 0, unit: str = "step"):
 
 def evaluate(experiment: Any) -> dict[str, Any]:
     """The experiment's metrics, logged as a table; {} where there are none."""
-    report = experiment.evaluate()
+    report = experiment.evaluate(progress=bar)
     if report:
         log.info("%s, seed %d\n%s", experiment.sampler, experiment.seed, experiment.evaluation.table(report))
     return report

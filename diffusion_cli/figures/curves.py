@@ -1,4 +1,4 @@
-"""Curves over steps and times: loss, loss by time step, noise schedules."""
+"""Curves over steps and times: loss, metrics, loss by time step, noise schedules."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from diffusion_cli.figures.style import (
@@ -84,6 +84,33 @@ def loss_curve(
     ax.margins(x=0.01)
     add_legend(ax, loc="upper right")
     set_title(ax, title)
+    return figure
+
+
+@house_style
+def metric_curves(steps: ArrayLike, metrics: Mapping[str, tuple[ArrayLike, float | None]]) -> Figure:
+    """Each metric (K,) at training steps (K,) in a panel of its own, with its floor as a line where it has one.
+
+    Example: `metric_curves(steps, {"Fréchet distance": (values, 2.3)})`
+    """
+    columns = min(len(metrics), 3)
+    rows = -(-len(metrics) // columns)
+    figure = new_figure(SINGLE * 1.25 if columns == 1 else DOUBLE, 2.5 if columns == 1 else 1.9 * rows)
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for ax, (name, (values, floor)) in zip(panels, metrics.items(), strict=False):
+        value = np.asarray(values, dtype=np.float64)
+        ax.plot(steps, value, color=BLUE, marker=".", ms=3)
+        if floor is not None:
+            ax.axhline(floor, color=VERMILION, ls="--", lw=1, label=f"true data: {floor:.3g}")
+            add_legend(ax, loc="best")
+        rising = floor is not None and np.nanmedian(value) < floor  # towards 1, like recall: zero belongs to the picture
+        set_scale(ax, [] if rising else value[np.isfinite(value)], [] if floor is None else [floor])
+        ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        ax.set(xlabel="training step", ylabel=name if len(metrics) == 1 else "")
+        set_title(ax, name if len(metrics) > 1 else None)
+    for ax in panels[len(metrics) :]:
+        ax.set_axis_off()
     return figure
 
 

@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from diffusion_cli.dataset.images import ImageDataset
 from diffusion_cli.dataset.point_sets import SetDataset
 from diffusion_cli.dataset.points import Points
 from diffusion_cli.dataset.protocol import Batch, Dataset
 from diffusion_cli.errors import UserError
 from diffusion_cli.metrics import likelihood, mixture
+from diffusion_cli.metrics.image_report import RealImages, evaluate_images, images_table
+from diffusion_cli.metrics.inception import Inception, weights_file
+from diffusion_cli.metrics.judge import judge_for
 from diffusion_cli.metrics.points import beside_floor, evaluate_points, points_table
-from diffusion_cli.metrics.set_report import Progress, evaluate_sets, sets_table, silent
+from diffusion_cli.metrics.progress import Progress, silent
+from diffusion_cli.metrics.set_report import evaluate_sets, sets_table
 from diffusion_cli.noise import NoiseStream, generator
-from diffusion_cli.schedule import Schedule
 
 TRUE = 7  # stream of the seed for the true samples beside ours
 
 
 class Subject(NamedTuple):
-    """What is evaluated. draw(k): the k-th set of n samples, on the CPU; denoiser: the one they were drawn with."""
+    """What is evaluated. draw(k): the k-th set of n samples, on the CPU; denoiser: the one they were drawn with;
+    progress: a bar for what takes long."""
 
     draw: Callable[[int], Batch]
     denoiser: likelihood.Denoiser
     dataset: Dataset
     seed: int
     device: torch.device | str = "cpu"
+    progress: Progress = silent
 
     def points(self, k: int) -> Tensor:
         """The k-th set of n samples alone."""
@@ -65,7 +72,7 @@ class SetEvaluation:
     floor_draws: int = 4
     emd_points: int | None = 128
 
-    def __call__(self, subject: Subject, progress: Progress = silent) -> dict[str, Any]:
+    def __call__(self, subject: Subject) -> dict[str, Any]:
         """name -> value, floor and ratio; {} for a dataset that holds no sets, or too few."""
         dataset = subject.dataset
         if not isinstance(dataset, SetDataset) or min(len(dataset.train), len(dataset.test), self.n) < 2:
@@ -73,10 +80,56 @@ class SetEvaluation:
         train, test = dataset.train.cpu(), dataset.test.cpu()
         family = getattr(dataset, "family", None)
         return evaluate_sets(subject.points, train, test, self.n, self.points, self.draws, self.floor_draws, self.emd_points,
-                             family, subject.seed, progress)  # fmt: skip
+                             family, subject.seed, subject.progress)  # fmt: skip
 
     def table(self, report: dict[str, Any]) -> str:
         return sets_table(report)
+
+
+@dataclass(frozen=True)
+class ImageEvaluation:
+    """Images against held-out ones: see `metrics.image_report.evaluate_images`.
+
+    n: images in each of `draws` collections; floor_draws: collections of as many training images. neighbours: k of
+    precision and recall. extractor: judge, trained on this data once (see `metrics.judge`), or inception.
+    """
+
+    n: int = 1_000
+    draws: int = 1
+    floor_draws: int = 16
+    neighbours: int = 3
+    extractor: str = "judge"
+    _real: dict[str, RealImages] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.extractor not in ("judge", "inception"):
+            raise UserError("evaluation.extractor", self.extractor, "no such extractor", ("judge", "inception"))
+        if self.extractor == "inception":
+            weights_file()  # said before anything is trained
+
+    def prepare(self, subject: Subject) -> None:
+        """Trains the judge if need be, and looks at the real images, which is done once and may take a minute or two."""
+        self._real_images(subject)
+
+    def __call__(self, subject: Subject) -> dict[str, Any]:
+        """name -> value, floor and ratio; {} for a dataset that holds too few images."""
+        real = self._real_images(subject)
+        return {} if real is None else evaluate_images(subject.draw, real, self.draws, subject.progress)
+
+    def _real_images(self, subject: Subject) -> RealImages | None:
+        _, _, dataset, seed, device, progress = subject
+        if not isinstance(dataset, ImageDataset):
+            raise UserError("evaluation", "images", "is for datasets of images")
+        if min(self.n, len(dataset.train.images), len(dataset.test.images)) <= self.neighbours:
+            return None
+        if dataset.fingerprint not in self._real:
+            eye = Inception(device) if self.extractor == "inception" else judge_for(dataset, device, progress)
+            options = (self.n, self.floor_draws, self.neighbours, seed, device, progress)
+            self._real[dataset.fingerprint] = RealImages(eye, dataset, *options)
+        return self._real[dataset.fingerprint]
+
+    def table(self, report: dict[str, Any]) -> str:
+        return images_table(report)
 
 
 @dataclass(frozen=True)
@@ -125,7 +178,7 @@ class LikelihoodEvaluation:
         """Plain values: flow (log-likelihood of clean points) and flow_error, that of noised ones at t = 1 less the
         truth, in nats with standard errors; bound, its terms L_0..L_T and the data's entropy, in bits; bound_gap, by how
         much the bound on these points exceeds their true -log p, in nats. None: not known."""
-        _, denoiser, dataset, seed, device = subject
+        denoiser, dataset, seed, device = subject.denoiser, subject.dataset, subject.seed, subject.device
         x0, label = dataset.draw(self.n, generator(seed, TRUE, device=device))
         noise = NoiseStream(seed, self.n, dataset.shape, device)
         options = {"steps": self.steps, "probes": self.probes, "generator": generator(seed, device=device)}
@@ -175,28 +228,16 @@ class LikelihoodEvaluation:
         return "\n".join(f"{name:<26}{value}" for name, value in rows.items())
 
 
-@dataclass(frozen=True)
-class ClassifierEvaluation:
-    """A noise-aware classifier on n fresh noised points: accuracy, and where the law is known the mean absolute error
-    of p(label | x_t) against the exact posterior, averaged over all times."""
+def numbers(report: dict[str, Any]) -> dict[str, float]:
+    """The report of any evaluation as one row of a table: each metric, and NAME_floor where it has one.
 
-    n: int = 20_000
-
-    @torch.no_grad()
-    def __call__(self, net: nn.Module, dataset: Dataset, schedule: Schedule, seed: int) -> dict[str, Any]:
-        device = next(net.parameters()).device
-        g = generator(seed, self.n, device=device)
-        x0, label = dataset.draw(self.n, g)
-        t = torch.randint(1, schedule.T + 1, (self.n,), generator=g, device=device)
-        level = schedule.level(t, like=x0)
-        x_t = level.alpha * x0 + level.sigma * torch.randn(x0.shape, generator=g, device=device)
-        p = net(x_t, level.noise).softmax(1)
-        report = {"accuracy": float((p.argmax(1) == label).double().mean()), "n": self.n}
-        if isinstance(dataset.density, Points):
-            exact = dataset.density.class_posterior(x_t, level.alpha, level.sigma).exp()
-            report["best_accuracy"] = float(exact.argmax(1).eq(label).double().mean())
-            report["posterior_error"] = float((p - exact).abs().mean())
-        return report
-
-    def table(self, report: dict[str, Any]) -> str:
-        return "\n".join(f"{key:16} {value:.4g}" for key, value in report.items())
+    nan stands for what is not known; texts, lists and what else is said are left out.
+    """
+    row = {}
+    for name, entry in report.items():
+        found = entry if isinstance(entry, dict) else {"value": entry}
+        for key, column in (("value", name), ("floor", f"{name}_floor")):
+            value = found.get(key, "")
+            if value is None or type(value) in (int, float):
+                row[column] = math.nan if value is None else float(value)
+    return row

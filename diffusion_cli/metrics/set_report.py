@@ -6,16 +6,15 @@ the same for training sets. Of stars also the form is judged: see `metrics.stars
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from diffusion_cli.dataset.stars import StarFamily
+from diffusion_cli.metrics.progress import Counter, Progress, silent
 from diffusion_cli.metrics.sets import (
-    Counter,
     Matrix,
     Sets,
     as_sets,
@@ -26,7 +25,6 @@ from diffusion_cli.metrics.sets import (
 )
 from diffusion_cli.metrics.stars import fit_stars
 
-Progress = Callable[..., AbstractContextManager[Counter]]  # progress(total, unit="pair"), e.g. tqdm
 Values = list[dict[str, float]]  # name -> value, for each of several independent collections
 
 LABELS = {
@@ -40,19 +38,6 @@ LABELS = {
     "outline_mean": "outline distance, mean",
     "outline_p90": "outline distance, 90 %",
 }
-
-
-class Uncounted:
-    """A progress bar that nobody sees."""
-
-    def update(self, n: float = 1) -> None:
-        pass
-
-
-@contextmanager
-def silent(total: int, unit: str = "pair") -> Iterator[Counter]:
-    """No progress bar."""
-    yield Uncounted()
 
 
 class Sides(NamedTuple):

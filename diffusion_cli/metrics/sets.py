@@ -12,24 +12,18 @@ Proved by tests/test_metrics_sets.py.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
+from diffusion_cli.metrics.progress import Counter
+
 Sets = NDArray[np.float64]  # (n, P, 2)
 Matrix = NDArray[np.float64]  # (n, m)
 
 GRID = 28  # cells on a side, as PointFlow's
-
-
-class Counter(Protocol):
-    """What a progress bar does: `update` is told how many pairs of sets are newly done."""
-
-    def update(self, n: float = 1) -> Any: ...
 
 
 def as_sets(x: ArrayLike) -> Sets:

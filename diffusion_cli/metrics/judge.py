@@ -1,0 +1,234 @@
+"""A judge of images: a small classifier of our own, whose features stand for what an image looks like.
+
+Inception's features were learned from photographs of 299 x 299 pixels and say little of digits; a classifier of the
+very data at hand says more, and is trained in a minute or two.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from filelock import FileLock
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from diffusion_cli import checkpoint
+from diffusion_cli.dataset.cache import cache_dir
+from diffusion_cli.dataset.images import ImageDataset, Split
+from diffusion_cli.metrics.progress import Progress, silent
+from diffusion_cli.noise import generator, seeded
+
+log = logging.getLogger(__name__)
+RECIPE = 1  # of network and training: another one must not take what this one has left in the cache
+FEATURES = 128
+WIDTH = 32
+SIDE = 16  # pixels along a side that the first convolution leaves at most
+BATCH = 128
+MOST_STEPS, LEAST_STEPS, EPOCHS = 1_400, 200, 20
+PEAK, DECAY = 4e-3, 0.02  # learning rate, weight decay
+JUDGE = 11  # stream of the seed; the data's judge is one and the same for every seed of a run
+READ_AT_ONCE = 500
+TIMED = 10  # steps after which the duration of all is told
+
+
+class Judge(nn.Module):
+    """Classifier of clean images: judge(x) -> logits (B, outputs) = head(features(x)), x (B, C, H, W) in [-1, 1].
+
+    A strided convolution to at most 16 x 16 places and one more, both 32 wide, two 64 wide at half that side, all 3 x 3
+    but the first and with batch normalization; max-pooling; a dense layer to 128 features, SiLU(Linear(dropout(h))),
+    and a linear head. 150,000 weights for digits.
+
+    task: `labels`, or `rotations`: by which of 0, 90, 180, 270 degrees was the image turned? (Gidaris et al. 2018,
+    Unsupervised Representation Learning by Predicting Image Rotations; images that are not square: 0 or 180).
+    accuracy: on the held-out part. digest: of all weights, which names the judge beside every figure that is its.
+    """
+
+    name = "judge"
+
+    def __init__(self, shape: tuple[int, ...], outputs: int, task: str = "labels") -> None:
+        super().__init__()
+        self.shape, self.outputs, self.task = tuple(shape), outputs, task
+        self.accuracy, self.digest = 0.0, ""
+        channels, *sides = self.shape
+        stride = -(-min(sides) // SIDE)
+        kernel = stride + 3 if stride > 1 else 3
+        padding = (kernel - 1) // 2
+        sides = [(side + 2 * padding - kernel) // stride + 1 for side in sides]
+        layers = [*_layer(channels, WIDTH, kernel, stride, padding), *_layer(WIDTH, WIDTH)]
+        for deeper in ([*_layer(WIDTH, 2 * WIDTH), *_layer(2 * WIDTH, 2 * WIDTH)], []):
+            if min(sides) > 3:
+                layers.append(nn.MaxPool2d(2))
+                sides = [side // 2 for side in sides]
+            layers += deeper
+        self.body = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.2))
+        self.dense = nn.Linear(2 * WIDTH * sides[0] * sides[1], FEATURES)
+        self.head = nn.Linear(FEATURES, outputs)
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the last layer but one sees, (B, 128)."""
+        return F.silu(self.dense(self.body(x)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x))
+
+
+def _layer(before: int, after: int, kernel: int = 3, stride: int = 1, padding: int = 1) -> list[nn.Module]:
+    conv = nn.Conv2d(before, after, kernel, stride, padding, bias=False)
+    return [conv, nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
+
+
+def judge_for(
+    dataset: ImageDataset, device: torch.device | str = "cpu", progress: Progress = silent
+) -> Judge:
+    """The judge of this data, in evaluation mode: from the cache folder, or trained now, once, and kept there.
+
+    It is known by `dataset.fingerprint`, and its weights are verified when read; a damaged file is named and replaced.
+    Of several processes that want one, the first trains and the others wait. Where the cache cannot be written, the
+    judge is used and forgotten, with a warning.
+    """
+    file = cache_dir() / "judges" / f"{dataset.fingerprint[:32]}_{RECIPE}.pt"
+    judge = _load(file, dataset)
+    if judge is None:
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(file.with_suffix(".lock")):
+                judge = _load(file, dataset)
+                if judge is None:
+                    judge = _make(dataset, file, device, progress)
+                    checkpoint.save(file, {"known_by": [dataset.fingerprint, RECIPE], "outputs": judge.outputs,
+                                           "task": judge.task, "accuracy": judge.accuracy,
+                                           "weights": judge.state_dict()})  # fmt: skip
+                    judge = _load(file, dataset) or judge  # as every later run will have it, to the last bit
+        except OSError as error:
+            log.warning(
+                "the judge of these images cannot be kept in %s: %s", file.parent, error.strerror or error
+            )
+            judge = judge or _make(dataset, file, device, progress)
+    judge.digest = checkpoint.digest(judge.state_dict())
+    return judge.to(device, memory_format=torch.channels_last)
+
+
+def _load(file: Path, dataset: ImageDataset) -> Judge | None:
+    if not file.is_file():
+        return None
+    try:
+        kept = checkpoint.load(file)
+        if kept.get("known_by") != [dataset.fingerprint, RECIPE]:
+            raise checkpoint.Damaged(f"{file}: is not the judge of these images")
+    except checkpoint.Damaged as damage:
+        log.warning("%s; training another judge", damage)
+        return None
+    judge = Judge(dataset.shape, kept["outputs"], kept["task"])
+    judge.load_state_dict(kept["weights"])
+    judge.accuracy = kept["accuracy"]
+    return judge.eval().requires_grad_(False)
+
+
+def _make(dataset: ImageDataset, file: Path, device: torch.device | str, progress: Progress) -> Judge:
+    """Trains, and says what it costs as soon as that is known."""
+    steps, started = steps_for(len(dataset.train.images)), time.monotonic()
+    with progress(steps, unit="step") as counter:
+        for trained in train(dataset, device):
+            counter.update()
+            if trained.step == TIMED:
+                seconds = (time.monotonic() - started) / TIMED * steps
+                log.info("training a judge of these images, once: %d steps, about %.0f s; kept in %s",
+                         steps, seconds, file.parent)  # fmt: skip
+    judge = trained.judge
+    log.info("the judge tells %.2f %% of the %s of %d held-out images", 100 * judge.accuracy, judge.task,
+             len(dataset.test.images))  # fmt: skip
+    return judge
+
+
+class Trained(NamedTuple):
+    """Where training stands: the judge, the step, and how many there will be."""
+
+    judge: Judge
+    step: int
+    steps: int
+
+
+def steps_for(images: int) -> int:
+    """Updates of BATCH images: 20 times through the data, at least 200, at most 1,500."""
+    return max(LEAST_STEPS, min(MOST_STEPS, EPOCHS * images // BATCH))
+
+
+def train(dataset: ImageDataset, device: torch.device | str = "cpu") -> Iterator[Trained]:
+    """Trains a judge of this data, yielding after every update; a pure function of the data (and of the machine).
+
+    AdamW under a one-cycle learning rate; images shifted by up to two pixels. After the last step the judge is in
+    evaluation mode and knows its accuracy.
+    """
+    task = "labels" if dataset.num_classes > 1 else "rotations"
+    turns = _turns(dataset.shape)
+    with seeded(0, JUDGE):
+        outputs = dataset.num_classes if task == "labels" else len(turns)
+        judge = Judge(dataset.shape, outputs, task).to(device, memory_format=torch.channels_last).train()
+    steps = steps_for(len(dataset.train.images))
+    optimizer = torch.optim.AdamW(judge.parameters(), lr=PEAK, weight_decay=DECAY)
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK, total_steps=steps, pct_start=0.2)
+    for step in range(steps):
+        g = generator(0, JUDGE, step, device=device)
+        x, label = dataset.draw(BATCH, g)
+        if task == "rotations":
+            x, label = _turned(x, turns)
+        with seeded(0, JUDGE, step, device=device):  # dropout
+            loss = F.cross_entropy(judge(_shifted(x, g)), label)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        rate.step()
+        yield Trained(judge, step + 1, steps)
+    judge.eval().requires_grad_(False)
+    judge.accuracy = accuracy(judge, dataset.test)
+
+
+@torch.no_grad()
+def accuracy(judge: Judge, split: Split) -> float:
+    """Share of the images whose label (or whose turn) the judge tells."""
+    right = total = 0
+    turns = _turns(judge.shape)
+    device = next(judge.parameters()).device
+    for x, label in batches(split):
+        if judge.task == "rotations":
+            x, label = _turned(x.repeat(len(turns), 1, 1, 1), turns)
+        right += int((judge(x.to(device)).argmax(1).cpu() == label).sum())
+        total += len(x)
+    return right / total if total else 0.0
+
+
+def batches(split: Split) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """All images of a split in order, a few hundred at a time."""
+    for start in range(0, len(split.images), READ_AT_ONCE):
+        yield split.batch(slice(start, start + READ_AT_ONCE))
+
+
+def _turns(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (0, 1, 2, 3) if shape[1] == shape[2] else (0, 2)
+
+
+def _turned(x: Tensor, turns: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """The batch in equal parts, the k-th turned by turns[k] quarters, and the parts' numbers as labels."""
+    parts = x.tensor_split(len(turns))
+    label = torch.cat([torch.full((len(part),), k, device=x.device) for k, part in enumerate(parts)])
+    return torch.cat([part.rot90(turn, (2, 3)) for turn, part in zip(turns, parts, strict=True)]), label
+
+
+def _shifted(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Every image moved by up to two pixels each way (fewer where it is small), its edge repeated."""
+    n, _, height, width = x.shape
+    most = min(2, min(height, width) // 8)
+    if not most:
+        return x
+    by = torch.randint(-most, most + 1, (2, n, 1), generator=generator, device=x.device)
+    rows, columns = (
+        (torch.arange(side, device=x.device) + by[i]).clamp(0, side - 1)
+        for i, side in enumerate((height, width))
+    )
+    image = torch.arange(n, device=x.device)[:, None, None]
+    return x.movedim(1, 3)[image, rows[:, :, None], columns[:, None, :]].movedim(3, 1)
