@@ -87,7 +87,10 @@ class Experiment:
 
     @cached_property
     def objective(self) -> Any:
-        return build(self.config, "objective")
+        objective = build(self.config, "objective")
+        if objective.averaged and not hasattr(self.dataset, "draw_with_source"):
+            raise UserError("objective.averaged", True, "needs sets of points: dataset=stars or point_sets")
+        return objective
 
     @cached_property
     def optimizer(self) -> Any:

@@ -29,6 +29,8 @@ class Objective:
       min_snr  min(SNR, gamma) / SNR (Hang et al. 2023, eq. 5)
     times: uniform over 1..T; stratified, the same with one draw from each of B equal parts (less noise in the loss);
       lognormal, log(sigma/alpha) ~ N(mean, std^2) (Karras et al. 2022, table 1), kept within the schedule.
+    averaged, for mse on sets of points: targets are means over the whole set that a point was drawn from
+      (dataset.averaged); the same best denoiser, much less noise.
     """
 
     outputs: ClassVar[int] = 1  # of the network, for each coordinate
@@ -40,6 +42,7 @@ class Objective:
     times: str = "uniform"
     mean: float = -1.2
     std: float = 1.2
+    averaged: bool = False
 
     def __post_init__(self) -> None:
         for key, value, choices in (
@@ -53,6 +56,9 @@ class Objective:
             raise UserError(
                 "objective.weighting", self.weighting, f"is defined for loss mse, not {self.loss}"
             )
+
+        if self.averaged and (self.loss != "mse" or self.outputs > 1 or not self.generates):
+            raise UserError("objective.averaged", True, "is for objective=mse: only there a mean serves as well")
 
     def draw_times(self, schedule: Schedule, n: int, generator: torch.Generator) -> Tensor:
         """(n,) times in [1, T]: int64, or real for lognormal."""
@@ -139,5 +145,5 @@ class Classification(Objective):
         self, denoiser: NetworkDenoiser, x0: Tensor, t: Tensor, eps: Tensor, label: Tensor | None
     ) -> Tensor:
         level = denoiser.schedule.level(t, like=x0)
-        logits = denoiser.net(level.alpha * x0 + level.sigma * eps, level.noise)
+        logits = denoiser.run(level.alpha * x0 + level.sigma * eps, level.noise)
         return F.cross_entropy(logits, label, reduction="none")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -19,14 +20,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from diffusion_cli.dataset.averaged import averaged
 from diffusion_cli.dataset.protocol import Dataset
 from diffusion_cli.denoiser import NetworkDenoiser
-from diffusion_cli.noise import generator
+from diffusion_cli.noise import generator, seeded
 from diffusion_cli.objective import Objective
 from diffusion_cli.optimizer import Adam, Flat, Optimizer
 from diffusion_cli.schedule import Schedule
 
-TRAIN = 1  # keeps the stream of training batches apart from the other uses of the seed
+TRAIN, DROPOUT = 1, 8  # keep the streams of training apart from the other uses of the seed
 
 
 class Drawn(NamedTuple):
@@ -40,7 +42,10 @@ class Drawn(NamedTuple):
 
 @dataclass(frozen=True)
 class Batches:
-    """Step -> batch. label_dropout: share of labels replaced by "no label" (Ho & Salimans 2021, algorithm 1)."""
+    """Step -> batch; for an averaged objective x0 and eps are the means that dataset.averaged tells of.
+
+    label_dropout: share of labels replaced by "no label" (Ho & Salimans 2021, algorithm 1).
+    """
 
     dataset: Dataset
     schedule: Schedule
@@ -52,9 +57,15 @@ class Batches:
 
     def __call__(self, step: int) -> Drawn:
         g = generator(self.seed, TRAIN, step, device=self.device)
-        x0, label = self.dataset.draw(self.size, g)
+        if self.objective.averaged:
+            (x0, label), source = self.dataset.draw_with_source(self.size, g)
+        else:
+            (x0, label), source = self.dataset.draw(self.size, g), None
         t = self.objective.draw_times(self.schedule, self.size, g)
         eps = torch.randn(x0.shape, generator=g, device=x0.device)
+        if source is not None:
+            level = self.schedule.level(t, like=x0)
+            x0, eps = averaged(x0, eps, source, level.alpha, level.sigma)
         if label is not None and self.label_dropout:
             dropped = torch.rand(self.size, generator=g, device=x0.device) < self.label_dropout
             label = label.masked_fill(dropped, self.dataset.num_classes)
@@ -155,10 +166,12 @@ def fit(
 ) -> Iterator[TrainState]:
     """Advances `state` to `steps`, yielding it after every update. No host-device synchronisation within."""
     weights, averages = state.weights.values, state.averages.values
+    dropout = getattr(state.net, "dropout", 0.0)
     edges = batches.schedule.time_of(-2 * torch.tensor(state.levels).log()).to(weights.device)
     while state.step < steps:
         x0, t, eps, label = batches(state.step)
-        losses = batches.objective(denoiser, x0, t, eps, label)
+        with seeded(batches.seed, DROPOUT, state.step, device=x0.device) if dropout else nullcontext():
+            losses = batches.objective(denoiser, x0, t, eps, label)
         loss = losses.mean()
         loss.backward()
         norm = state.optimizer.clip()

@@ -17,6 +17,9 @@ class HeldOut:
         self.dataset = dataset
         self.shape, self.num_classes, self.density = dataset.shape, dataset.num_classes, dataset.density
 
+    def draw_with_source(self, n: int, generator: torch.Generator) -> tuple[Batch, torch.Tensor]:
+        return self.dataset.draw_with_source(n, generator, held_out=True)
+
     def draw(self, n: int, generator: torch.Generator) -> Batch:
         part = getattr(self.dataset, "test", None)
         if not hasattr(part, "batch"):

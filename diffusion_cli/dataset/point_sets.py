@@ -65,17 +65,24 @@ class SetDataset:
 
     def draw(self, n: int, generator: torch.Generator) -> Batch:
         """n subsets (n, p, 2) of random training sets, on `generator.device`; points without replacement."""
+        return self.draw_with_source(n, generator)[0]
+
+    def draw_with_source(
+        self, n: int, generator: torch.Generator, held_out: bool = False
+    ) -> tuple[Batch, Tensor]:
+        """The same batch, and the whole sets (n, P, 2) that its points were drawn from; of `test` if held_out."""
         device = generator.device
-        self.train = self.train.to(device)
-        size = self.train.shape[1]
+        self.train, self.test = self.train.to(device), self.test.to(device)
+        sets = self.test if held_out else self.train
+        size = sets.shape[1]
         p = int(torch.randint(self.least, self.most + 1, (), generator=generator, device=device))
-        rows = torch.randint(len(self.train), (n, 1), generator=generator, device=device)
+        rows = torch.randint(len(sets), (n,), generator=generator, device=device)
         # The same places of all sets: the order of their points means nothing, and one permutation is quick.
         columns = torch.randperm(size, generator=generator, device=device)[:p]
-        x0 = self.train[rows, columns]
+        source = sets[rows]
         if self.rotate:
-            x0 = rotated(x0, 2 * math.pi * torch.rand(n, generator=generator, device=device))
-        return Batch(x0, None)
+            source = rotated(source, 2 * math.pi * torch.rand(n, generator=generator, device=device))
+        return Batch(source[:, columns], None), source
 
 
 class PointSets(SetDataset):
