@@ -27,15 +27,32 @@ class Denoiser(Protocol):
 
 
 class NetworkDenoiser:
-    """A network read through its parameterization."""
+    """A network read through its parameterization.
 
-    def __init__(self, net: nn.Module, parameterization: Parameterization, schedule: Schedule):
+    precision: bfloat16 runs the network, and it alone, under autocast; all around it stays in the type of x_t.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        parameterization: Parameterization,
+        schedule: Schedule,
+        precision: torch.dtype = torch.float32,
+    ):
         self.net, self.parameterization, self.schedule = net, parameterization, schedule
+        self.precision = precision
+
+    def run(self, x: Tensor, *told: Tensor | None) -> Tensor:
+        """The network itself on x and what it is told besides: the noise level, and a label."""
+        if self.precision == torch.float32:
+            return self.net(x, *told)
+        with torch.autocast(x.device.type, self.precision):
+            return self.net(x, *told).to(x.dtype)
 
     def output(self, x_t: Tensor, level: Level, label: Tensor | None) -> Tensor:
         """The raw output of the network, which training compares with `parameterization.target`."""
         noise = level.noise.to(x_t)
-        return self.net(x_t * self.parameterization.scale(level), noise, label)
+        return self.run(x_t * self.parameterization.scale(level), noise, label)
 
     def __call__(self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None) -> Prediction:
         level = self.schedule.level(t, like=x_t)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from diffusion_cli.errors import UserError
@@ -49,3 +49,17 @@ def one_of(name: str, value: Any, choices: Collection[str]) -> str:
     if not isinstance(value, str) or value not in choices:
         raise UserError(f"model.{name}", value, "no such choice", choices=tuple(choices))
     return value
+
+
+def share(name: str, value: Any) -> float:
+    """`value` as a float if it is a number in [0, 1); UserError("model.NAME", ...) otherwise."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
+        raise UserError(f"model.{name}", value, "must be a number in [0, 1)")
+    return float(value)
+
+
+def whole_list(name: str, value: Any, at_least: int = 1) -> list[int]:
+    """`value` as a list of positive whole numbers, at least so many; UserError("model.NAME", ...) otherwise."""
+    if isinstance(value, str) or not isinstance(value, Sequence) or len(value) < at_least:
+        raise UserError(f"model.{name}", value, "must be a list of whole numbers")
+    return [whole(name, item) for item in value]
