@@ -225,13 +225,22 @@ def test_a_damaged_cache_is_named(root, cache, damage):
 
 def test_no_such_folder(tmp_path):
     refused(tmp_path / "none", f"dataset.root={tmp_path / 'none'}: no such folder")
+    with pytest.raises(UserError, match=r"root=null: must be a folder of images"):
+        ImageFolder(None)
 
 
 def test_an_empty_folder(root):
-    refused(root, f"dataset.root: {root}: holds no image (.png, .jpg, .jpeg, .webp)")
+    refused(root, f"dataset.root: {root}: a folder without an image (.png, .jpg, .jpeg, .webp)")
     add(root / "test", 1)
     (root / "train").mkdir()
-    refused(root, f"{root / 'train'}: holds no image")
+    refused(root, f"{root / 'train'}: a folder without an image")
+
+
+def test_an_empty_folder_of_held_out_images(root):
+    add(root / "train" / "cat", 1)
+    add(root / "train" / "dog", 2)
+    (root / "test" / "cat").mkdir(parents=True)
+    refused(root, f"{root / 'test'}: a folder without an image")
 
 
 def test_a_class_without_images(root):

@@ -49,6 +49,18 @@ def test_flips_mirror_half_of_the_images_left_to_right():
     assert torch.equal(torch.where(mirrored[:, None, None, None], x0.flip(-1), x0), expected)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("limit", [0, 2**30])
+def test_batches_on_a_gpu(monkeypatch, limit):
+    monkeypatch.setattr("diffusion_cli.dataset.images.MOST_ON_GPU", limit)
+    data = ImageDataset(numbered(), numbered(4), "abcd", flip=True)
+    x0, label = data.draw(500, torch.Generator("cuda").manual_seed(0))
+    row = ((x0[:, 0, 0].amin(1) + 1) * 127.5 / 10).round().long()
+    assert x0.is_cuda and label.is_cuda and torch.equal(label, row % 4)
+    assert not data.train.images.is_cuda
+
+
 def test_without_labels():
     data = ImageDataset(numbered(), numbered(4), "abcd", labels=False)
     assert data.num_classes == 0 and data.class_names == () and data.test.label is None
@@ -115,7 +127,7 @@ def test_rules(key, good, bad):
         (["dataset=mnist", "dataset.root=."], "dataset.root=.: MNIST is not there; put train-images-idx3-ubyte[.gz], "),
         (["dataset=fashion_mnist", "dataset.root=/nowhere"], "dataset.root=/nowhere: no such folder"),
         (["dataset=cifar10", "dataset.root=."], "dataset.root=.: CIFAR-10 is not there; put cifar-10-binary.tar.gz "),
-        (["dataset=image_folder", "dataset.root=."], "dataset.root: .: holds no image (.png, .jpg, .jpeg, .webp)"),
+        (["dataset=image_folder", "dataset.root=."], "dataset.root: .: a folder without an image (.png, .jpg, .jpeg, .webp)"),
         (["dataset=image_folder"], "dataset.root=???: a value is needed"),
         (["dataset=mnist", "dataset.source=some"], "dataset.source=some: not one of the choices; "),
     ],

@@ -71,7 +71,8 @@ def read_batches(files: Sequence[Path], digest: hashlib._Hash) -> Split:
                 )
             if size != USUAL * RECORD:
                 log.warning("%s: %d images, not the usual %d", file, size // RECORD, USUAL)
-        images, label = np.empty((sum(sizes) // RECORD, *SHAPE), np.uint8), []
+        images = np.empty((sum(sizes) // RECORD, *SHAPE), np.uint8)
+        label: list[np.ndarray] = []
         for file in files:
             records = np.fromfile(file, np.uint8).reshape(-1, RECORD)
             digest.update(records)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import threading
 import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,8 @@ MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX")  # what can be shown 
 MOST_PIXELS = 2**26  # 8192 x 8192; a small file may unpack to any size
 AT_ONCE = 64  # files a thread decodes in one go
 MOST_THREADS = 8
+LARGE = 2**23  # pixels; of images above it, which take hundreds of megabytes each, two at a time are opened
+_large = threading.BoundedSemaphore(2)
 
 
 def decode(file: Path, size: int, channels: int) -> np.ndarray:
@@ -40,19 +44,25 @@ def decode(file: Path, size: int, channels: int) -> np.ndarray:
                 raise ValueError(f"{width} x {height} pixels, more than {MOST_PIXELS}")
             if image.mode not in MODES:
                 raise ValueError(f"is in mode {image.mode}; convert it to RGB or 8-bit grey")
-            ImageOps.exif_transpose(image, in_place=True)
-            width, height = image.size
-            side = min(width, height)
-            left, top = (width - side) // 2, (height - side) // 2
-            image = image.crop((left, top, left + side, top + side))
-            if image.has_transparency_data:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-            image = image.convert("L" if channels == 1 else "RGB")
-            pixels = np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
+            with _large if width * height > LARGE else nullcontext():
+                pixels = np.asarray(_square(image, "L" if channels == 1 else "RGB", size))
     except Exception as error:  # Pillow raises a dozen kinds for damaged files
         raise UserError("dataset.root", ..., f"{file}: {_reason(error)}") from error
     return np.ascontiguousarray(pixels.reshape(size, size, channels).transpose(2, 0, 1))
+
+
+def _square(image: Image.Image, mode: str, size: int) -> Image.Image:
+    ImageOps.exif_transpose(image, in_place=True)
+    width, height = image.size
+    side = min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    image = image.crop((left, top, left + side, top + side))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    if image.mode != mode:
+        image = image.convert(mode)
+    return image.resize((size, size), Image.Resampling.BICUBIC)
 
 
 def decode_all(files: Sequence[Path], size: int, channels: int) -> Iterator[np.ndarray]:

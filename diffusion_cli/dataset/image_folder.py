@@ -33,7 +33,7 @@ class ImageFolder(ImageDataset):
 
     def __init__(
         self,
-        root: str,
+        root: str | None,
         image_size: int = 32,
         channels: int = 3,
         test: float = 0.1,
@@ -43,21 +43,21 @@ class ImageFolder(ImageDataset):
         if channels not in (1, 3):
             raise UserError("dataset.channels", channels, "must be 1 (grey) or 3 (RGB)")
         tree = read_tree(root, test, labels)
-        entries = [*tree.train, *tree.test]
+        entries = tree.train.images + tree.test.images
         key = identity(entries, VERSION, image_size, channels)
         shape = (len(entries), channels, image_size, image_size)
         folder = cache_dir() / "image_folder" / key[:32]
         cached(folder, lambda part: write_pixels(part, [entry.path for entry in entries], shape))
         images, digest = read_pixels(folder, shape)
-        label = torch.tensor(tree.train_label + tree.test_label) if tree.class_names else None
-        n = len(tree.train)
-        parts = (
-            Split(images[rows], None if label is None else label[rows])
+        label = torch.tensor(tree.train.label + tree.test.label)
+        known = label if tree.class_names else None
+        n = len(tree.train.images)
+        train, test = (
+            Split(images[rows], known if known is None else known[rows])
             for rows in (slice(None, n), slice(n, None))
         )
-        told = hashlib.sha256(digest.encode())
-        told.update(repr((tree.train_label, tree.test_label)).encode())
-        super().__init__(*parts, tree.class_names, told.hexdigest(), flip, labels)
+        told = hashlib.sha256(digest.encode() + label.numpy().tobytes()).hexdigest()
+        super().__init__(train, test, tree.class_names, told, flip, labels)
 
 
 def write_pixels(folder: Path, files: Sequence[Path], shape: tuple[int, int, int, int]) -> None:

@@ -12,6 +12,7 @@ from diffusion_cli.dataset.decode import SUFFIXES
 from diffusion_cli.errors import UserError
 
 TRAIN, TEST = "train", ("test", "val")
+WITHOUT = f"without an image ({', '.join(SUFFIXES)})"
 
 
 class Entry(NamedTuple):
@@ -23,17 +24,26 @@ class Entry(NamedTuple):
     changed: int  # of its inode, which no program can set
 
 
-class Tree(NamedTuple):
-    """The images to train on and those held out; each one's class, or no classes at all."""
+class Part(NamedTuple):
+    """Image files and the class of each: all 0 where there are no classes."""
 
-    train: list[Entry]
-    test: list[Entry]
-    train_label: list[int]
-    test_label: list[int]
+    images: list[Entry]
+    label: list[int]
+
+    def rows(self, rows: Iterable[int]) -> Part:
+        rows = tuple(rows)
+        return Part([self.images[row] for row in rows], [self.label[row] for row in rows])
+
+
+class Tree(NamedTuple):
+    """The images to train on and those held out; the names of the classes, if there are any."""
+
+    train: Part
+    test: Part
     class_names: tuple[str, ...]
 
 
-def read_tree(root: str, test: float, labels: bool) -> Tree:
+def read_tree(root: str | None, test: float, labels: bool) -> Tree:
     """What lies in `root`, by these rules.
 
     Every PNG, JPEG and WebP file counts, at any depth, but for names that begin with a dot. With a folder `train` in
@@ -45,6 +55,8 @@ def read_tree(root: str, test: float, labels: bool) -> Tree:
     images beside the classes, classes held out that are not trained on, links that lead in a circle or nowhere, and
     (dataset.test) when nothing would be left.
     """
+    if root is None:
+        raise UserError("dataset.root", root, "must be a folder of images")
     top = Path(root).expanduser()
     if not top.is_dir():
         raise UserError("dataset.root", root, "no such folder")
@@ -52,13 +64,13 @@ def read_tree(root: str, test: float, labels: bool) -> Tree:
     apart = next((top / name for name in TEST if (top / name).is_dir()), None) if base != top else None
     classes = [folder.name for folder in _folders(base)] if labels else []
     names = tuple(classes) if len(classes) > 1 else ()
-    train, label = _labelled(base, names)
+    train = _labelled(base, names)
     if apart is not None:
         if names and (unknown := {folder.name for folder in _folders(apart)} - set(names)):
             raise UserError("dataset.root", ..., f"{apart / min(unknown)}: no class of that name in {base}")
-        return Tree(train, (held := _labelled(apart, names, complete=False))[0], label, held[1], names)
-    kept, out = _hold_out(base, train, test)
-    return Tree(*([part[i] for i in rows] for part in (train, label) for rows in (kept, out)), names)
+        return Tree(train, _labelled(apart, names, complete=False), names)
+    kept, out = _hold_out(base, train.images, test)
+    return Tree(train.rows(kept), train.rows(out), names)
 
 
 def images_below(folder: Path, above: frozenset[tuple[int, int]] = frozenset()) -> list[Entry]:
@@ -74,7 +86,7 @@ def images_below(folder: Path, above: frozenset[tuple[int, int]] = frozenset()) 
                 continue
             if entry.is_dir():
                 found += images_below(path, above | {(here.st_dev, here.st_ino)})
-            elif path.suffix.lower() in SUFFIXES:
+            elif _is_image(path):
                 if not entry.is_file():
                     raise UserError("dataset.root", ..., f"{path}: no file, or a link that leads nowhere")
                 stat = entry.stat()
@@ -90,27 +102,29 @@ def _folders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def _labelled(folder: Path, names: Sequence[str], complete: bool = True) -> tuple[list[Entry], list[int]]:
+def _labelled(folder: Path, names: Sequence[str], complete: bool = True) -> Part:
     """The images of a folder, class by class where there are names; `complete`: of each there must be one."""
+    part = Part([], [])
     if not names:
-        found = images_below(folder)
-        if not found:
-            raise UserError("dataset.root", ..., f"{folder}: holds no image ({', '.join(SUFFIXES)})")
-        return found, [0] * len(found)
-    loose = [path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in SUFFIXES]
-    if loose := [path for path in loose if not path.name.startswith(".")]:
-        reason = "lies beside the folders of the classes; dataset.labels=false takes all images as they are"
-        raise UserError("dataset.root", ..., f"{min(loose)}: {reason}")
-    found, label = [], []
+        part.images.extend(images_below(folder))
+        part.label.extend([0] * len(part.images))
     for k, name in enumerate(names):
         of_class = images_below(folder / name) if complete or (folder / name).is_dir() else []
         if complete and not of_class:
-            raise UserError(
-                "dataset.root", ..., f"{folder / name}: a class without an image ({', '.join(SUFFIXES)})"
-            )
-        found += of_class
-        label += [k] * len(of_class)
-    return found, label
+            raise UserError("dataset.root", ..., f"{folder / name}: a class {WITHOUT}")
+        part.images.extend(of_class)
+        part.label.extend([k] * len(of_class))
+    loose = [path for path in folder.iterdir() if _is_image(path) and path.is_file()] if names else []
+    if loose:
+        reason = "lies beside the folders of the classes; dataset.labels=false takes all images as they are"
+        raise UserError("dataset.root", ..., f"{min(loose)}: {reason}")
+    if not part.images:
+        raise UserError("dataset.root", ..., f"{folder}: a folder {WITHOUT}")
+    return part
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
 def _hold_out(base: Path, images: Sequence[Entry], test: float) -> tuple[list[int], list[int]]:
