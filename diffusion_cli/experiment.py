@@ -24,7 +24,7 @@ from diffusion_cli.metrics.progress import Progress, silent
 from diffusion_cli.noise import generator, mix, seeded
 from diffusion_cli.resume import check_same
 from diffusion_cli.run import Run
-from diffusion_cli.saved import LAST, chosen, newest
+from diffusion_cli.saved import LAST, chosen, fit_in, newest
 from diffusion_cli.trainer import Batches, TrainState, fit
 
 WEIGHTS, LABELS, FLOOR, EVALUATION = 2, 3, 4, 5  # streams of the seed, beside trainer.TRAIN
@@ -224,7 +224,7 @@ class Experiment:
     def net(self) -> nn.Module:
         """The network of the run with its averaged weights."""
         net = self.new_net()
-        net.load_state_dict(chosen(self.run, self.config.get("weights", LAST))["state"]["ema"])
+        fit_in(net, chosen(self.run, self.config.get("weights", LAST))["state"]["ema"], "run", self.run)
         return net.eval()
 
     def export(self, file: Path) -> None:

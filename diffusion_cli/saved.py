@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 from diffusion_cli import checkpoint
@@ -20,7 +21,7 @@ def newest(run: Run, key: str = "run") -> dict[str, Any]:
     """
     for file in reversed(run.checkpoints()):
         try:
-            return checkpoint.load(file)
+            return _of_training(file)
         except checkpoint.Damaged as damage:
             log.warning("%s; trying the one before", damage)
     raise UserError(key, str(run.path), "has no checkpoint that can be read whole")
@@ -32,7 +33,7 @@ def chosen(run: Run, weights: str | int) -> dict[str, Any]:
     """
     if isinstance(weights, int):
         try:
-            return checkpoint.load(run.checkpoint_file(weights))
+            return _of_training(run.checkpoint_file(weights))
         except checkpoint.Damaged as damage:
             steps = [int(file.stem.removeprefix("step_")) for file in run.checkpoints()]
             raise UserError("weights", weights, str(damage), [*steps, BEST, LAST]) from None
@@ -41,7 +42,27 @@ def chosen(run: Run, weights: str | int) -> dict[str, Any]:
     if best is None or best == last["state"]["step"]:
         return last
     try:
-        return checkpoint.load(run.checkpoint_file(best))
+        return _of_training(run.checkpoint_file(best))
     except checkpoint.Damaged as damage:
         log.warning("%s; the best weights are gone, taking the last", damage)
         return last
+
+
+def _of_training(file: Path) -> dict[str, Any]:
+    """A checkpoint as `diffusion train` writes them; checkpoint.Damaged for any other content, however well sealed."""
+    content = checkpoint.load(file)
+    state, best = content.get("state"), content.get("best")
+    whole = isinstance(state, dict) and isinstance(state.get("ema"), dict) and isinstance(state.get("step"), int)
+    known = best is None or (isinstance(best, dict) and isinstance(best.get("step"), int))
+    if not (whole and known and all(isinstance(content.get(key), dict) for key in ("config", "made_with"))):
+        raise checkpoint.Damaged(f"{file}: not a checkpoint of a training")
+    return content
+
+
+def fit_in(net: Any, state: dict[str, Any], key: str, run: Run) -> None:
+    """net.load_state_dict(state); UserError for `key` where these weights are another network's."""
+    try:
+        net.load_state_dict(state)
+    except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = f"its weights do not fit the network of its configuration ({type(error).__name__})"
+        raise UserError(key, str(run.path), reason) from error

@@ -75,9 +75,11 @@ class Story:
         self.metrics: dict[str, Any] = {}
         self.best: dict[str, Any] | None = None  # step and score of the best checkpoint so far
         if self.config["resume"] and run.checkpoints():
+            from diffusion_cli.saved import fit_in
+
             saved = experiment.continue_from(run)
             check_made_with(self.made_with(), saved["made_with"])
-            self.state.load_state_dict(saved["state"])
+            fit_in(self.state, saved["state"], "hydra.run.dir", run)
             self.best = saved.get("best")
             self.first_step = self.state.step
             log.info("resumed at step %d", self.state.step)
