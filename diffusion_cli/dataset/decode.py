@@ -21,7 +21,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX")  # what can be shown as RGB with nothing to guess
 MOST_PIXELS = 2**26  # 8192 x 8192; a small file may unpack to any size
 AT_ONCE = 64  # files a thread decodes in one go
-MOST_THREADS = 8
+MOST_THREADS = 4
 LARGE = 2**23  # pixels; of images above it, which take hundreds of megabytes each, two at a time are opened
 _large = threading.BoundedSemaphore(2)
 
