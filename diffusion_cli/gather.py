@@ -234,9 +234,9 @@ class Comparison:
             self._key("hue", key, finished, swept)
         others = [key for key in swept if key != self.x and key not in self.hue]
         if others:
-            named = ",".join([*self.hue, *others])
+            all_of_them = ",".join([*self.hue, *others])
             raise UserError("hue", hue, f"the runs differ in {', '.join(others)} too, over which no mean is taken; "
-                            f"say hue=[{named}]")  # fmt: skip
+                            f"say hue=[{all_of_them}]")  # fmt: skip
         numbers = {name: value for result in finished for name, value in result.numbers.items()}
         self.y = named(numbers, self._needed("y", config["y"], metrics(finished)), "y")
         self.finished = [result for result in finished if self.y in result.numbers]

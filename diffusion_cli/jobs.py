@@ -61,11 +61,13 @@ def start(directory: Path, key: str | None, overrides: list[str]) -> None:
 
 def tickets(folder: Path) -> dict[str, Ticket]:
     """Name of the directory -> ticket, of all jobs of a sweep, in the order of their numbers."""
-    found = {
-        file.parent.relative_to(folder).as_posix(): read_ticket(file.parent) for file in folder.rglob(TICKET)
-    }
-    names = sorted((name for name in found if name[0] != "."), key=in_order)
-    return {name: ticket for name in names if (ticket := found[name]) is not None}
+    found = {}
+    for where, folders, files in os.walk(folder):  # which does not mind what comes and goes meanwhile
+        ticket = read_ticket(Path(where)) if TICKET in files else None
+        if ticket is not None:
+            found[Path(where).relative_to(folder).as_posix()] = ticket
+        folders[:] = [] if ticket is not None else [name for name in folders if name[0] != "."]
+    return {name: found[name] for name in sorted(found, key=in_order)}
 
 
 def in_order(name: str) -> list[tuple[int, str]]:

@@ -213,10 +213,16 @@ def guard() -> Iterator[None]:
     """Around a command: where it was a sweep, its end is told and judged whatever Hydra makes of it."""
     global _sweep
     caught: BaseException | None = None
+    composing = BasicSweeper.validate_batch_is_legal
+    BasicSweeper.validate_batch_is_legal = lambda self, batch: (
+        None
+    )  # each has been composed and judged: see `plan`
     try:
         yield
     except BaseException as error:
         caught = error
+    finally:
+        BasicSweeper.validate_batch_is_legal = composing
     sweep, _sweep, job.here = _sweep, None, False
     if sweep is not None:
         sweep.leave()

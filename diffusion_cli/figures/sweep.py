@@ -77,11 +77,14 @@ def metric_lines(lines: Mapping[str, Line], xlabel: str, ylabel: str, hue: str |
         set_scale(ax, every, [f for line in lines.values() for f in line.floor if np.isfinite(f) and f > 0])
     ax.set_xlabel(xlabel).set_parse_math(False)
     ax.set_ylabel(ylabel).set_parse_math(False)
-    if len(lines) > 1 or hue:
-        columns = 3 if max(map(len, lines)) < 14 else 2 if max(map(len, lines)) < 24 else 1
-        add_legend(
-            figure, title=hue, loc="outside lower center", ncols=min(columns, len(lines)), title_fontsize=7
-        )
+    if any(np.isfinite(line.floor).any() for line in lines.values()):
+        ax.plot([], [], color=GREY, ls=(0, (1, 2)), lw=0.8, label="floor of true samples")
+    handles, labels = ax.get_legend_handles_labels()
+    if len(handles) > 1 or hue:
+        longest = max(map(len, labels))
+        columns = min(len(labels), 3 if longest < 14 else 2 if longest < 24 else 1)
+        add_legend(figure, handles=handles, labels=labels, title=hue, loc="outside lower center", ncols=columns,
+                   title_fontsize=7)  # fmt: skip
     return figure
 
 

@@ -39,13 +39,15 @@ def grid(experiment: Experiment) -> Any:
     asked = gather.Comparison(experiment.config)
     rows = asked.by_hue()
     columns = sorted({cell.values[0] for cells in rows.values() for cell in cells}, key=gather.place)
-    panels = {}
+    panels, name = {}, asked.y.removeprefix("metrics.")
     for r, cells in enumerate(rows.values()):
         for cell in cells:
             first = min(cell.results, key=lambda result: gather.place(result.keys.get("seed")))
             samples = _samples(first)
             outline = truth(type(experiment)(first.config)) if samples.ndim == 2 else None
-            panels[r, columns.index(cell.values[0])] = pictures.Panel(samples, outline, cell.text(asked.y))
+            panels[r, columns.index(cell.values[0])] = pictures.Panel(
+                samples, outline, f"{name}: {cell.text(asked.y)}"
+            )
     heads = [f"{asked.x} = {gather.show(value)}" for value in columns]
     return pictures.sample_grid(panels, heads, list(rows))
 
