@@ -165,7 +165,7 @@ def test_pictures_are_read_as_png_only(tmp_path):
     (tmp_path / "c.gif").rename(tmp_path / "c.png")
     (tmp_path / "d.png").write_bytes((tmp_path / "a_b.png").read_bytes()[:60])
     (tmp_path / "e.png").write_text("<svg onload=alert(1)>")
-    assert list(pictures(sorted(tmp_path.glob("*.png")))) == ["a b"]
+    assert list(pictures({file.stem: file for file in sorted(tmp_path.glob("*.png"))})) == ["a_b"]
     with pytest.raises(ValueError, match="no PNG"):
         picture(tmp_path / "c.png")
     source = picture(tmp_path / "a_b.png")[0]

@@ -51,9 +51,10 @@ def facts(experiment: Any) -> dict[str, str]:
     from diffusion_cli import __version__
 
     config = json.dumps(experiment.config, sort_keys=True).encode()
+    many = experiment.config.get("sweep") or ",".join(experiment.config.get("runs") or ())
     return {
         "Software": f"diffusion_cli {__version__}",
-        "run": "exact" if experiment.run is None else str(experiment.run.path),
+        "run": str(experiment.run.path) if experiment.run else many or "exact",
         "seed": str(experiment.seed),
         "config": hashlib.sha256(config).hexdigest()[:16],
     }

@@ -15,23 +15,32 @@ from diffusion_cli.errors import UserError
 from diffusion_cli.run import Run
 
 log = logging.getLogger(__name__)
-OF_MANY = "diffusion_cli.gallery.sweep."  # figures of many runs
+COMPARING = "diffusion_cli.gallery.sweep."  # figures of many runs over x, y and hue
+TABLE = "diffusion_cli.gallery.quality.objective_table"  # of many runs
+PAGE = "diffusion_cli.gallery.report.report"  # of one run, or of many
 
 
 def prepare(config: DictConfig) -> None:
     """Completes the config by its run; for a figure of many, looks whether they have what it is to show."""
-    if not str(config.figure.get("_target_")).startswith(OF_MANY):
-        for key in ("runs", "x", "y", "hue"):
-            if config[key] is not None:
-                raise UserError(
-                    key, config[key], "is for figures of many runs", ("figure=sweep", "figure=sweep_grid")
-                )
+    target = str(config.figure.get("_target_"))
+    compares = target.startswith(COMPARING)
+    refused = ("sweep", "runs", "x", "y", "hue")
+    if compares or target in (TABLE, PAGE):
+        refused = () if compares else refused[2:]
+    for key in refused:
+        if config[key] is not None:
+            raise UserError(
+                key, config[key], "is for figures of many runs", ("figure=sweep", "figure=sweep_grid")
+            )
+    if not compares and target != TABLE and config.sweep is None and config.runs is None:
         return inherit(config)
-    config.run = EXACT  # no network is needed
+    config.run = EXACT  # no network is needed, or those of the many
     inherit(config)
-    gather.Comparison(
-        OmegaConf.to_container(OmegaConf.masked_copy(config, ["sweep", "runs", "x", "y", "hue"]))
-    )
+    asked = OmegaConf.to_container(OmegaConf.masked_copy(config, ["sweep", "runs", "x", "y", "hue"]))
+    if compares:
+        gather.Comparison(asked)
+    else:
+        gather.asked(asked["sweep"], asked["runs"])
     config.hydra.runtime.choices.dataset = "sweep"  # in the name of the directory
 
 

@@ -99,16 +99,16 @@ def picture(file: Path) -> tuple[Picture, int]:
     return Picture(f"data:image/png;base64,{base64.b64encode(data).decode()}", broad), len(data)
 
 
-def pictures(paths: Sequence[Path]) -> dict[str, Picture]:
-    """Those of the PNG files that can be read, by name, until they weigh 1.2 MB together."""
+def pictures(files: Mapping[str, Path]) -> dict[str, Picture]:
+    """Those of the named PNG files that can be read, until they weigh 1.2 MB together."""
     found, total = {}, 0
-    for path in paths:
+    for name, file in files.items():
         try:
-            shown, size = picture(path)
+            shown, size = picture(file)
         except ValueError:
             continue
         total += size
         if total > PICTURES:
             break
-        found[path.stem.replace("_", " ")] = shown
+        found[name] = shown
     return found

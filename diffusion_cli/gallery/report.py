@@ -8,9 +8,11 @@ import numpy as np
 import torch
 import yaml
 
+from diffusion_cli import gather
 from diffusion_cli.figures.page import Page, Table, pictures
 from diffusion_cli.figures.plane import limits_of
 from diffusion_cli.figures.reverse import Process, kind_of
+from diffusion_cli.run import FINISHED, Run
 
 if TYPE_CHECKING:
     from diffusion_cli.experiment import Experiment
@@ -23,10 +25,13 @@ NOTE = "The true density is that of x_t at each time."
 
 
 def report(experiment: Experiment, n: int, frames: int, density: int) -> Page:
-    """The page. n: samples, frames: states of their chain, at most. density: cells along each side of the true one."""
+    """The page of a run, or of many (`sweep=DIR`, `runs=[DIR,DIR]`). n: samples, frames: states of their chain, at most.
+    density: cells along each side of the true one."""
+    if experiment.config.get("sweep") or experiment.config.get("runs"):
+        return of_many(experiment, n, frames, density)
     run = experiment.run
     summary = {} if run is None else run.summary
-    about = experiment.config["dataset"]["_target_"].rpartition(".")[2]
+    about = name_of(experiment.config)
     environment = {key: summary[key] for key in ("device", "threads", "versions") if key in summary}
     return Page(
         title=f"{about}: exact denoiser" if run is None else f"{about}: {run.path.name}",
@@ -35,9 +40,53 @@ def report(experiment: Experiment, n: int, frames: int, density: int) -> Page:
                   f"seed {experiment.seed}"],
         process=process(experiment, n, frames, density) if experiment.objective.generates else None,
         tables=tables(summary.get("metrics")),
-        pictures=pictures(sorted(run.figures.glob("*.png"))) if run else {},
+        pictures=pictures({words(file.stem): file for file in sorted(run.figures.glob("*.png"))}) if run else {},
         details={"configuration": dump(experiment.config)} | ({"environment": dump(environment)} if environment else {}),
     )  # fmt: skip
+
+
+def of_many(experiment: Experiment, n: int, frames: int, density: int) -> Page:
+    """The page of many runs: what each was asked for and what came of it, the samples of each, and the reverse process
+    of the best by their first metric."""
+    sweep, runs = experiment.config.get("sweep"), experiment.config.get("runs")
+    results = gather.asked(sweep, runs)
+    keys, numbers = [*gather.varied(results), "seed"], gather.metrics(results)
+    done = [result for result in results if result.status == FINISHED]
+    first = next((name for name in numbers if name != "loss"), "loss")
+    good = gather.better(first)
+    ranked = sorted((r for r in done if first in r.numbers), key=lambda r: good(r.numbers[first]))
+    head = ["run", *keys, "status", *(words(name.removeprefix("metrics.")) for name in numbers)]
+    rows = [
+        [r.name, *(gather.show(r.keys.get(key)) for key in keys), r.status or "not begun",
+         *(text(r.numbers.get(name)) for name in numbers)]
+        for r in results
+    ]  # fmt: skip
+    best = ranked[0] if ranked else None
+    chain, told = None, [f"{len(done)} of {len(results)} runs finished"]
+    if best is not None:
+        told.append(
+            f"the best by {words(first.removeprefix('metrics.'))}, whose samples follow, is run {best.name}"
+        )
+        one = type(experiment)(best.config, Run(best.path))
+        chain = process(one, n, frames, density) if one.objective.generates else None
+    return Page(
+        title=f"{', '.join(dict.fromkeys(name_of(r.config) for r in results))}: {sweep or f'{len(results)} runs'}",
+        subtitle=told,
+        process=chain,
+        tables=[Table(head, rows)],
+        pictures=pictures(
+            {
+                ", ".join([f"run {r.name}", *(f"{key}={gather.show(r.keys.get(key))}" for key in keys)]): file
+                for r in ranked or done
+                if (file := Run(r.path).figures / "samples.png").is_file()
+            }
+        ),
+        details={f"configuration of run {best.name}": dump(best.config)} if best is not None else {},
+    )
+
+
+def name_of(config: dict[str, Any]) -> str:
+    return str(config["dataset"]["_target_"]).rpartition(".")[2]
 
 
 def training(summary: dict[str, Any]) -> list[str]:

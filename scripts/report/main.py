@@ -1,0 +1,147 @@
+"""The engine of scripts/reproduce: trains the runs and draws the figures of scripts/report/list.yaml.
+
+Every item is one command line of ours. Two workers (one for each core, with one thread each: faster than one with two)
+take them as soon as the runs that they name are there; each keeps its process, so that torch is imported once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+
+import index
+import worker
+from listing import Figure, Listing, Run
+
+ROOT = Path(__file__).parents[2]
+REPORT = Path("outputs/report")
+HOME = Path("outputs/reproduce")  # runs by budget, drawings, logs, unpacked data
+
+
+@dataclass
+class Progress:
+    """A line for each item that has ended, and what came of it."""
+
+    total: int
+    done: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
+
+    def ended(self, item: Run | Figure, outcome: str, seconds: float = 0.0, error: str | None = None) -> None:
+        self.done += 1
+        self.seconds[item.name] = seconds
+        if error is not None:
+            self.failed[item.name] = error
+        minutes, rest = divmod(int(time.monotonic() - self.started), 60)
+        text = error or f"{seconds:.1f} s"
+        print(
+            f"[{self.done:3}/{self.total}] {minutes:2}:{rest:02} {item.group:10} {item.name:26} {outcome}: {text}",
+            flush=True,
+        )
+
+
+def main() -> int:
+    listing = Listing.read(Path(__file__).with_name("list.yaml"))
+    asked = arguments(listing)
+    if asked.data:
+        os.environ["DIFFUSION_CLI_DATA"] = os.path.join(os.environ.get("DIFFUSION_CLI_FROM", ""), asked.data)
+    os.chdir(ROOT)
+    items = listing.items(asked.only, asked.budget, HOME)
+    if asked.list:
+        for item in items:
+            print(f"{item.group:10} {item.name:26} {item.command}")
+        return 0
+    progress = Progress(len(items))
+    try:
+        work(items, progress, asked.jobs)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    finally:
+        index.write(listing, items, REPORT, HOME)
+    drawn = sum(isinstance(item, Figure) for item in items) - len(
+        progress.failed.keys() & {f.name for f in items if isinstance(f, Figure)}
+    )
+    print(f"{drawn} figures in {REPORT}, {time.monotonic() - progress.started:.0f} s")
+    for name, error in progress.failed.items():
+        print(f"missing: {name}: {error}", file=sys.stderr)
+    return 1 if progress.failed else 0
+
+
+def arguments(listing: Listing) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="scripts/reproduce", description="Trains what is missing and redraws the report."
+    )
+    parser.add_argument(
+        "--only",
+        metavar="GROUP",
+        action="append",
+        choices=listing.groups,
+        help="one of " + ", ".join(listing.groups),
+    )
+    parser.add_argument(
+        "--budget", choices=("quick", "full"), default="quick", help="quick: 25 minutes on 2 cores"
+    )
+    parser.add_argument("--data", metavar="DIR", help="folder of the image data; else DIFFUSION_CLI_DATA")
+    parser.add_argument(
+        "--jobs", type=int, default=cores(), help="items at a time, on one thread each; default: cores"
+    )
+    parser.add_argument("--list", action="store_true", help="say what would be done, one command a line")
+    asked = parser.parse_args()
+    if asked.jobs < 1:
+        parser.error("--jobs must be at least 1")
+    return asked
+
+
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def work(items: Sequence[Run | Figure], progress: Progress, jobs: int) -> None:
+    """Does the items in the order of the list, each as soon as those that it needs are done."""
+    waiting = {item.name: item for item in items}
+    ready: set[str] = set()  # runs that are there, now or from before
+    running: dict[Future, Run | Figure] = {}
+    os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
+    pool = ProcessPoolExecutor(jobs, get_context("spawn"), worker.begin, (str(HOME / "logs"),))
+    try:
+        while waiting or running:
+            for item in list(waiting.values()):
+                lost = [name for name in item.needs if name in progress.failed]
+                if item.problem or lost:
+                    del waiting[item.name]
+                    progress.ended(item, "skipped", error=item.problem or f"needs {lost[0]}")
+                elif len(running) < jobs and all(name in ready for name in item.needs):
+                    del waiting[item.name]
+                    running[pool.submit(worker.do, item, str(REPORT))] = item
+            if not running:
+                continue
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                item = running.pop(future)
+                try:
+                    outcome, seconds, error = future.result()
+                except BrokenProcessPool:
+                    outcome, seconds, error = "failed", 0.0, "its process was killed"
+                    pool.shutdown(wait=False)
+                    pool = ProcessPoolExecutor(
+                        jobs, get_context("spawn"), worker.begin, (str(HOME / "logs"),)
+                    )
+                progress.ended(item, outcome, seconds, error)
+                if error is None:
+                    ready.add(item.name)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

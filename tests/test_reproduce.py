@@ -1,0 +1,224 @@
+"""scripts/reproduce: its list names what exists and composes; it does each item once, in order, and tells what is missing."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+import tarfile
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.plugins import Plugins
+from omegaconf import OmegaConf
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from diffusion_cli import schema
+from diffusion_cli.commands.options import CONFIGS
+
+SCRIPTS = Path(__file__).parents[1] / "scripts" / "report"
+sys.path.insert(0, str(SCRIPTS))
+
+import index  # noqa: E402
+import main as engine  # noqa: E402
+import worker  # noqa: E402
+from listing import Figure, Listing, Run, find  # noqa: E402
+
+LISTING = Listing.read(SCRIPTS / "list.yaml")
+SMALL = "steps=20 model.width=16 stages.every=10 stages.n=20 n=50 evaluation.n=50 evaluation.draws=1 evaluation.floor_draws=2"
+
+
+@pytest.fixture(autouse=True)
+def no_data(monkeypatch, tmp_path):
+    monkeypatch.delenv("DIFFUSION_CLI_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def composed():
+    """words of a command line -> its configuration, of the first job where it sweeps."""
+    Plugins.instance()
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+
+        def go(words):
+            sweeps = "-m" in words
+            words = [w for w in words[1:] if w != "-m" and not w.startswith("hydra.")]
+            if sweeps:
+                words = [w if "[" in w else w.split(",")[0] for w in words]
+            return compose(go.command, words)
+
+        go.command = "train"
+        yield go
+
+
+@pytest.mark.parametrize("budget", ["quick", "full"])
+def test_every_run_composes_and_is_allowed(composed, budget):
+    for item in LISTING.items(None, budget, Path("home")):
+        if not isinstance(item, Run):
+            continue
+        composed.command = "train"
+        config = OmegaConf.to_container(composed(item.words), resolve=True)
+        schema.check(config)
+        schema.check_complete(config)
+        assert item.words[0] == "train" and "resume=true" in item.words and "threads=1" in item.words
+        assert sum(word.startswith(("hydra.run.dir=", "hydra.sweep.dir=")) for word in item.words) == 1
+
+
+def test_every_figure_composes(composed):
+    composed.command = "plot"
+    figures = [item for item in LISTING.items(None, "quick", Path("home")) if isinstance(item, Figure)]
+    assert len(figures) > 40
+    for figure in figures:
+        node = composed(figure.words).figure
+        assert node._target_.startswith("diffusion_cli.gallery."), figure.name
+        asked = [word.removeprefix("figure=") for word in figure.words if word.startswith("figure=")]
+        assert (CONFIGS / "figure" / f"{asked[0]}.yaml").is_file()
+        assert (
+            figure.needs
+            or any(word.startswith("dataset=") for word in figure.words)
+            or asked == ["schedules"]
+        )
+
+
+def test_names_are_unique_and_a_quick_budget_is_smaller():
+    items = LISTING.items(None, "quick", Path("home"))
+    runs, figures = ([item.name for item in items if isinstance(item, kind)] for kind in (Run, Figure))
+    assert len(set(runs)) == len(runs) and len(set(figures)) == len(figures)
+    directories = [item.directory for item in items]
+    assert len(set(directories)) == len(directories)
+    assert not {i.directory for i in LISTING.items(None, "full", Path("home")) if isinstance(i, Run)} & set(
+        directories
+    )
+
+
+def test_a_group_alone_brings_the_runs_it_borrows():
+    items = LISTING.items(["objective"], "quick", Path("home"))
+    assert [item.name for item in items] == ["objective_fixed", "objective_learned", "objective_table"]
+    assert items[-1].needs == ("objective_fixed", "objective_learned")
+    assert "sweep=home/quick/objective" in items[-1].words
+
+
+def listing(**runs: str) -> Listing:
+    """Runs of a circle that are trained with these words beside SMALL, and two figures of each, one of them wrong."""
+    figures = {
+        "table": {"says": "Table <b>", "plot": "figure=schedules"},
+        **{
+            f"{name}_loss": {"says": f"Loss of {name}", "plot": f"figure=loss run={{{name}}}"}
+            for name in runs
+        },
+    }
+    made = {name: {"train": f"dataset=circle plots=false {SMALL} {words}"} for name, words in runs.items()}
+    return Listing({"toys": {"title": "Toys", "runs": made, "figures": figures}}, {})
+
+
+def test_items_are_done_once_and_failures_are_told(tmp_path, capsys):
+    """In this process, by a pool that has no processes."""
+    known = listing(good="seed=3", bad="optimizer.lr=-1")
+    items = known.items(None, "quick", Path("home"))
+    report = Path("report")
+    ends = [worker.do(item, "report") for item in items]
+    assert [outcome for outcome, *_ in ends] == ["trained", "failed", "drawn", "drawn", "failed"]
+    assert ends[1][2].startswith("error: optimizer.lr=-1") and ends[4][2].startswith(
+        "error: run=home/quick/toys/bad"
+    )
+    assert worker.do(items[0], "report")[0] == "is there"
+    index.write(known, items, report, Path("home"))
+    text = (report / "README.md").read_text()
+    assert "![Loss of good](good_loss.png)" in text and "run good: seed 3, 20 steps" in text
+    assert "bad" not in text and "diffusion plot figure=schedules threads=1" in text
+    record = json.loads((report / "report.json").read_text())
+    assert record["runs"]["good"]["seed"] == 3 and list(record["figures"]) == ["good_loss", "table"]
+    with Image.open(report / "good_loss.png") as image:
+        assert image.text["run"] == "home/quick/toys/good" and image.text["seed"] == "3"
+        assert len(image.text["config"]) == 16 and image.text["Software"].startswith("diffusion_cli ")
+    # A later call for other items keeps what is known of these.
+    index.write(known, items[2:3], report, Path("elsewhere"))
+    assert (report / "README.md").read_text() == text
+
+
+class Instantly:
+    """Stands in for the pool: does what it is given at once, and keeps the order."""
+
+    order: ClassVar[list[str]] = []
+
+    def __init__(self, *_):
+        pass
+
+    def submit(self, _, item, report):
+        from concurrent.futures import Future
+
+        future = Future()
+        self.order.append(item.name)
+        future.set_result(("failed", 0.0, "no luck") if item.name == "bad" else ("done", 0.1, None))
+        return future
+
+    def shutdown(self, **_):
+        pass
+
+
+def test_what_needs_a_failed_run_is_skipped_by_name(monkeypatch, capsys):
+    monkeypatch.setattr(engine, "ProcessPoolExecutor", Instantly)
+    Instantly.order.clear()
+    items = listing(good="", bad="").items(None, "quick", Path("home"))
+    progress = engine.Progress(len(items))
+    engine.work(items, progress, 2)
+    assert progress.failed == {"bad": "no luck", "bad_loss": "needs bad"}
+    assert progress.done == len(items) and "bad_loss" not in Instantly.order
+    assert Instantly.order.index("good") < Instantly.order.index("good_loss")
+    assert len(capsys.readouterr().out.splitlines()) == len(items)
+
+
+ENTRY = {"folders": ["images"], "holds": "train/cat", "archive": "images.tar"}
+
+
+def test_data_are_found_unpacked_or_missed(tmp_path, monkeypatch):
+    home, data = tmp_path / "home", tmp_path / "data"
+    data.mkdir()
+    assert find("cifar10", ENTRY, home) == (
+        None,
+        "no images/train/cat or images.tar anywhere: give the folder of the data by --data DIR or DIFFUSION_CLI_DATA",
+    )
+    monkeypatch.setenv("DIFFUSION_CLI_DATA", str(data))
+    assert find("cifar10", ENTRY, home)[1] == f"no images/train/cat or images.tar in {data}"
+    with tarfile.open(data / "images.tar", "w") as file:
+        entry = tarfile.TarInfo("train/cat/0.jpg")
+        entry.size = 3
+        file.addfile(entry, io.BytesIO(b"abc"))
+    assert find("cifar10", ENTRY, home) == (str(home / "data" / "cifar10"), "")
+    (data / "images.tar").unlink()
+    assert find("cifar10", ENTRY, home)[0] is not None  # it is unpacked once
+    (data / "images" / "train" / "cat").mkdir(parents=True)
+    assert find("cifar10", ENTRY, home)[0] == str(data / "images")
+
+
+def test_items_without_data_are_skipped_and_named():
+    missing = [item for item in LISTING.items(None, "quick", Path("home")) if item.problem]
+    assert missing and all("no cifar10/train/cat" in item.problem for item in missing)
+
+
+def test_an_archive_that_leaves_its_folder_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("DIFFUSION_CLI_DATA", str(tmp_path))
+    with tarfile.open(tmp_path / "images.tar", "w") as file:
+        file.addfile(tarfile.TarInfo("../outside"))
+    with pytest.raises(tarfile.OutsideDestinationError):
+        find("cifar10", ENTRY, tmp_path / "home")
+    assert not (tmp_path / "outside").exists() and not list((tmp_path / "home").rglob("*cifar10*"))
+
+
+def test_large_pictures_are_made_small_and_keep_their_texts(tmp_path):
+    texts = PngInfo()
+    texts.add_text("seed", "7")
+    noise = Image.frombytes("RGB", (350, 250), os.urandom(350 * 250 * 3))
+    noise.save(tmp_path / "a.png", pnginfo=texts)
+    assert (tmp_path / "a.png").stat().st_size > worker.LARGEST
+    small = worker.shrunk(tmp_path / "a.png")
+    with Image.open(io.BytesIO(small)) as image:
+        assert image.text["seed"] == "7"
+        assert image.width / image.height == pytest.approx(1.4, abs=0.01)
+    assert len(small) <= worker.LARGEST
+    Image.new("RGB", (700, 500)).save(tmp_path / "b.png")
+    assert worker.shrunk(tmp_path / "b.png") == (tmp_path / "b.png").read_bytes()
