@@ -123,7 +123,8 @@ def _load(file: Path, dataset: ImageDataset) -> Judge | None:
     except checkpoint.Damaged as damage:
         log.warning("%s; training another judge", damage)
         return None
-    judge = Judge(dataset.shape, kept["outputs"], kept["task"])
+    with seeded(0, JUDGE):  # the weights that are about to be replaced; nobody else's random numbers
+        judge = Judge(dataset.shape, kept["outputs"], kept["task"])
     judge.load_state_dict(kept["weights"])
     judge.accuracy = kept["accuracy"]
     return judge.eval().requires_grad_(False)
