@@ -36,7 +36,8 @@ class Rule:
 
 def whole(least: int, most: int = BIGGEST_INT) -> Rule:
     """A whole number, least <= value <= most; true is not 1, 3.0 is not 3."""
-    return Rule(lambda v: type(v) is int and least <= v <= most, f"must be a whole number >= {least}")
+    span = f">= {least}" if most == BIGGEST_INT else f"in {least}..{most}"
+    return Rule(lambda v: type(v) is int and least <= v <= most, f"must be a whole number {span}")
 
 
 SPANS: dict[str, Callable[[float], bool]] = {
@@ -88,6 +89,8 @@ def either(first: Rule, second: Rule) -> Rule:
 FLAG = Rule(lambda v: isinstance(v, bool), "must be true or false", ("true", "false"))
 TEXT = Rule(lambda v: isinstance(v, str) and v.strip() != "" and "\0" not in v, "must be a name or a path")
 COUNT, COUNT_OR_OFF = whole(1), whole(0).or_null()
+# Beyond what any machine does: a slip of the finger is told here, and not by an allocation that fails or never ends.
+MANY, WIDE, DEEP, LONG, HANDS = whole(1, 2**31), whole(1, 2**16), whole(1, 2**10), whole(1, 10**6), whole(1, 2**10)
 LABEL = whole(0)
 
 # Every key of ours that has a fixed meaning wherever its group is used. Options of one class alone (the radius of a
@@ -95,11 +98,11 @@ LABEL = whole(0)
 RULES: dict[str, Rule] = {
     "seed": whole(0),
     "device": one_of("auto", "cpu", "cuda", "mps", pattern=r"cuda:\d{1,4}", like=("cuda:N",)),
-    "threads": COUNT.or_null(),
+    "threads": HANDS.or_null(),
     "precision": one_of("auto", "fp32", "bf16"),
     "compile": FLAG,
     "steps": COUNT,
-    "batch_size": COUNT,
+    "batch_size": MANY,
     "resume": FLAG,
     "optimize": TEXT.or_null(),
     "sweep": TEXT.or_null(),
@@ -110,21 +113,21 @@ RULES: dict[str, Rule] = {
     "plots": FLAG,
     "log_every": COUNT,
     "loss_levels": many(real("> 0")).or_null(),
-    "n": COUNT,
+    "n": MANY,
     "label": either(LABEL, many(LABEL)).or_null(),
     "run": TEXT.or_null(),
     "weights": either(one_of("last", "best", like=("STEP",)), whole(1)),
     "export": FLAG,
     "ema.decay": real("in [0, 1)"),
-    "sample_batch": COUNT,
+    "sample_batch": MANY,
     "checkpoint.every": COUNT,
     "checkpoint.keep": COUNT,
     "stages.every": COUNT_OR_OFF,
-    "stages.n": COUNT,
+    "stages.n": MANY,
     "monitor.every": COUNT_OR_OFF,
     "monitor.n": whole(2),
     "monitor.steps": COUNT.or_null(),
-    "evaluation.n": whole(2),
+    "evaluation.n": whole(2, 2**31),
     "evaluation.draws": COUNT,
     "evaluation.floor_draws": whole(2),
     "evaluation.neighbours": COUNT,
@@ -140,9 +143,9 @@ RULES: dict[str, Rule] = {
     ),
     "dataset.channels": Rule(lambda v: type(v) is int and v in (1, 3), "not one of the choices", ("3", "1")),
     "dataset.test": either(COUNT, real("in (0, 1)")),
-    "model.width": COUNT,
-    "model.depth": COUNT,
-    "schedule.T": COUNT,
+    "model.width": WIDE,
+    "model.depth": DEEP,
+    "schedule.T": LONG,
     "schedule.beta": real("in (0, 1)"),
     "schedule.beta_start": real("in (0, 1)"),
     "schedule.beta_end": real("in (0, 1)"),
@@ -156,7 +159,7 @@ RULES: dict[str, Rule] = {
     "optimizer.warmup": whole(0),
     "optimizer.clip": real("> 0").or_null(),
     "optimizer.decay": one_of("constant", "cosine"),
-    "sampler.steps": COUNT.or_null(),
+    "sampler.steps": LONG.or_null(),
     "sampler.eta": real("in [0, 1]").or_null(),
     "sampler.rho": real("> 0").or_null(),
     "sampler.clip": real("> 0").or_null(),

@@ -170,7 +170,7 @@ BAD = [
     ("train steps=1e3", "steps=1000.0: must be a whole number >= 1"),
     ("train optimizer.lr=-1", "optimizer.lr=-1: must be a number > 0"),
     ("train optimizer.lr=nan", "optimizer.lr=nan: must be a number > 0"),
-    ("train schedule.T=0", "schedule.T=0: must be a whole number >= 1"),
+    ("train schedule.T=0", "schedule.T=0: must be a whole number in 1..1000000"),
     (
         "train device=gpu",
         "device=gpu: not one of the choices; did you mean cpu? choose from auto, cpu, cuda, mps, cuda:N",

@@ -1,0 +1,105 @@
+"""Random command lines: each ends with 0 or 2, whatever it says, without a traceback and without hanging."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from trials.child import HANG, Child
+
+DEFAULT = 1000
+QUICK = 120.0  # seconds for two steps of training, on a busy machine
+# What every line begins with, so that it is short where all is well; its own words come after, and win.
+BASE = ["dataset=circle", "steps=2", "batch_size=4", "model.width=8", "n=4", "stages.every=0", "plots=false",
+        "evaluation.n=8", "device=cpu"]  # fmt: skip
+GROUPS = ("dataset", "model", "schedule", "parameterization", "objective", "optimizer", "guidance", "sampler",
+          "evaluation", "logger", "experiment")  # fmt: skip
+# No size here is one that a machine would try to work through for hours: they are small, or beyond any bound.
+VALUES = ["0", "1", "2", "3", "-1", "0.5", "1e-3", "1e30", "nan", "inf", "-inf", "null", "true", "off", "''", "[]",
+          "[1]", "[1,2]", "[0.9,0.99]", "{}", "{a:1}", "abc", "ddpm", "circle", "cosine", "${seed}", "${nothing}",
+          "${oc.env:NOTHING}", "${hydra:job.num}", "1,2", "range(3)", "choice(1,2)", "99999999999999999999", "/dev/null",
+          "..", "a b", "'a=b'", "\\", "$", "é", "\x00", "???", "_target_", "os.system", "1e3", "0x10", "9" * 400]  # fmt: skip
+FORMS = (
+    "{key}={value}",
+    "+{key}={value}",
+    "++{key}={value}",
+    "~{key}",
+    "~{key}={value}",
+    "{key}",
+    "{key}==",
+    "={value}",
+)
+# Where nothing is written: a sweep, or a directory that the line names, would be judged by another rule.
+LEFT_OUT = ("hydra.run.dir", "hydra.sweep", "logger.mode")
+
+
+def keys() -> list[str]:
+    """Every key of the configuration of `train`, without Hydra's own."""
+    from diffusion_cli.schema import RULES
+
+    more = ["dataset._target_", "model._target_", "model.inputs", "model.time", "objective.loss", "objective.weighting",
+            "objective.times", "schedule.sigma_max", "figures.loss", "figures.x", "hydra.job.name", "hydra.verbose",
+            "hydra.output_subdir", "hydra.mode", "hydra.job_logging", "hydra.callbacks.x", "nothing", "seed.x", "a.b.c",
+            "optimizer", "ema", "checkpoint", "hydra", "hydra/launcher", "hydra/job_logging", "guidance.run"]  # fmt: skip
+    return [key for key in (*RULES, *GROUPS, *more) if not key.startswith(LEFT_OUT)]
+
+
+def run(n: int, seed: int, folder: Path) -> dict[str, Any]:
+    import hypothesis
+    from hypothesis import strategies as st
+
+    files = sorted((Path(__file__).parents[2] / "configs").glob("*/*.yaml"))
+    slow = (
+        "stars_full",
+        "mnist",
+        "fashion_mnist",
+        "cifar10",
+        "cats",
+        "unet2d_cifar",
+    )  # minutes, or a download
+    value = st.one_of(
+        st.sampled_from(VALUES),
+        st.text(max_size=8).filter(lambda text: not text.startswith("-")),
+        st.floats().map(str),
+        st.integers(-3, 12).map(str),
+    )
+    choices = [f"{file.parent.name}={file.stem}" for file in files if not file.stem.startswith(slow)]
+    word = st.one_of(
+        st.sampled_from([choice for choice in choices if choice.startswith(GROUPS)]),
+        st.builds(lambda key, value: f"{key}={value}", st.sampled_from(keys()), value),
+        st.builds(
+            lambda form, key, value: form.format(key=key, value=value),
+            st.sampled_from(FORMS),
+            st.sampled_from(keys()),
+            value,
+        ),
+    )
+    codes: Counter[str] = Counter()
+    broken: list[str] = []
+    home = folder / "home"
+    home.mkdir()
+
+    @hypothesis.seed(seed)
+    @hypothesis.settings(max_examples=n, deadline=None, database=None, phases=[hypothesis.Phase.generate],
+                         suppress_health_check=list(hypothesis.HealthCheck))  # fmt: skip
+    @hypothesis.given(st.lists(word, min_size=1, max_size=3))
+    def trial(words: list[str]) -> None:
+        before = sorted(home.rglob("*"))
+        end = Child(["train", *BASE, *words], home, memory=4 * 2**30).wait(QUICK)
+        codes[str(end.code)] += 1
+        said = end.err.splitlines()
+        wrong = [f"exit {end.code}"] if end.code not in (0, 2) else []
+        wrong = ["hangs"] if end.code == HANG else wrong
+        if "Traceback" in end.err + end.out:
+            wrong.append("traceback")
+        if end.code == 2 and not (said and said[-1].startswith("error: ")):
+            wrong.append("no message")
+        if end.code == 2 and sorted(home.rglob("*")) != before:
+            wrong.append("something is left")
+        if wrong:
+            broken.append(json.dumps({"words": words, "wrong": wrong, "said": said[-1:]}))
+
+    trial()
+    return {"trials": sum(codes.values()), "exit codes": dict(codes), "broken": broken}
