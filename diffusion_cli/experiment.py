@@ -100,6 +100,11 @@ class Experiment:
     def sampler(self) -> Any:
         return build(self.config, "sampler")
 
+    @property
+    def times(self) -> list[float]:
+        """The times through which the sampler walks, T first; UserError where its options do not fit the schedule."""
+        return self.sampler.times(self.schedule) if isinstance(self.sampler, sampler.Sampler) else []
+
     @cached_property
     def guidance(self) -> Any:
         """Denoiser -> denoiser. For one that names a run, that run's classifier is handed in."""

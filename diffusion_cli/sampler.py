@@ -71,8 +71,11 @@ class Sampler:
         self, denoiser: Denoiser, x_T: Tensor, label: Tensor | None = None, noise: Noise | None = None
     ) -> Iterator[State]:
         """Yields State(T, x_T, None) and then one state per step, down to t = 0."""
-        times = time_grid(denoiser.schedule, self.steps, self.grid, self.rho)
-        return self.walk(denoiser, x_T, times, label, noise)
+        return self.walk(denoiser, x_T, self.times(denoiser.schedule), label, noise)
+
+    def times(self, schedule: Schedule) -> list[float]:
+        """The decreasing times of the chain, see `time_grid`."""
+        return time_grid(schedule, self.steps, self.grid, self.rho)
 
     @torch.no_grad()
     def walk(

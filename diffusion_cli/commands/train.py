@@ -67,7 +67,7 @@ class Story:
 
     def __init__(self, experiment: Any, run: Run):
         self.experiment, self.run, self.config = experiment, run, experiment.config
-        _ = experiment.guidance, experiment.evaluation  # what is wrong with them is said before anything is written
+        _ = experiment.guidance, experiment.evaluation, experiment.times  # what is wrong with them is said before anything is written
         self.state = experiment.new_state()
         self.started, self.first_step = time.monotonic(), 0
         self.training_seconds: float | None = None
@@ -109,10 +109,10 @@ class Story:
                 progress.update()
                 if self.monitor.due(state.step) and not stop.signum:
                     self.evaluate_again(logger)
+                if every and state.step % every == 0:
+                    self.save_stage()  # before the checkpoint, from which a resumed run would leave it out
                 if last or stop.signum or state.step % config["checkpoint"]["every"] == 0:
                     self.save_checkpoint()
-                if every and state.step % every == 0:
-                    self.save_stage()
                 if stop.signum:
                     stop.obey()
         self.training_seconds = time.monotonic() - self.started

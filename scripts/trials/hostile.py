@@ -46,7 +46,7 @@ def watched(home: Path, report: Path, places: list[str]) -> Callable[[], None]:
         if event == "open" and arguments[0] != str(report) and isinstance(arguments[2], int):
             if arguments[2] & WRITES and not inside(arguments[0]):
                 note(f"writes {arguments[0]}")
-        elif event in STARTS:
+        elif event in STARTS and arguments[0] != "fc-list":  # matplotlib asks for the system's fonts by it
             note(f"{event} {arguments[0]!r}")
         elif event == "import" and str(arguments[0]).split(".")[0] == "evil":
             note("imports evil")

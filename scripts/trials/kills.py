@@ -44,17 +44,20 @@ def run(n: int, seed: int, folder: Path) -> dict[str, Any]:
     end = Child(LINE, straight).wait()
     if end.code:
         return {"broken": [f"the straight run: exit {end.code}: {end.err}"]}
-    truth, broken, killed, found = essence(straight), [], 0, []
-    for trial in range(n):
-        home = folder / f"killed-{trial}"
+    truth, broken, found, late = essence(straight), [], [], 0
+    while len(found) < n:
+        trial = len(found)
+        home = folder / f"killed-{trial}-{late}"
         home.mkdir()
         child = Child(LINE, home)
         time.sleep(rng.uniform(0, end.seconds))
-        late = child.over()
-        if not late:
+        over = child.over()
+        if not over:
             child.kill()
-            killed += 1
         child.wait()
+        if over:  # the run was done before its time had come
+            late += 1
+            continue
         run = Run(home / "run")
         found.append(len(run.checkpoints()))
         for file in run.checkpoints():
@@ -70,8 +73,7 @@ def run(n: int, seed: int, folder: Path) -> dict[str, Any]:
         broken += [f"trial {trial}: {key} differs" for key in truth if other.get(key) != truth[key]]
         broken += [f"trial {trial}: {f} is left" for f in run.path.rglob("*.part*")]
     return {
-        "trials": n,
-        "killed": killed,
+        "kills": n,
         "killed before the first checkpoint": sum(count == 0 for count in found),
         "seconds of the straight run": round(end.seconds, 2),
         "broken": broken,
