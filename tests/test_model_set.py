@@ -9,9 +9,16 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from diffusion_cli.dataset.point_sets import SetDataset
+from diffusion_cli.denoiser import NetworkDenoiser
 from diffusion_cli.errors import UserError
 from diffusion_cli.model.embedding import Rings
 from diffusion_cli.model.set import AttentionPool, FourierMix, InducingMix, SetNet
+from diffusion_cli.objective import Objective
+from diffusion_cli.optimizer import Optimizer
+from diffusion_cli.prediction import V
+from diffusion_cli.schedule import loglinear
+from diffusion_cli.trainer import Batches, TrainState, fit
 
 VARIANTS = [
     {"kind": "fourier"},
@@ -83,6 +90,20 @@ def test_memory_is_linear_in_the_number_of_points(options: dict[str, str]) -> No
             net(torch.randn(1, points, 2), torch.zeros(1))
         most[points] = seen.elements
     assert most[2000] <= 2 * most[1000] and most[2000] < 2000 * 2000 / 8
+
+
+def test_memory_of_training_is_linear_in_the_number_of_points() -> None:
+    """A whole step: the averaged targets, the network forth and back, the update."""
+    most = {}
+    for points in (1000, 2000):
+        data = SetDataset(torch.randn(2, points, 2), test=1, rotate=True)
+        batches = Batches(data, loglinear(50), Objective(times="lognormal", averaged=True), size=1, seed=0)
+        rate = Optimizer()
+        state = TrainState.start(SetNet(data.shape), rate)
+        with Largest() as seen:
+            next(fit(state, NetworkDenoiser(state.net, V(0.5), batches.schedule), batches, rate, steps=1))
+        most[points] = seen.elements
+    assert most[2000] <= 2 * max(most[1000], 381_122) and most[2000] < 2000 * 2000 / 8
 
 
 def test_fourier_mix_is_a_convolution() -> None:
