@@ -12,7 +12,6 @@ from typing import ClassVar
 
 import pytest
 from hydra import compose, initialize_config_dir
-from hydra.core.plugins import Plugins
 from omegaconf import OmegaConf
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -38,50 +37,43 @@ def no_data(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.fixture(scope="module")
-def composed():
-    """words of a command line -> its configuration, of the first job where it sweeps."""
-    Plugins.instance()
+def test_every_run_composes_and_is_allowed():
+    """The first job of a sweep stands for all. What a full run says a quick one says too, and more."""
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-
-        def go(words):
-            sweeps = "-m" in words
-            words = [w for w in words[1:] if w != "-m" and not w.startswith("hydra.")]
-            if sweeps:
+        for item in LISTING.items(None, "quick", Path("home")):
+            if not isinstance(item, Run):
+                continue
+            words = [w for w in item.words[1:] if w != "-m" and not w.startswith("hydra.")]
+            if "-m" in item.words:
                 words = [w if "[" in w else w.split(",")[0] for w in words]
-            return compose(go.command, words)
-
-        go.command = "train"
-        yield go
-
-
-@pytest.mark.parametrize("budget", ["quick", "full"])
-def test_every_run_composes_and_is_allowed(composed, budget):
-    for item in LISTING.items(None, budget, Path("home")):
-        if not isinstance(item, Run):
-            continue
-        composed.command = "train"
-        config = OmegaConf.to_container(composed(item.words), resolve=True)
-        schema.check(config)
-        schema.check_complete(config)
-        assert item.words[0] == "train" and "resume=true" in item.words and "threads=1" in item.words
-        assert sum(word.startswith(("hydra.run.dir=", "hydra.sweep.dir=")) for word in item.words) == 1
+            config = OmegaConf.to_container(compose("train", words), resolve=True)
+            schema.check(config)
+            schema.check_complete(config)
+            assert item.words[0] == "train" and "resume=true" in item.words and "threads=1" in item.words
+            assert sum(word.startswith(("hydra.run.dir=", "hydra.sweep.dir=")) for word in item.words) == 1
 
 
-def test_every_figure_composes(composed):
-    composed.command = "plot"
+def test_every_figure_names_what_there_is():
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        known = OmegaConf.to_container(compose("plot", ["figure=samples"]))
     figures = [item for item in LISTING.items(None, "quick", Path("home")) if isinstance(item, Figure)]
-    assert len(figures) > 40
+    assert len(figures) > 50
     for figure in figures:
-        node = composed(figure.words).figure
-        assert node._target_.startswith("diffusion_cli.gallery."), figure.name
-        asked = [word.removeprefix("figure=") for word in figure.words if word.startswith("figure=")]
-        assert (CONFIGS / "figure" / f"{asked[0]}.yaml").is_file()
-        assert (
-            figure.needs
-            or any(word.startswith("dataset=") for word in figure.words)
-            or asked == ["schedules"]
-        )
+        said = dict(word.split("=", 1) for word in figure.words[1:])
+        option = OmegaConf.load(CONFIGS / "figure" / f"{said['figure']}.yaml")
+        option = option.get("figure", option)
+        for key, value in said.items():
+            group, _, rest = key.partition(".")
+            if group == "figure":
+                assert not rest or rest in option, (figure.name, key)
+            elif not rest and (CONFIGS / key).is_dir():
+                assert (CONFIGS / key / f"{value}.yaml").is_file(), (figure.name, key)
+            elif key not in ("hydra.run.dir", "schedule.T", "guidance.w"):
+                node = known
+                for part in key.split("."):
+                    assert part in node, (figure.name, key)
+                    node = node[part]
+        assert figure.needs or "dataset" in said or said["figure"] == "schedules", figure.name
 
 
 def test_names_are_unique_and_a_quick_budget_is_smaller():

@@ -131,7 +131,7 @@ def filled(
     text = " ".join([entry[key], entry.get(budget, "")])
     names = list(dict.fromkeys(PLACE.findall(text)))
     missing = [folders[name][1] for name in names if name in folders and folders[name][0] is None]
-    known = {name: folder or f"<{name}>" for name, (folder, _) in folders.items()}
+    known = {name: folder or name.upper() for name, (folder, _) in folders.items()}
     known |= {name: place.directory for name, place in places.items()}
     needs = tuple(run for name in names if name in places for run in places[name].runs)
     return tuple(word.format_map(known) for word in text.split()), needs, missing[0] if missing else ""
