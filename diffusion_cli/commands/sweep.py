@@ -92,12 +92,12 @@ def asked(config: DictConfig) -> list[str]:
         OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
     ):
         name = override.get_key_element()
-        if name != "resume":
-            several = override.is_sweep_override() and override.is_discrete_sweep()
-            values = (
-                sorted(override.sweep_string_iterator()) if several else [override.get_value_element_as_str()]
-            )
-            words.append(f"{name}={','.join(map(str, values))}")
+        if name == "resume":
+            continue
+        if override.is_sweep_override() and override.is_discrete_sweep():
+            words.append(f"{name}={','.join(sorted(map(str, override.sweep_string_iterator())))}")
+        else:
+            words.append(str(override.input_line))
     return sorted(words)
 
 
