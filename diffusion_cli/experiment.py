@@ -291,6 +291,8 @@ class Experiment:
         other = Experiment(self.config | {"evaluation": evaluation, "sampler": sampler}, self.run)
         for name in ("dataset", "schedule", "parameterization", "objective", "guidance"):
             setattr(other, name, getattr(self, name))
+        if not self.objective.generates:
+            other.evaluation = ClassifierEvaluation(asked["n"])
         return other
 
     def subject(self, net: nn.Module | None = None, progress: Progress = silent) -> Subject:

@@ -173,6 +173,7 @@ def test_numbers_of_a_report():
         "a": {"value": 1, "floor": None, "n": 3},
         "b": 2.5,
         "terms": [1, 2],
+        "n": 7,
         "c": None,
         "about": {"name": "x"},
     }

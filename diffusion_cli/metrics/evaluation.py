@@ -235,6 +235,8 @@ def numbers(report: dict[str, Any]) -> dict[str, float]:
     """
     row = {}
     for name, entry in report.items():
+        if name == "n":
+            continue
         found = entry if isinstance(entry, dict) else {"value": entry}
         for key, column in (("value", name), ("floor", f"{name}_floor")):
             value = found.get(key, "")

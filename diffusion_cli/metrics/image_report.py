@@ -24,7 +24,7 @@ from diffusion_cli.metrics.images import (
     mean_kernel,
     precision_recall,
 )
-from diffusion_cli.metrics.judge import READ_AT_ONCE
+from diffusion_cli.metrics.judge import at_once
 from diffusion_cli.metrics.progress import Counter, Progress, silent
 
 LABELS = {
@@ -62,8 +62,10 @@ def look(extractor: Extractor, images: Tensor | Split, device: torch.device | st
     """x0 (n, C, H, W) float32, or a split's bytes, a few hundred at a time."""
     split = isinstance(images, Split)
     features, read = [], []
-    for start in range(0, len(images.images if split else images), READ_AT_ONCE):
-        rows = slice(start, start + READ_AT_ONCE)
+    held = images.images if split else images
+    size = at_once(held.shape[1:])
+    for start in range(0, len(held), size):
+        rows = slice(start, start + size)
         x = (images.batch(rows).x0 if split else images[rows]).to(device)
         seen = extractor.features(x.contiguous(memory_format=torch.channels_last))
         features.append(seen.double().cpu())

@@ -17,6 +17,7 @@ from diffusion_cli.errors import UserError
 WEIGHTS = (
     "weights-inception-2015-12-05-6726825d.pth"  # by torch's custom the name ends in the start of its SHA-256
 )
+AT_ONCE = 16  # images, each of which takes 20 MB on its way
 FROM = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0"
 
 
@@ -51,4 +52,5 @@ class Inception:
         self.net = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], str(file)).to(device)
 
     def features(self, x: Tensor) -> Tensor:
-        return self.net(((x + 1) * 127.5).round().clamp(0, 255).byte().expand(-1, 3, -1, -1))[0]
+        pixels = ((x + 1) * 127.5).round().clamp(0, 255).byte().expand(-1, 3, -1, -1)
+        return torch.cat([self.net(part)[0] for part in pixels.split(AT_ONCE)])

@@ -7,6 +7,7 @@ very data at hand says more, and is trained in a minute or two.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +33,7 @@ BATCH = 128
 MOST_STEPS, LEAST_STEPS, EPOCHS = 1_400, 200, 20
 PEAK, DECAY = 4e-3, 0.02  # learning rate, weight decay
 JUDGE = 11  # stream of the seed; the data's judge is one and the same for every seed of a run
-READ_AT_ONCE = 500
+READ_AT_ONCE = 2**22  # numbers of images that are read at once: 16 MB
 TIMED = 10  # steps after which the duration of all is told
 
 
@@ -205,8 +206,14 @@ def accuracy(judge: Judge, split: Split) -> float:
 
 def batches(split: Split) -> Iterator[tuple[Tensor, Tensor | None]]:
     """All images of a split in order, a few hundred at a time."""
-    for start in range(0, len(split.images), READ_AT_ONCE):
-        yield split.batch(slice(start, start + READ_AT_ONCE))
+    size = at_once(split.images.shape[1:])
+    for start in range(0, len(split.images), size):
+        yield split.batch(slice(start, start + size))
+
+
+def at_once(shape: tuple[int, ...]) -> int:
+    """How many images of this shape are looked at together: at most 500."""
+    return max(1, min(500, READ_AT_ONCE // math.prod(shape)))
 
 
 def _turns(shape: tuple[int, ...]) -> tuple[int, ...]:
