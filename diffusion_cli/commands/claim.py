@@ -105,7 +105,7 @@ def _refuse_links(directory: Path) -> None:
     """What is written into by name must not lead elsewhere (train.log -> ~/.profile in a stranger's run), nor be a
     pipe, which would be waited for. A symbolic link to the directory itself is its owner's own."""
     for folder in (directory, directory / ".hydra"):
-        for entry in os.scandir(folder) if folder.is_dir() else ():
+        for entry in folder.iterdir() if folder.is_dir() else ():
             if entry.is_symlink():
                 raise OSError(40, f"{entry.name} in it is a symbolic link, which is not written through")
             if not entry.is_file() and not entry.is_dir():

@@ -30,17 +30,19 @@ def evaluate(experiment: Any) -> dict[str, Any]:
     return report
 
 
-def draw_figures(experiment: Any, nodes: dict[str, Any], folder: Path) -> None:
-    """Draws the figures configured in `nodes`, name -> figure."""
+def draw_figures(experiment: Any, nodes: dict[str, Any], folder: Path) -> list[Path]:
+    """Draws the figures configured in `nodes`, name -> figure; the files of those of which there is something."""
     from diffusion_cli.build import build
     from diffusion_cli.figures.files import save, suffixes
 
+    files = []
     for name, node in nodes.items():
         if node is None:  # a config has left this one out
             continue
         figure = build({"figure": node}, "figure", experiment=experiment)
         if figure is not None:
-            save(figure, folder / f"{name}{suffixes(figure)[0]}", facts(experiment))
+            files.append(save(figure, folder / f"{name}{suffixes(figure)[0]}", facts(experiment)))
+    return files
 
 
 def facts(experiment: Any) -> dict[str, str]:

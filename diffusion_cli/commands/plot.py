@@ -52,7 +52,9 @@ def main(config: DictConfig) -> None:
     hydra = HydraConfig.get()
     out = Run(hydra.runtime.output_dir)
     experiment = Experiment(plain, None if config.run == EXACT else Run(config.run))
-    draw_figures(experiment, {hydra.runtime.choices.figure: plain["figure"]}, out.path)
+    name = hydra.runtime.choices.figure
+    if not draw_figures(experiment, {name: plain["figure"]}, out.path) and not (config.sweep or config.runs):
+        raise UserError("figure", name, "this run has nothing of it to draw")
     if config.sweep or config.runs:
         tables.write(gather.asked(plain["sweep"], plain["runs"]), out.path, hydra.runtime.choices.figure)
     log.info("%s", out.path)

@@ -25,7 +25,7 @@ def essence(folder: Path) -> dict[str, str]:
     run = Run(folder / "run")
     content = checkpoint.load(run.checkpoints()[-1])
     files = {"metrics.csv": run.metrics_file} | {
-        f"stages/{f.name}": f for f in (run.path / "stages").iterdir()
+        f"stages/{f.name}": f for f in (run.path / "stages").glob("*.npz")
     }
     return {
         "state": checkpoint.digest(content["state"]),
@@ -34,14 +34,14 @@ def essence(folder: Path) -> dict[str, str]:
     }
 
 
-def run(n: int, seed: int, folder: Path) -> dict[str, Any]:
+def run(n: int, seed: int, folder: Path, line: list[str] = LINE) -> dict[str, Any]:
     from diffusion_cli import checkpoint
     from diffusion_cli.run import Run
 
     rng = random.Random(seed)
     straight = folder / "straight"
     straight.mkdir()
-    end = Child(LINE, straight).wait()
+    end = Child(line, straight).wait()
     if end.code:
         return {"broken": [f"the straight run: exit {end.code}: {end.err}"]}
     truth, broken, found, late = essence(straight), [], [], 0
@@ -49,7 +49,7 @@ def run(n: int, seed: int, folder: Path) -> dict[str, Any]:
         trial = len(found)
         home = folder / f"killed-{trial}-{late}"
         home.mkdir()
-        child = Child(LINE, home)
+        child = Child(line, home)
         time.sleep(rng.uniform(0, end.seconds))
         over = child.over()
         if not over:
@@ -65,7 +65,7 @@ def run(n: int, seed: int, folder: Path) -> dict[str, Any]:
                 checkpoint.load(file)
             except checkpoint.Damaged as damage:
                 broken.append(f"trial {trial}: {damage}")
-        again = Child(LINE, home).wait()
+        again = Child(line, home).wait()
         if again.code or "Traceback" in again.err:
             broken.append(f"trial {trial}: resumed: exit {again.code}: {again.err[-500:]}")
             continue

@@ -1,0 +1,388 @@
+"""What a laptop that sleeps, a cluster that preempts and a disk that is full do to a training: nothing is lost."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+from diffusion_cli import atomic, checkpoint
+from diffusion_cli.run import Run, read_csv
+from diffusion_cli.saved import chosen, newest
+from trials import flips, kills
+from trials.child import Child, End
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+LINE = [*kills.LINE, "steps=120", "checkpoint.every=20", "stages.every=0"]
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    home = tmp_path_factory.mktemp("straight") / "home"
+    home.mkdir()
+    end = Child(LINE, home).wait()
+    assert end.code == 0, end.err
+    return kills.essence(home)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    (tmp_path / "home").mkdir()
+    return tmp_path / "home"
+
+
+def run_of(home: Path) -> Run:
+    return Run(home / "run")
+
+
+def goes_on(home: Path, straight: dict[str, str]) -> None:
+    """The same line ends as if nothing had happened."""
+    end = Child(LINE, home).wait()
+    assert end.code == 0, end.err
+    assert kills.essence(home) == straight
+    assert not list(home.rglob("*.part*"))
+
+
+def until(condition: Callable[[], Any], child: Child) -> None:
+    deadline = time.monotonic() + 60
+    while not condition() and not child.over() and time.monotonic() < deadline:
+        time.sleep(0.003)
+    assert condition() and not child.over(), child.wait().err
+
+
+def slowly(seconds: float = 0.05) -> None:
+    """Called in the child: leaves time to send it something in the middle of its training."""
+    from diffusion_cli.commands.train import Story
+
+    log_row = Story.log_row
+    Story.log_row = lambda story: time.sleep(seconds) or log_row(story)
+
+
+def nth(call: int, first: Callable[..., None], then: Callable[..., Any]) -> Callable[..., Any]:
+    """`then`, which does `first` beforehand the nth time that it is called."""
+    count = iter(range(call))
+
+    def patched(*arguments: Any, **options: Any) -> Any:
+        if next(count, None) == call - 1:
+            first(*arguments)
+        return then(*arguments, **options)
+
+    return patched
+
+
+def die(*_: Any) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+# kill -9
+
+
+def test_killed_anywhere(tmp_path: Path) -> None:
+    """scripts/faults kills, in small."""
+    assert kills.run(2, 5, tmp_path, LINE)["broken"] == []
+
+
+@pytest.mark.parametrize("point", ["in the middle", "before rename", "while pruning"])
+def test_killed_inside_the_writing_of_a_checkpoint(home: Path, straight: dict[str, str], point: str) -> None:
+    def before() -> None:
+        import torch
+
+        def half(content: Any, part: Path) -> None:
+            save(content, part)
+            os.truncate(part, part.stat().st_size // 2)
+            die()
+
+        save = torch.save
+        if point == "in the middle":
+            torch.save = nth(3, half, save)
+        elif point == "before rename":
+            os.fsync = nth(5, die, os.fsync)  # each checkpoint: the file, then its folder
+        else:
+            Run.prune = nth(3, die, Run.prune)
+
+    assert Child(LINE, home, before).wait().code == -signal.SIGKILL
+    for file in run_of(home).checkpoints():
+        checkpoint.load(file)
+    goes_on(home, straight)
+
+
+def test_flipped_and_cut(tmp_path: Path) -> None:
+    """scripts/faults flips, in small."""
+    found = flips.run(150, 3, tmp_path)
+    assert found["broken"] == [] and found["refused"] > 100
+
+
+def test_a_damaged_checkpoint_is_passed_over_aloud(home: Path, straight: dict[str, str]) -> None:
+    child = Child(LINE, home, slowly)
+    until(lambda: len(run_of(home).checkpoints()) == 2, child)
+    child.kill()
+    child.wait()
+    file = run_of(home).checkpoints()[-1]
+    file.write_bytes(file.read_bytes()[:-100])
+    end = Child([*LINE, "steps=120"], home).wait()
+    assert end.code == 0 and "trying the one before" in end.out + end.err
+    assert kills.essence(home) == straight
+
+
+# disks
+
+
+def test_a_disk_that_is_full_in_the_middle_of_a_checkpoint(home: Path, straight: dict[str, str]) -> None:
+    """The kernel itself refuses to write more than 20 kB of a file from the third checkpoint on."""
+
+    def before() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        limit = lambda *_: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # noqa: E731
+        checkpoint.save = nth(3, limit, checkpoint.save)
+
+    end = Child(LINE, home, before).wait()
+    assert end.code == 1 and end.err.count("error: ") == 1 and "Traceback" not in end.err
+    run = run_of(home)
+    assert [file.name for file in run.checkpoints()] == ["step_00000020.pt", "step_00000040.pt"]
+    assert run.status == "failed" and not list(run.path.rglob("*.part*"))
+    goes_on(home, straight)
+
+
+@pytest.mark.parametrize("call", [1, 6])
+def test_no_space_at_all(home: Path, straight: dict[str, str], call: int) -> None:
+    """From some moment on nothing more can be written, not even that it failed."""
+
+    def before() -> None:
+        def full(*_: Any) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        count = iter(range(10**6))
+        replace = os.replace
+        atomic.os.replace = lambda *names: full() if next(count) >= call else replace(*names)
+
+    end = Child(LINE, home, before).wait()
+    assert end.code == 1 and "No space left on device" in end.err and "Traceback" not in end.err
+    goes_on(home, straight)
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "setuid") or os.geteuid() != 0, reason="only root can become somebody else"
+)
+def test_a_directory_that_cannot_be_written(home: Path) -> None:
+    home.chmod(0o555)
+    for parent in home.parents:
+        if parent.owner() == "root" and parent != Path("/") and parent.stat().st_mode & 0o005 != 0o005:
+            parent.chmod(0o755)
+    end = Child(["train", "hydra.run.dir=run"], home, lambda: os.setuid(65534)).wait()
+    assert (end.code, end.err) == (2, "error: hydra.run.dir=run: Permission denied\n")
+    assert list(home.iterdir()) == []
+
+
+# signals, and two at once
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_saves_and_says_so_by_its_code(home: Path, straight: dict[str, str], number: int) -> None:
+    child = Child(LINE, home, slowly)
+    until(run_of(home).checkpoints, child)
+    child.kill(number)
+    end = child.wait()
+    assert end.code == 128 + number and "Traceback" not in end.err
+    run = run_of(home)
+    assert run.status == "interrupted" and newest(run)["state"]["step"] == run.summary["steps"] < 120
+    goes_on(home, straight)
+
+
+def test_a_second_signal_leaves_at_once_and_breaks_nothing(home: Path, straight: dict[str, str]) -> None:
+    def before() -> None:
+        slowly()
+        save = checkpoint.save
+        checkpoint.save = lambda file, content: (
+            save(file, content),
+            time.sleep(30 * (content["state"]["step"] % 20 > 0)),
+        )
+
+    child = Child(LINE, home, before)
+    until(run_of(home).checkpoints, child)
+    child.kill(signal.SIGTERM)
+    time.sleep(0.4)
+    child.kill(signal.SIGTERM)
+    end = child.wait(20)
+    assert end.code in (-signal.SIGTERM, 128 + signal.SIGTERM) and end.seconds < 20
+    goes_on(home, straight)
+
+
+def test_a_launchers_hook_has_its_signal_after_the_saving(home: Path, straight: dict[str, str]) -> None:
+    """submitit requeues its job on SIGUSR2 and passes over SIGTERM, which the cluster sends as well."""
+
+    def before() -> None:
+        slowly()
+        signal.signal(signal.SIGUSR2, lambda *_: sys.exit(9))
+
+    child = Child(LINE, home, before)
+    until(run_of(home).checkpoints, child)
+    child.kill(signal.SIGTERM)
+    seen = len(run_of(home).metrics_file.read_text())
+    until(lambda: len(run_of(home).metrics_file.read_text()) > seen, child)  # it goes on
+    child.kill(signal.SIGUSR2)
+    assert child.wait().code == 9
+    run = run_of(home)
+    assert run.status == "interrupted" and newest(run)["state"]["step"] == run.summary["steps"] < 120
+    goes_on(home, straight)
+
+
+def test_one_trainer_at_a_time(home: Path, straight: dict[str, str]) -> None:
+    first = Child(LINE, home, lambda: slowly(2.0))
+    until(run_of(home).checkpoints, first)
+    before = (home / "run" / ".hydra" / "config.yaml").read_bytes()
+    second = Child(LINE, home).wait()
+    said = f"error: hydra.run.dir={home / 'run'}: is being trained by process {first.pid} on {os.uname().nodename}"
+    assert (second.code, second.err.splitlines()) == (2, [said])
+    assert (home / "run" / ".hydra" / "config.yaml").read_bytes() == before
+    assert (home / "run" / ".lock").exists()
+    first.kill()
+    first.wait()
+    goes_on(home, straight)  # at once: the lock died with its owner
+
+
+def test_a_killed_sweep_goes_on_and_a_signal_ends_it(home: Path) -> None:
+    line = [word for word in LINE if not word.startswith(("hydra.run.dir", "resume"))]
+    line = [*line[:1], "-m", *line[1:], "seed=0,1", "hydra.sweep.dir=sweep"]
+
+    def first_files() -> list[Path]:
+        return list((home / "sweep").glob("*/checkpoints/*.pt"))
+
+    child = Child(line, home, slowly)
+    until(first_files, child)
+    child.kill(signal.SIGTERM)
+    assert child.wait().code == 128 + signal.SIGTERM
+    assert len({file.parent for file in first_files()}) == 1, "a later job was started"
+    child = Child(line, home, slowly)
+    until(lambda: len({file.parent for file in first_files()}) == 2, child)
+    child.kill()
+    child.wait()
+    end = Child(line, home).wait()
+    assert end.code == 0, end.err
+    runs = [Run(file.parent) for file in (home / "sweep").glob("*/summary.json")]
+    assert [run.status for run in runs] == ["finished"] * 2 and {run.summary["seed"] for run in runs} == {
+        0,
+        1,
+    }
+
+
+# numbers
+
+
+def test_a_gradient_that_is_not_finite_stops_a_run_whose_loss_is(home: Path) -> None:
+    def before() -> None:
+        import torch
+
+        from diffusion_cli.objective import Objective
+
+        class Poisoned(torch.autograd.Function):
+            @staticmethod
+            def forward(context: Any, x: Any) -> Any:
+                return x.clone()
+
+            @staticmethod
+            def backward(context: Any, gradient: Any) -> Any:
+                return gradient * float("nan")
+
+        calls, call = iter(range(10**6)), Objective.__call__
+        Objective.__call__ = lambda *given: (Poisoned.apply if next(calls) > 60 else torch.clone)(
+            call(*given)
+        )
+
+    end = Child(LINE, home, before).wait()
+    assert end.code == 1 and "diverged by step" in end.err and "gradient norm nan" in end.err
+    run = run_of(home)
+    last = run.checkpoints()[-1]
+    assert f"the last good checkpoint is {last.relative_to(home)}" in end.err.replace(f"{home}/", "")
+    assert all(value.isfinite().all() for value in newest(run)["state"]["net"].values())
+    assert run.status == "failed" and "nan" not in run.metrics_file.read_text()
+
+
+def test_half_a_last_line_is_left_out_of_the_curve(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "metrics.csv"
+    file.write_text("step,loss\n10,0.5\nten,0.4\n20,abc\n30,0.4\n40,0.")
+    assert read_csv(file) == {"step": [10, 30], "loss": [0.5, 0.4]}
+    assert "3 damaged rows" in caplog.text
+    file.write_bytes(b"\0\xff" * 50)
+    assert read_csv(file) == {}
+
+
+# files that are gone, times that are wrong
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("finished") / "home"
+    home.mkdir()
+    end = Child([*LINE, "n=8", "checkpoint.keep=1", "optimizer.lr=0.05"], home).wait()
+    assert end.code == 0, end.err
+    return home
+
+
+def answer(home: Path, *line: str) -> End:
+    return Child([*line, "run=run", "hydra.run.dir=out"], home).wait()
+
+
+def test_the_best_checkpoint_is_kept_and_meant_by_its_name(finished: Path) -> None:
+    run = Run(finished / "run")
+    best = newest(run)["best"]
+    assert run.checkpoint_file(best["step"]) in run.checkpoints() and len(run.checkpoints()) <= 2
+    assert chosen(run, "best")["state"]["step"] == best["step"]
+    assert chosen(run, "last")["state"]["step"] == chosen(run, 120)["state"]["step"] == 120
+    end = answer(finished, "sample", "weights=7", "n=4")
+    assert end.code == 2 and "error: weights=7: " in end.err and "choose from" in end.err
+
+
+def test_weights_are_exported(finished: Path) -> None:
+    from safetensors import safe_open
+    from safetensors.torch import load_file
+
+    end = Child(["sample", "run=run", "n=4", "export=true", "hydra.run.dir=exported"], finished).wait()
+    assert end.code == 0, end.err
+    file = finished / "exported" / "weights.safetensors"
+    weights, truth = load_file(file), newest(Run(finished / "run"))["state"]["ema"]
+    assert weights.keys() == truth.keys() and all((weights[key] == truth[key]).all() for key in truth)
+    with safe_open(file, "pt") as opened:
+        about = opened.metadata()
+    assert about["step"] == "120" and about["digest"] == checkpoint.digest(dict(truth))
+
+
+@pytest.mark.parametrize(("gone", "figure"), [("stages", "stages"), ("metrics.csv", "loss")])
+def test_a_figure_of_files_that_are_gone_is_refused_in_one_line(
+    finished: Path, gone: str, figure: str
+) -> None:
+    path = finished / "run" / gone
+    if path.exists():
+        path.rename(path.with_name("elsewhere"))
+    try:
+        end = answer(finished, "plot", f"figure={figure}")
+    finally:
+        if path.with_name("elsewhere").exists():
+            path.with_name("elsewhere").rename(path)
+    assert end.code == 2 and end.err.startswith("error: ") and end.err.count("\n") == 1
+
+
+def test_a_clock_that_goes_backwards(home: Path, straight: dict[str, str]) -> None:
+    """The newest checkpoint is that of the highest step, whatever its date; no duration is negative."""
+
+    def before() -> None:
+        now = iter(range(2_000_000_000, 0, -1000))
+        time.time = lambda: float(next(now))
+        slowly()
+
+    child = Child(LINE, home, before)
+    until(lambda: len(run_of(home).checkpoints()) == 2, child)
+    child.kill(signal.SIGTERM)
+    assert child.wait().code == 128 + signal.SIGTERM
+    for age, file in enumerate(run_of(home).checkpoints()):
+        os.utime(file, (2_000_000_000 - age, 2_000_000_000 - age))
+    goes_on(home, straight)
+    assert run_of(home).summary["seconds"] >= 0

@@ -1,0 +1,166 @@
+"""What strangers send: nothing of it is executed, waited for or written elsewhere."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+from diffusion_cli.build import build
+from diffusion_cli.commands import claim, gate, strangers
+from diffusion_cli.errors import UserError
+from diffusion_cli.run import Run
+from trials import hostile
+from trials.attacks import ATTACKS
+
+# One of each kind goes all the way here, through a process of its own; scripts/faults hostile tries them all.
+CHOSEN = ("line: log class", "option: callback by package", "option: a sweep's second job", "run: class behind ours",
+          "run: environment, nested", "run: zip bomb", "run: checkpoint is a pipe", "resume: log is a link")  # fmt: skip
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("name", CHOSEN)
+def test_an_attack_fails(tmp_path: Path, name: str) -> None:
+    (attack,) = (attack for attack in ATTACKS if attack.name == name)
+    assert hostile.attempt(attack, tmp_path / "home")[0] == []
+
+
+def test_there_are_many_attacks_of_different_names() -> None:
+    assert len({attack.name for attack in ATTACKS}) == len(ATTACKS) >= 50
+
+
+# The gate before Hydra.
+
+
+@pytest.mark.parametrize(
+    ("node", "key"),
+    [
+        ({"callbacks": {"checked": {"_target_": "evil.X"}}}, "hydra.callbacks"),
+        ({"callbacks": {**gate.OURS, "x": {"_target_": "os.system"}}}, "hydra.callbacks.x._target_"),
+        ({"callbacks": "${x}"}, "hydra.callbacks"),
+        ({"job_logging": {"handlers": {"a": {"()": "evil.x"}}}}, "hydra.job_logging.handlers.a.()"),
+        ({"job_logging": {"handlers": {"a": {"class": "${x}"}}}}, "hydra.job_logging.handlers.a.class"),
+        ({"job_logging": "${x}"}, "hydra.job_logging"),
+        ({"hydra_logging": {"formatters": {"a": {"class": "os.x"}}}}, "hydra.hydra_logging.formatters.a.class"),
+        ({"hydra_logging": {"handlers": {"a": {"stream": "ext://os"}}}}, "hydra.hydra_logging.handlers.a.stream"),
+        ({"sweeper": {"sampler": {"_target_": "os.system"}}}, "hydra.sweeper.sampler._target_"),
+        ({"sweeper": {"sampler": {"_target_": "optuna.samplers.os.system"}}}, "hydra.sweeper.sampler._target_"),
+        ({"sweeper": {"custom_search_space": "evil.configure"}}, "hydra.sweeper.custom_search_space"),
+        ({"job": {"env_set": {"DIFFUSION_CLI_TRUST": "evil"}}}, "hydra.job.env_set.DIFFUSION_CLI_TRUST"),
+        ({"output_subdir": "../x"}, "hydra.output_subdir"),
+        ({"output_subdir": "/etc"}, "hydra.output_subdir"),
+        ({"job": {"name": "a/b"}}, "hydra.job.name"),
+        ({"sweep": {"subdir": "../x"}}, "hydra.sweep.subdir"),
+        ({"sweep": {"subdir": "/x"}}, "hydra.sweep.subdir"),
+    ],
+)  # fmt: skip
+def test_a_node_that_would_call_something_is_refused(node: dict[str, Any], key: str) -> None:
+    with pytest.raises(UserError) as error:
+        gate.check_node(node)
+    assert error.value.key == key
+
+
+def test_what_hydra_and_its_plugins_bring_passes() -> None:
+    gate.check_node(
+        {
+            "callbacks": gate.OURS,
+            "job_logging": {"handlers": {"file": {"class": "logging.FileHandler", "filename": "${x}.log"}}},
+            "hydra_logging": {"handlers": {"console": {"stream": "ext://sys.stdout"}}},
+            "launcher": {"_target_": "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"},
+            "sweeper": {"sampler": {"_target_": "optuna.samplers.TPESampler", "seed": 1}},
+            "job": {"name": "train", "env_set": {"OMP_NUM_THREADS": "1"}},
+            "output_subdir": ".hydra",
+            "sweep": {"subdir": "${hydra:job.num}"},
+        }
+    )
+
+
+def test_ours_is_what_our_file_says() -> None:
+    file = gate.CONFIGS / "hydra" / "ours.yaml"
+    assert yaml.safe_load(file.read_text())["callbacks"] == gate.OURS
+
+
+# Text that may be a stranger's.
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("a: &x [1]\nb: *x", "aliases"),
+        ("a: ${oc.env:HOME}", "outside"),
+        ('a: "\\x24{oc.env:HOME}"', "outside"),
+        ("a: oc.env\nb: ${${a}:HOME}", "outside"),
+        ("a: ${ oc.env:HOME }", "outside"),
+        ("a: ${a.b}${now:x}", "outside"),
+        ("a: " + "${b}" * 13, "too often"),
+        ("a: " + "[" * 40 + "]" * 40, "deeply"),
+        ("\n".join("  " * depth + "a:" for depth in range(40)), "deeply"),
+    ],
+)
+def test_yaml_that_looks_outside_or_unfolds_is_refused(text: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        strangers.check_yaml(text, outside=False)
+
+
+def test_yaml_of_an_honest_run_passes() -> None:
+    strangers.check_yaml("a: 1\nb: ${a}\nc: {d: [${b}, ' * & ']}\ne: $HOME", outside=False)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    signal.alarm(20)
+    try:
+        for name in (".hydra/config.yaml", "checkpoints/step_00000001.pt", "summary.json"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            os.mkfifo(tmp_path / name)
+        with pytest.raises(ValueError, match="no ordinary file"):
+            strangers.read_text(tmp_path / ".hydra" / "config.yaml")
+        assert Run(tmp_path).checkpoints() == [] and Run(tmp_path).summary == {}
+    finally:
+        signal.alarm(0)
+
+
+# What is built.
+
+
+@pytest.mark.parametrize(
+    ("group", "target"),
+    [
+        ("dataset", "diffusion_cli.dataset.download.fetch"),  # a function: it would write where it is told
+        ("dataset", "diffusion_cli.dataset.cache.cached"),
+        ("dataset", "diffusion_cli.dataset.plane.np.load"),
+        ("model", "diffusion_cli.model.mlp.torch.load"),
+        ("model", "diffusion_cli.model.mlp.nn.Linear"),
+        ("figure", "diffusion_cli.gallery.plane.np.save"),
+        ("logger", "diffusion_cli.logger.Path"),
+    ],
+)
+def test_what_only_lies_in_our_rooms_is_no_component(group: str, target: str) -> None:
+    with pytest.raises(
+        UserError, match=f"{group}._target_={target}: (is not a component|cannot be imported)"
+    ):
+        build({group: {"_target_": target}}, group)
+
+
+def test_a_foreign_module_is_not_even_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "evil_module.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match="not one of ours"):
+        build({"model": {"_target_": "evil_module.X"}}, "model")
+
+
+def test_a_link_in_a_run_is_not_written_through(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "elsewhere").write_text("mine")
+    (tmp_path / "run" / ".lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="symbolic link"):
+        claim.claim("hydra.run.dir", str(tmp_path / "run"), exclusive=False)
+    (tmp_path / "run" / ".lock").unlink()
+    (tmp_path / "to_run").symlink_to(tmp_path / "run")  # one's own name for a directory is no attack
+    assert claim.claim("hydra.run.dir", str(tmp_path / "to_run"), exclusive=False)
+    claim.keep()
