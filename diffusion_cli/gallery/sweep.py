@@ -44,7 +44,11 @@ def grid(experiment: Experiment) -> Any:
         for cell in cells:
             first = min(cell.results, key=lambda result: gather.place(result.keys.get("seed")))
             samples = _samples(first)
-            outline = truth(type(experiment)(first.config)) if samples.ndim == 2 else None
+            outline = (
+                truth(type(experiment)(first.config | {"device": "cpu", "threads": None}))
+                if samples.ndim == 2
+                else None
+            )
             panels[r, columns.index(cell.values[0])] = pictures.Panel(
                 samples, outline, f"{name}: {cell.text(asked.y)}"
             )

@@ -1,0 +1,257 @@
+"""Gathering: numbers by their names, means over seeds against numpy's, the tables, and the figures."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from diffusion_cli import gather, tables
+from diffusion_cli.__main__ import main
+from diffusion_cli.errors import UserError
+from diffusion_cli.figures import sweep
+from diffusion_cli.figures.files import save
+
+W2 = {
+    ("circle", 64): (0.30, 0.34, 0.29),
+    ("circle", 128): (0.20, 0.26, 0.22),
+    ("square", 64): (0.5, 0.4, 0.6),
+}
+
+
+def pretend(folder, dataset, width, seed, value, status="finished", **summary):
+    """A run directory as train leaves it, without its checkpoints."""
+    hydra = folder / ".hydra"
+    hydra.mkdir(parents=True)
+    node = {"_target_": f"diffusion_cli.dataset.plane.{dataset.title()}"}
+    config = {
+        "seed": seed,
+        "dataset": node,
+        "model": {"_target_": "m", "width": width},
+        "optimizer": {"lr": 1e-3},
+    }
+    (hydra / "config.yaml").write_text(yaml.safe_dump(config))
+    (hydra / "overrides.yaml").write_text(
+        yaml.safe_dump([f"dataset={dataset}", f"model.width={width}", f"seed={seed}"])
+    )
+    choices = {"dataset": dataset, "model": "mlp", "hydra/launcher": "basic"}
+    (hydra / "hydra.yaml").write_text(yaml.safe_dump({"hydra": {"runtime": {"choices": choices}}}))
+    metrics = {
+        "sliced_w2": {"value": value, "floor": 0.1, "ratio": value / 0.1, "n": 9},
+        "accuracy": 1 - value,
+    }
+    content = {
+        "status": status,
+        "steps": 10,
+        "loss": 2 * value,
+        "seed": seed,
+        "versions": {"torch": "2"},
+    } | summary
+    (folder / "summary.json").write_text(
+        json.dumps(content | ({"metrics": metrics} if status == "finished" else {}))
+    )
+    rng = np.random.default_rng(seed)
+    np.savez(folder / "samples.npz", x0=rng.normal(size=(200, 2)).astype(np.float32))
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    number = 0
+    for (dataset, width), values in W2.items():
+        for seed, value in enumerate(values):
+            pretend(Path("sweep", str(number)), dataset, width, seed, value)
+            number += 1
+    pretend(Path("sweep", str(number)), "square", 128, 0, 0.0, status="failed", error="diverged by step 7")
+    return Path("sweep")
+
+
+def test_a_result_has_keys_and_numbers(folder):
+    results = gather.find(folder)
+    assert [result.name for result in results] == [str(n) for n in range(10)]
+    first = results[0]
+    assert (
+        first.keys["dataset"] == "circle"
+        and first.keys["model.width"] == 64
+        and first.keys["optimizer.lr"] == 1e-3
+    )
+    assert first.numbers["metrics.sliced_w2"] == 0.30 and first.numbers[
+        "metrics.sliced_w2.ratio"
+    ] == pytest.approx(3)
+    assert first.numbers["loss"] == 0.6 and "seed" not in first.numbers
+    assert (results[9].status, results[9].error) == ("failed", "diverged by step 7")
+    assert gather.metrics(results) == ["loss", "metrics.sliced_w2", "metrics.accuracy"]
+    assert gather.varied(results) == ["dataset", "model.width"]
+
+
+def test_a_number_is_found_by_its_name(folder):
+    numbers = gather.find(folder)[0].numbers
+    for asked, meant in (("metrics.sw2", "metrics.sliced_w2"), ("metrics.sw2.ratio", "metrics.sliced_w2.ratio"),
+                         ("loss", "loss")):  # fmt: skip
+        assert gather.named(numbers, asked, "y") == meant
+    with pytest.raises(
+        UserError, match=r"y=metrics.sliced: no such number.*did you mean metrics.sliced_w2\?"
+    ):
+        gather.named(numbers, "metrics.sliced", "y")
+
+
+def test_means_are_over_the_seeds(folder):
+    cells = gather.group(gather.find(folder), ["dataset", "model.width"])
+    assert [cell.values for cell in cells] == [
+        ("circle", 64),
+        ("circle", 128),
+        ("square", 64),
+    ]  # none failed, in order
+    for cell, values in zip(cells, W2.values(), strict=True):
+        assert cell.mean("metrics.sliced_w2") == pytest.approx(np.mean(values))
+        assert cell.std("metrics.sliced_w2") == pytest.approx(np.std(values, ddof=1))
+    (one,) = gather.group(gather.find(folder)[:1], ["dataset"])
+    assert one.std("loss") is None and one.text("loss") == "0.6"
+
+
+def test_the_tables(folder):
+    tables.write(gather.find(folder), folder, "table")
+    rows = list(csv.DictReader((folder / "table.csv").open()))
+    assert [(row["dataset"], row["model.width"], row["runs"]) for row in rows] == [
+        ("circle", "64", "3"), ("circle", "128", "3"), ("square", "64", "3")
+    ]  # fmt: skip
+    assert float(rows[1]["metrics.sliced_w2"]) == pytest.approx(np.mean(W2["circle", 128]))
+    assert float(rows[1]["metrics.sliced_w2 std"]) == pytest.approx(np.std(W2["circle", 128], ddof=1))
+    lines = (folder / "table.md").read_text().splitlines()
+    assert lines[0] == "| dataset | model.width | runs | loss | sliced_w2 | accuracy |"
+    # The smallest distance and the highest accuracy of the circle's two rows; nothing to choose from for the square.
+    assert lines[3].count("**") == 6 and "**0.227 ± 0.031**" in lines[3] and "*" not in lines[2] + lines[4]
+    assert lines[-1] == "- job 9 (dataset=square, model.width=128, seed=0): diverged by step 7"
+
+
+@pytest.mark.parametrize(
+    ("harm", "reason"),
+    [
+        (lambda run: (run / ".hydra/config.yaml").write_text("a: &x [1]\nb: *x\n"), "has YAML aliases"),
+        (lambda run: (run / ".hydra/config.yaml").write_text("x: " + "a" * 300_000), "is larger than 256 kB"),
+        (
+            lambda run: (run / ".hydra/config.yaml").write_text("!!python/object/apply:os.system [touch x]"),
+            "could not",
+        ),
+        (lambda run: (run / ".hydra/config.yaml").write_text("[1, 2]"), "is not as Hydra writes it"),
+        (lambda run: (run / ".hydra/hydra.yaml").unlink(), "it has no .hydra/hydra.yaml"),
+    ],
+)
+def test_a_stranger_s_run_is_refused(folder, harm, reason):
+    harm(folder / "0")
+    with pytest.raises(UserError, match=reason):
+        gather.find(folder)
+    assert not Path("x").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("", "sweep=null: say sweep=DIR, or a list of runs"),
+        ("sweep=nowhere", "sweep=nowhere: no such directory"),
+        ("sweep=.. runs=[a]", "say sweep=DIR, or a list"),
+        ("runs=[nowhere] x=seed y=loss", "run=nowhere: is no run: it has no .hydra/config.yaml"),
+        ("sweep=sweep", "x=null: a choice is needed; choose from dataset, model.width"),
+        (
+            "sweep=sweep x=model.widht y=loss",
+            "x=model.widht: no such key in these runs; did you mean model.width?",
+        ),
+        ("sweep=sweep x=model.width y=loss", "hue=null: the runs differ in dataset too"),
+        (
+            "sweep=sweep x=model.width hue=dataset",
+            "y=null: a choice is needed; choose from loss, metrics.sliced_w2",
+        ),
+        (
+            "sweep=sweep x=model.width hue=dataset y=los",
+            "y=los: no such number in summary.json; did you mean loss?",
+        ),
+        ("sweep=sweep x=3 y=loss", "x=3: must be a name or a path, or null"),
+    ],
+)
+def test_what_does_not_fit_is_one_line_with_the_choices(folder, capfd, line, message):
+    code = main(["plot", "figure=sweep", *line.split(), "hydra.run.dir=out"])
+    err = capfd.readouterr().err
+    assert code == 2 and message in err and err.count("\n") == 1 and not Path("out").exists()
+
+
+def test_figures_of_one_run_take_no_sweep(folder, capfd):
+    assert main(["plot", "figure=schedules", "x=model.width"]) == 2
+    assert "x=model.width: is for figures of many runs; choose from figure=sweep" in capfd.readouterr().err
+
+
+def test_plot_leaves_the_figure_and_its_tables(folder):
+    line = ["sweep=sweep", "x=model.width", "y=metrics.sw2", "hue=dataset"]
+    assert main(["plot", "figure=sweep", *line, "hydra.run.dir=lines"]) == 0
+    assert main(["plot", "figure=sweep_grid", *line, "hydra.run.dir=grid"]) == 0
+    for name, kind in (("lines", "sweep"), ("grid", "sweep_grid")):
+        assert {file.name for file in Path(name).glob("sweep*")} == {
+            f"{kind}.png",
+            f"{kind}.csv",
+            f"{kind}.md",
+        }
+        assert Path(name, f"{kind}.png").stat().st_size > 10_000
+    assert (
+        main(
+            ["plot", "figure=sweep", "runs=[sweep/0,sweep/3]", "x=model.width", "y=loss", "hydra.run.dir=two"]
+        )
+        == 0
+    )
+    assert len(Path("two/sweep.csv").read_text().splitlines()) == 3
+
+
+# What is drawn.
+
+
+def line(x, runs, floor=float("nan")):
+    mean, std = (
+        [float(np.mean(v)) for v in runs],
+        [float(np.std(v, ddof=1)) if len(v) > 1 else np.nan for v in runs],
+    )
+    return sweep.Line(x, mean, std, runs, [floor] * len(x))
+
+
+def test_lines_pass_through_the_means(tmp_path):
+    runs = [[0.3, 0.5], [0.1, 0.2]]
+    figure = sweep.metric_lines(
+        {"a": line([1e-4, 1e-2], runs, 0.05), "b": line([1e-4], [[0.7]])}, "lr", "w2", "kind"
+    )
+    (ax,) = figure.axes
+    assert ax.get_xscale() == "log" and ax.get_yscale() == "log"
+    drawn = {container.get_label(): container.lines[0].get_xydata() for container in ax.containers}
+    assert drawn["a"].tolist() == [[1e-4, 0.4], [1e-2, pytest.approx(0.15)]] and drawn["b"].tolist() == [
+        [1e-4, 0.7]
+    ]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["floor of true samples", "a", "b"]
+    save(figure, tmp_path / "a.png")
+
+
+def test_names_lie_side_by_side_and_are_taken_literally(tmp_path):
+    figure = sweep.metric_lines(
+        {"": line(["co$ine", "linear", None], [[1.0], [2.0], [0.0]])}, "schedule", "a$b"
+    )
+    (ax,) = figure.axes
+    assert ax.get_xticks().tolist() == [0, 1, 2] and not figure.legends
+    save(figure, tmp_path / "a.png")
+
+
+def test_the_grid_has_a_cell_for_each_pair(tmp_path):
+    points = np.random.default_rng(0).normal(size=(50, 2))
+    panels = {(0, 0): sweep.Panel(points, points, "w2: 1"), (1, 1): sweep.Panel(points, None, "w2: 2")}
+    figure = sweep.sample_grid(panels, ["T = 5", "T = 10"], ["circle", "square"])
+    titles = [ax.get_title() for ax in figure.axes]
+    assert titles == ["T = 5\nw2: 1", "T = 10", "", "w2: 2"]
+    texts = [text.get_text() for ax in figure.axes for text in ax.texts]
+    assert texts == ["circle", "no run", "no run", "square"]
+    save(figure, tmp_path / "a.png")
+
+
+def test_a_mosaic_keeps_every_pixel_in_its_place():
+    images = np.arange(4 * 3 * 5 * 8, dtype=float).reshape(4, 3, 5, 2 * 4) / 480 * 2 - 1
+    picture = sweep.mosaic(images)
+    assert picture.shape == (10, 16, 3)
+    assert np.allclose(picture[5:, :8], (images[2].transpose(1, 2, 0) + 1) / 2)
+    assert sweep.mosaic(images[:, :1]).shape == (10, 16)
