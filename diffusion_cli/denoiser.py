@@ -114,7 +114,9 @@ class Batched:
             self.denoiser(x_t[rows], t[rows] if many else t, None if label is None else label[rows])
             for rows in (slice(i, i + self.size) for i in range(0, len(x_t), self.size))
         ]
-        return Prediction(*(None if f[0] is None else torch.cat(f) for f in zip(*parts, strict=True)))
+        return Prediction(
+            *(f[0] if f[0] is None or f[0].dim() == 0 else torch.cat(f) for f in zip(*parts, strict=True))
+        )
 
 
 class Measured:

@@ -223,7 +223,9 @@ class Experiment:
     def _guided(self, denoiser: Denoiser) -> Denoiser:
         if getattr(self.sampler, "variance", None) == "analytic":
             denoiser = Measured(denoiser, self.dataset, self.seed, self.device)
-        return self.guidance(denoiser)
+        guided = self.guidance(denoiser)
+        # The gradient of a classifier takes several times the memory of the network itself.
+        return Batched(guided, self.config["sample_batch"]) if hasattr(self.guidance, "classifier") else guided
 
     @cached_property
     def net(self) -> nn.Module:

@@ -157,3 +157,20 @@ def test_a_network_with_two_outputs_tells_its_variance():
 def test_a_denoiser_without_a_variance_says_so(exact):
     with pytest.raises(UserError, match=r"sampler.variance=learned.*objective=hybrid"):
         list(chain(DDPM(variance="learned"), exact, 4, (2,), seed=0))
+
+
+def test_guidance_by_a_classifier_is_the_same_in_batches(exact, points):
+    """With a variance that is one number for all, too, as the analytic one is."""
+    x_t, label = points
+
+    class WithVariance:
+        schedule = exact.schedule
+
+        def __call__(self, x_t, t, label=None):
+            return exact(x_t, t, None)._replace(variance=torch.tensor(0.25))
+
+    steered = ClassifierGuidance(ExactClassifier(DENSITY))(WithVariance())
+    whole, parts = steered(x_t, 5.0, label), Batched(steered, 64)(x_t, 5.0, label)
+    torch.testing.assert_close(parts.eps, whole.eps)
+    torch.testing.assert_close(parts.x0, whole.x0)
+    assert parts.variance == 0.25
