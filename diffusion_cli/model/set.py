@@ -21,14 +21,15 @@ from torch.nn import functional as F
 from diffusion_cli.errors import UserError
 from diffusion_cli.model import options
 from diffusion_cli.model.embedding import GaussianFourier, LabelEmbedding, Rings
+from diffusion_cli.model.polar import Polar, RingsAndHarmonics
 
 
 class FourierMix(nn.Module):
-    """Linear attention over Fourier features of the positions: (B, P, width) -> (B, P, hidden).
+    """Linear attention over waves phi of the positions: (B, P, width) -> (B, P, hidden).
 
-    M = phi^T V(h) / (sqrt(n) P) per set, gated per frequency by c, read back as phi M, with phi (B, P, 2n) the sines
-    and cosines of the positions at n frequencies. Point i so reads the mean over j of K(x_i - x_j) V(h_j), a
-    convolution whose kernel K(d) = sum_w gate_w cos(w . d) / sqrt(n) is shaped by c, in O(P).
+    M = phi^T V(h) / (sqrt(n) P) per set, gated per frequency by c, read back as phi M, with phi (B, P, 2n) n sines
+    and their n cosines. Of plane waves point i so reads the mean over j of K(x_i - x_j) V(h_j), a convolution whose
+    kernel K(d) = sum_w gate_w cos(w . d) / sqrt(n) is shaped by c, in O(P); of angular harmonics, the like in the angle.
     """
 
     def __init__(self, width: int, hidden: int, context: int, features: int) -> None:
@@ -135,7 +136,7 @@ class Block(nn.Module):
 class SetNet(nn.Module):
     """Network on sets of points in the plane: net(x, noise, label) -> like x, or (B, outputs, P, 2) if outputs > 1.
 
-    h = Linear([x, rings(x)]), g = MLP(fourier(noise)) + table[label], `depth` blocks, out = Linear(SiLU(FiLM(h, g))).
+    h = Linear([x, phi(x)]), g = MLP(fourier(noise)) + table[label], `depth` blocks, out = Linear(SiLU(FiLM(h, g))).
 
     x (B, P, 2) float, any P (the P of `shape` is not used); noise = log(sigma / alpha), (B,) or (1,); label int64
     (B,) in 0..num_classes, where num_classes means "no label", as does None. ValueError: a wrong shape, or a label
@@ -144,8 +145,8 @@ class SetNet(nn.Module):
     kind: fourier (FourierMix), inducing (InducingMix with that many `points`) or deepsets (no mix: pooled g alone,
     Zaheer et al. 2017). pooling: mean | max | attention. heads: of the two attentions; must divide width.
     width, depth: of the points' features (hidden and g have twice as many), number of blocks. rings, directions: of
-    embedding.Rings. time_features, time_scale: of GaussianFourier. zero_init, outputs: as of MLP. UserError: bad
-    options, or a dataset that is no set of points in the plane.
+    embedding.Rings. orders, shells: of polar.Polar. time_features, time_scale: of GaussianFourier. zero_init, outputs:
+    as of MLP. UserError: bad options, or a dataset that is no set of points in the plane.
 
     >>> SetNet((1024, 2))(torch.randn(4, 200, 2), torch.zeros(1)).shape
     torch.Size([4, 200, 2])
@@ -162,7 +163,9 @@ class SetNet(nn.Module):
         points: int = 16,
         heads: int = 4,
         rings: int = 8,
-        directions: int = 8,
+        directions: int = 5,
+        orders: int = 12,
+        shells: int = 4,
         time_features: int = 64,
         time_scale: float = 0.25,
         zero_init: bool = True,
@@ -180,7 +183,10 @@ class SetNet(nn.Module):
         options.multiple("time_features", time_features, 2)
         self.outputs = options.whole("outputs", outputs)
 
-        self.embed_x = Rings(options.whole("rings", rings), options.whole("directions", directions))
+        self.embed_x = RingsAndHarmonics(
+            Rings(options.whole("rings", rings), options.whole("directions", directions)),
+            Polar(options.whole("orders", orders), options.whole("shells", shells)),
+        )
         self.from_x = nn.Linear(2 + self.embed_x.features, width)
         self.from_time = nn.Sequential(
             GaussianFourier(time_features, options.positive("time_scale", time_scale)),
