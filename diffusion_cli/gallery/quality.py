@@ -14,6 +14,7 @@ from diffusion_cli import sampler as samplers_of
 from diffusion_cli.errors import UserError
 from diffusion_cli.figures import quality
 from diffusion_cli.gallery.study import varied
+from diffusion_cli.metrics.evaluation import PointEvaluation
 from diffusion_cli.prediction import Prediction
 from diffusion_cli.run import Run
 
@@ -106,17 +107,20 @@ class Measure:
     def __init__(self, metrics: list[str], n: int, draws: int):
         self.metrics, self.sizes = metrics, {"n": n, "draws": draws}
         self.floors: dict[str, float | None] = {}
+        self.evaluation: Any = None
 
     def name(self, metric: str) -> str:
         return metric.replace("_", " ").replace(" w2", " W2") + (" / floor" if self.floors[metric] else "")
 
     def __call__(self, experiment: Experiment, sampler: Any) -> dict[str, float]:
         """metric -> value with this sampler."""
-        sizes = {key: size for key, size in self.sizes.items() if key in experiment.config["evaluation"]}
-        one = varied(experiment, evaluation=sizes)
-        one.sampler = sampler
-        if self.floors and hasattr(one.evaluation, "floor_draws"):
-            one.evaluation = replace(one.evaluation, floor_draws=FLOOR_DRAWS)
+        one = varied(experiment)
+        one.sampler, one.dataset = sampler, experiment.dataset
+        if self.evaluation is None:
+            node = experiment.config["evaluation"]
+            sizes = {key: size for key, size in self.sizes.items() if key in node}
+            self.evaluation = varied(experiment, evaluation=sizes).evaluation
+        one.evaluation = self.evaluation
         report = one.evaluate()
         entries = {
             key: entry for key, entry in report.items() if isinstance(entry, dict) and "value" in entry
@@ -126,6 +130,8 @@ class Measure:
                 raise UserError("figure.metric", metric, "is not measured by this evaluation", entries)
         if not self.floors:
             self.floors = {m: entries[m]["floor"] if entries[m].get("ratio") else None for m in self.metrics}
+            if isinstance(self.evaluation, PointEvaluation):  # others keep what they know of the truth
+                self.evaluation = replace(self.evaluation, floor_draws=FLOOR_DRAWS)
         return {metric: entries[metric]["value"] / (self.floors[metric] or 1.0) for metric in self.metrics}
 
 

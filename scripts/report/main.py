@@ -52,8 +52,11 @@ class Progress:
 def main() -> int:
     listing = Listing.read(Path(__file__).with_name("list.yaml"))
     asked = arguments(listing)
-    if asked.data:
-        os.environ["DIFFUSION_CLI_DATA"] = os.path.join(os.environ.get("DIFFUSION_CLI_FROM", ""), asked.data)
+    data = asked.data or os.environ.get("DIFFUSION_CLI_DATA")
+    if data:
+        os.environ["DIFFUSION_CLI_DATA"] = os.path.join(
+            os.environ.get("DIFFUSION_CLI_FROM", os.getcwd()), data
+        )
     os.chdir(ROOT)
     items = listing.items(asked.only, asked.budget, HOME)
     if asked.list:

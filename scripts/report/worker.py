@@ -42,8 +42,6 @@ def do(item: Run | Figure, report: str) -> tuple[str, float, str | None]:
     """What was done, in how many seconds, and the error in one line, if any."""
     started = time.monotonic()
     known = isinstance(item, Run) and finished(item)
-    if known:
-        return "is there", 0.0, None
     if isinstance(item, Figure):
         shutil.rmtree(item.directory, ignore_errors=True)
     code, error = run(list(item.words))
@@ -55,11 +53,11 @@ def do(item: Run | Figure, report: str) -> tuple[str, float, str | None]:
     seconds = time.monotonic() - started
     if code:
         return "failed", seconds, error or f"exit code {code}"
-    return "drawn" if isinstance(item, Figure) else "trained", seconds, None
+    return "drawn" if isinstance(item, Figure) else "is there" if known else "trained", seconds, None
 
 
 def finished(run: Run) -> bool:
-    """Whether a single run of ours is there already; a sweep finds out itself which of its jobs are."""
+    """Whether a single run is there already; its command then does nothing, and a sweep's only what is missing."""
     from diffusion_cli.run import FINISHED
     from diffusion_cli.run import Run as Directory
 
