@@ -80,7 +80,7 @@ def images(tmp_path, monkeypatch):
     """The bundled digits, judged after a moment's training, in a folder of the test's own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DIFFUSION_CLI_CACHE", str(tmp_path / "cache"))
-    for name, value in (("LEAST_STEPS", 6), ("EPOCHS", 0), ("BATCH", 16)):
+    for name, value in (("LEAST_STEPS", 14), ("EPOCHS", 0), ("BATCH", 16)):
         monkeypatch.setattr(judge, name, value)
     return ["train", "dataset=mnist", "dataset.source=bundled", "model=mlp", "model.width=8", "model.depth=1", "steps=4",
             "batch_size=4", "n=4", "sampler.steps=2", "stages.every=0", "evaluation.n=40", "monitor.every=2",

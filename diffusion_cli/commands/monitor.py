@@ -28,12 +28,12 @@ class Monitor:
         if self.every:
             self.experiment = experiment.repeated()
 
-    def prepare(self) -> None:
+    def prepare(self, state: Any) -> None:
         """What the evaluation needs once, so that it is done, and its cost known, before training begins."""
         if self.every:
             prepare = getattr(self.experiment.evaluation, "prepare", None)
             if prepare is not None:
-                prepare(self.experiment.subject(self.experiment.new_net(), bar))
+                prepare(self.experiment.subject(state.ema, bar))
         self.started = time.monotonic()
 
     def due(self, step: int) -> bool:

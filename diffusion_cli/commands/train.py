@@ -96,7 +96,7 @@ class Story:
         if every and state.step == 0:
             self.save_stage()
         self.write_summary("running")
-        self.monitor.prepare()
+        self.monitor.prepare(state)
         if self.monitor.due(state.step):
             self.evaluate_again(logger)
         with stop.finishing_steps(), contextlib.closing(logger), bar(config["steps"], state.step) as progress:

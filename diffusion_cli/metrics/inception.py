@@ -47,8 +47,11 @@ class Inception:
         self.digest = hashlib.sha256(file.read_bytes()).hexdigest()
         if not self.digest.startswith(file.stem.rpartition("-")[2]):  # before torch-fidelity unpickles it
             raise UserError("evaluation.extractor", "inception", f"{file}: wrong checksum; fetch it again")
-        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-
+        try:
+            from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+        except Exception as error:  # a torchvision of another torch raises RuntimeError
+            reason = f"torch-fidelity cannot be imported: {error}"
+            raise UserError("evaluation.extractor", "inception", reason) from error
         self.net = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], str(file)).to(device)
 
     def features(self, x: Tensor) -> Tensor:

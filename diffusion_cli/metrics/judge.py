@@ -34,7 +34,7 @@ MOST_STEPS, LEAST_STEPS, EPOCHS = 1_400, 200, 20
 PEAK, DECAY = 4e-3, 0.02  # learning rate, weight decay
 JUDGE = 11  # stream of the seed; the data's judge is one and the same for every seed of a run
 READ_AT_ONCE = 2**22  # numbers of images that are read at once: 16 MB
-TIMED = 10  # steps after which the duration of all is told
+TIMED = (3, 13)  # steps between which one is timed, to tell the duration of all
 
 
 class Judge(nn.Module):
@@ -132,13 +132,15 @@ def _load(file: Path, dataset: ImageDataset) -> Judge | None:
 
 
 def _make(dataset: ImageDataset, file: Path, device: torch.device | str, progress: Progress) -> Judge:
-    """Trains, and says what it costs as soon as that is known."""
-    steps, started = steps_for(len(dataset.train.images)), time.monotonic()
+    """Trains, and says what it costs as soon as that is known: the first steps are slower than the others."""
+    steps, marks = steps_for(len(dataset.train.images)), [0.0, 0.0]
     with progress(steps, unit="step") as counter:
         for trained in train(dataset, device):
             counter.update()
-            if trained.step == TIMED:
-                seconds = (time.monotonic() - started) / TIMED * steps
+            if trained.step in TIMED:
+                marks[TIMED.index(trained.step)] = time.monotonic()
+            if trained.step == TIMED[1]:
+                seconds = (marks[1] - marks[0]) / (TIMED[1] - TIMED[0]) * steps
                 log.info("training a judge of these images, once: %d steps, about %.0f s; kept in %s",
                          steps, seconds, file.parent)  # fmt: skip
     judge = trained.judge
