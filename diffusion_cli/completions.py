@@ -63,9 +63,9 @@ def complete(experiment: Experiment, n: int, progress: Callable[[int], Any] | No
     original = original.repeat_interleave(each, 0).to(device)
     label = None if label is None else label.repeat_interleave(each).to(device)
     noise = NoiseStream(seed, len(original), shape, device)
-    inpainting = Inpainting(experiment.sampler, **config["repaint"])
+    inpainting = Inpainting(experiment.sampler, batch=config["sample_batch"], **config["repaint"])
     known = Known(original, spread(mask, shape).to(device))
-    bar = progress(len(inpainting.times(experiment.denoiser)) - 1) if progress else None
+    bar = progress(len(inpainting.times(experiment.schedule)) - 1) if progress else None
     for state in inpainting(experiment.denoiser, noise(), known, label, noise):
         if bar is not None and state.prediction is not None:
             bar.update()

@@ -10,7 +10,8 @@ mean). Two remedies: going back up and down again (algorithm 1), and the gradien
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ from diffusion_cli.denoiser import Clipped, Denoiser
 from diffusion_cli.prediction import Prediction
 from diffusion_cli.process import forward_law
 from diffusion_cli.sampler import Noise, Sampler, State, time_grid
+from diffusion_cli.schedule import Schedule
 
 
 class Known(NamedTuple):
@@ -35,20 +37,26 @@ class Inpainting:
     """A sampler under the condition of known pixels.
 
     passes: how often each stretch of the way down is walked (r, RePaint's resampling; 1: once). jump: its length in
-    steps (j). guidance: weight of the gradient of the known pixels' likelihood, see `Pulled`; 0 is plain RePaint.
+    steps (j). between: stretches are walked again only from levels sigma/alpha in this range; None: from all.
+    guidance: weight of the gradient of the known pixels' likelihood, see `Pulled`; 0 is plain RePaint. batch: points
+    whose gradient is taken at once, for the sake of memory; None: all.
     """
 
     sampler: Sampler
     passes: int = 1
     jump: int = 1
+    between: Sequence[float] | None = None
     guidance: float = 0.0
+    batch: int | None = None
 
-    def times(self, denoiser: Denoiser) -> list[float]:
+    def times(self, schedule: Schedule) -> list[float]:
         """The times of the chain, the sampler's own with the ways back; they end at 0."""
         own = self.sampler
-        return there_and_back(
-            time_grid(denoiser.schedule, own.steps, own.grid, own.rho), self.passes, self.jump
-        )
+        times = time_grid(schedule, own.steps, own.grid, own.rho)
+        low, high = 0.0, math.inf
+        if self.between is not None:
+            low, high = schedule.time_of(-2 * torch.tensor(self.between, dtype=torch.float64).log()).tolist()
+        return there_and_back(times, self.passes, self.jump, low, high)
 
     @torch.no_grad()
     def __call__(
@@ -56,9 +64,9 @@ class Inpainting:
     ) -> Iterator[State]:
         """Yields as a sampler does; the last x equals known.x0 exactly where that is known."""
         schedule, sampler = denoiser.schedule, self.sampler
-        times = self.times(denoiser)
+        times = self.times(schedule)
         if self.guidance:
-            denoiser = Pulled(denoiser, known, self.guidance)
+            denoiser = Pulled(denoiser, known, self.guidance, self.batch)
         if sampler.clip is not None:
             denoiser = Clipped(denoiser, sampler.clip)
         denoiser = Anchored(denoiser, known)
@@ -79,14 +87,17 @@ class Inpainting:
             yield state
 
 
-def there_and_back(times: list[float], passes: int, jump: int) -> list[float]:
+def there_and_back(
+    times: list[float], passes: int, jump: int, low: float = 0.0, high: float = math.inf
+) -> list[float]:
     """Decreasing times with ways back: from the last but one, and from every `jump`-th before it, `jump` steps up,
-    passes - 1 times (Lugmayr et al. 2022, section 4.2 and figure 9).
+    passes - 1 times (Lugmayr et al. 2022, section 4.2 and figure 9); from times in [low, high] alone.
 
     >>> there_and_back([3, 2, 1, 0], passes=2, jump=1)
     [3, 2, 3, 2, 1, 2, 1, 0]
     """
-    left = dict.fromkeys(range(len(times) - 2, jump - 1, -jump), passes - 1)
+    turns = (k for k in range(len(times) - 2, jump - 1, -jump) if low <= times[k] <= high)
+    left = dict.fromkeys(turns, passes - 1)
     way, here = [times[0]], 0
     while here < len(times) - 1:
         here += 1
@@ -118,19 +129,34 @@ class Pulled:
 
     over the known pixels x0; v is Var[x0 | x_t] of data with unit variance (Song et al. 2023, Pseudoinverse-guided
     diffusion models, eq. 7 and section 3.2; "reconstruction guidance" of Ho et al. 2022, Video diffusion models, eq. 7).
-    Costs a way back through the network.
+    Costs a way back through the network. batch: see `Inpainting`.
     """
 
-    def __init__(self, denoiser: Denoiser, known: Known, weight: float):
+    def __init__(self, denoiser: Denoiser, known: Known, weight: float, batch: int | None = None):
         self.denoiser, self.known, self.weight, self.schedule = denoiser, known, weight, denoiser.schedule
+        self.batch = batch
 
-    def __call__(self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None) -> Prediction:
+    def __call__(self, x_t: Tensor, t: float, label: Tensor | None = None) -> Prediction:
+        size = self.batch or len(x_t)
+        parts = [self.of_rows(slice(i, i + size), x_t, t, label) for i in range(0, len(x_t), size)]
+        x0, eps, variance = zip(*parts, strict=True)
+        return Prediction(torch.cat(x0), torch.cat(eps), _joined(variance))
+
+    def of_rows(self, rows: slice, x_t: Tensor, t: float, label: Tensor | None) -> Prediction:
         level = self.schedule.level(t, like=x_t)
-        variance = level.sigma**2 / (level.alpha**2 + level.sigma**2)
+        v = level.sigma**2 / (level.alpha**2 + level.sigma**2)
         with torch.enable_grad():
-            x = x_t.detach().requires_grad_()
-            free = self.denoiser(x, t, label)
-            error = torch.where(self.known.mask, self.known.x0 - free.x0, 0.0)
-            (slope,) = torch.autograd.grad(-error.square().sum() / (2 * variance).to(x), x)
+            x = x_t[rows].detach().requires_grad_()
+            free = self.denoiser(x, t, None if label is None else label[rows])
+            error = torch.where(self.known.mask, self.known.x0[rows] - free.x0, 0.0)
+            (slope,) = torch.autograd.grad(-error.square().sum() / (2 * v).to(x), x)
         eps = free.eps.detach() - self.weight * level.sigma * slope
-        return Prediction.from_eps(eps, x_t, level)._replace(variance=free.variance)
+        variance = None if free.variance is None else free.variance.detach()
+        return Prediction.from_eps(eps, x_t[rows], level)._replace(variance=variance)
+
+
+def _joined(variance: Sequence[Tensor | None]) -> Tensor | None:
+    """The variances of all parts: None, one for all points, or one for each."""
+    if variance[0] is None or variance[0].dim() == 0:
+        return variance[0]
+    return torch.cat([*variance])

@@ -181,6 +181,7 @@ RULES: dict[str, Rule] = {
     "completions": COUNT,
     "repaint.passes": COUNT,
     "repaint.jump": COUNT,
+    "repaint.between": many(real("> 0"), 2).or_null(),
     "repaint.guidance": real(">= 0"),
 }
 SECTIONS = {key.partition(".")[0] for key in RULES if "." in key}

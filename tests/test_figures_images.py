@@ -169,7 +169,7 @@ class Grey:
         self.schedule = schedule
 
     def __call__(self, x_t, t, label=None):
-        return Prediction.from_x0(torch.full_like(x_t, 0.5), x_t, self.schedule.level(t, like=x_t))
+        return Prediction.from_x0(0 * x_t + 0.5, x_t, self.schedule.level(t, like=x_t))
 
 
 class World:
@@ -177,8 +177,14 @@ class World:
 
     def __init__(self, dataset, **config):
         self.dataset, self.seed, self.run, self.device = dataset, 5, None, torch.device("cpu")
-        self.config = {"label": None, "inpaint": "left_half", "completions": 3, "n": 12} | config
-        self.config["repaint"] = {"passes": 2, "jump": 1, "guidance": 0.0}
+        self.config = {
+            "label": None,
+            "inpaint": "left_half",
+            "completions": 3,
+            "n": 12,
+            "sample_batch": 5,
+        } | config
+        self.config["repaint"] = {"passes": 2, "jump": 1, "between": None, "guidance": 1.0}
         self.schedule, self.sampler = loglinear(T=10), DPMpp(steps=5)
         self.denoiser = Grey(self.schedule)
 

@@ -80,6 +80,16 @@ def test_stretches_are_walked_as_often_as_asked(passes, jump):
     assert all(count == (passes if t - 1 in covered else 1) for (t, _), count in down.items())
 
 
+def test_stretches_are_walked_again_from_some_levels_alone():
+    s = schedule.loglinear(50)
+    own, way = (Inpainting(DDIM(), passes, between=[0.1, 1.0]).times(s) for passes in (1, 3))
+    like = torch.zeros(1, dtype=torch.float64)
+    levels = {t: s.level(t, like).noise.exp().item() for t in own[:-1]}
+    turned = {a for a, b in itertools.pairwise(way) if b > a}
+    assert turned == {t for t, level in levels.items() if 0.1 <= level <= 1.0} and 10 < len(turned) < 20
+    assert Inpainting(DDIM(), 3, between=[1e-9, 1e9]).times(s) == Inpainting(DDIM(), 3).times(s)
+
+
 # known pixels
 
 
@@ -95,7 +105,7 @@ def test_stretches_are_walked_as_often_as_asked(passes, jump):
 )
 def test_known_pixels_come_out_exact_whatever_the_sampler_and_the_shape(sampler, shape, mask):
     x0 = torch.randn(6, *shape, generator=torch.Generator().manual_seed(1))
-    for inpainting in (Inpainting(sampler, 2, 2), Inpainting(sampler, guidance=0.5)):
+    for inpainting in (Inpainting(sampler, 2, 2), Inpainting(sampler, guidance=0.5, batch=4)):
         *_, last = paint(inpainting, Normal(shape, T=12), x0, mask)
         assert last.t == 0 and last.x.dtype == torch.float32 and last.x.isfinite().all()
         everywhere = mask.expand(x0.shape)
@@ -199,9 +209,9 @@ def test_a_label_decides_where_the_known_pixel_does_not():
 @pytest.mark.parametrize("sampler", [DDPM(), DPMpp(steps=8)], ids=lambda s: type(s).__name__)
 def test_a_completion_does_not_depend_on_how_many_are_drawn_or_on_the_batch(sampler):
     x0, _ = PIXELS.draw(600, torch.Generator().manual_seed(0))
-    inpainting = Inpainting(sampler, passes=2, jump=2)
 
     def draw(n, size):
+        inpainting = Inpainting(sampler, passes=2, jump=2, guidance=1.0, batch=size)
         denoiser = Batched(ExactDenoiser(PIXELS.density, schedule.loglinear(20)), size)
         return paint(inpainting, denoiser, x0[:n], LEFT, seed=7)[-1].x
 
@@ -285,6 +295,10 @@ def test_sample_completes_held_out_points(cli):
         ("inpaint=box", "inpaint=box: leaves no pixel known of images of 2"),
         ("inpaint=random completions=0", "completions=0: must be a whole number >= 1"),
         ("inpaint=random repaint.passes=0", "repaint.passes=0: must be a whole number >= 1"),
+        (
+            "inpaint=random repaint.between=[1]",
+            "repaint.between=[1]: must be a list of 2, each a number > 0, or null",
+        ),
         ("inpaint=random repaint.guidance=-1", "repaint.guidance=-1: must be a number >= 0"),
         ("inpaint=random repaint.r=2", "repaint.r"),
     ],
