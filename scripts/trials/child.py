@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import resource
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 HANG = -999  # the code of a child that did not end in time
+_numbers = itertools.count()
 
 
 class End(NamedTuple):
@@ -33,7 +35,8 @@ class Child:
         self, line: list[str], cwd: Path, before: Callable[[], None] | None = None, memory: int | None = None
     ):
         load()
-        self.files = [cwd.parent / f".{cwd.name}.{name}" for name in ("out", "err")]
+        number = next(_numbers)
+        self.files = [cwd.parent / f".{cwd.name}.{number}.{name}" for name in ("out", "err")]
         self.started = time.monotonic()
         self.pid = os.fork()
         if self.pid == 0:
