@@ -97,7 +97,7 @@ def test_a_group_alone_brings_the_runs_it_borrows():
 def listing(**runs: str) -> Listing:
     """Runs of a circle that are trained with these words beside SMALL, and two figures of each, one of them wrong."""
     figures = {
-        "table": {"says": "Table <b>", "plot": "figure=schedules"},
+        "good": {"says": "Schedules", "plot": "figure=schedules"},  # named like a run, which it does not need
         **{
             f"{name}_loss": {"says": f"Loss of {name}", "plot": f"figure=loss run={{{name}}}"}
             for name in runs
@@ -123,7 +123,7 @@ def test_items_are_done_once_and_failures_are_told(tmp_path, capsys):
     assert "![Loss of good](good_loss.png)" in text and "run good: seed 3, 20 steps" in text
     assert "bad" not in text and "diffusion plot figure=schedules threads=1" in text
     record = json.loads((report / "report.json").read_text())
-    assert record["runs"]["good"]["seed"] == 3 and list(record["figures"]) == ["good_loss", "table"]
+    assert record["runs"]["good"]["seed"] == 3 and list(record["figures"]) == ["good", "good_loss"]
     with Image.open(report / "good_loss.png") as image:
         assert image.text["run"] == "home/quick/toys/good" and image.text["seed"] == "3"
         assert len(image.text["config"]) == 16 and image.text["Software"].startswith("diffusion_cli ")
@@ -158,8 +158,12 @@ def test_what_needs_a_failed_run_is_skipped_by_name(monkeypatch, capsys):
     items = listing(good="", bad="").items(None, "quick", Path("home"))
     progress = engine.Progress(len(items))
     engine.work(items, progress, 2)
-    assert progress.failed == {"bad": "no luck", "bad_loss": "needs bad"}
+    assert [(item.name, error) for item, error in progress.failed] == [
+        ("bad", "no luck"),
+        ("bad_loss", "needs bad"),
+    ]
     assert progress.done == len(items) and "bad_loss" not in Instantly.order
+    assert Instantly.order.count("good") == 2
     assert Instantly.order.index("good") < Instantly.order.index("good_loss")
     assert len(capsys.readouterr().out.splitlines()) == len(items)
 

@@ -32,15 +32,13 @@ class Progress:
 
     total: int
     done: int = 0
-    failed: dict[str, str] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
+    failed: list[tuple[Run | Figure, str]] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
 
     def ended(self, item: Run | Figure, outcome: str, seconds: float = 0.0, error: str | None = None) -> None:
         self.done += 1
-        self.seconds[item.name] = seconds
         if error is not None:
-            self.failed[item.name] = error
+            self.failed.append((item, error))
         minutes, rest = divmod(int(time.monotonic() - self.started), 60)
         text = error or f"{seconds:.1f} s"
         print(
@@ -71,12 +69,11 @@ def main() -> int:
         return 130
     finally:
         index.write(listing, items, REPORT, HOME)
-    drawn = sum(isinstance(item, Figure) for item in items) - len(
-        progress.failed.keys() & {f.name for f in items if isinstance(f, Figure)}
-    )
+    lost = [(item, error) for item, error in progress.failed if isinstance(item, Figure)]
+    drawn = sum(isinstance(item, Figure) for item in items) - len(lost)
     print(f"{drawn} figures in {REPORT}, {time.monotonic() - progress.started:.0f} s")
-    for name, error in progress.failed.items():
-        print(f"missing: {name}: {error}", file=sys.stderr)
+    for item, error in progress.failed:
+        print(f"missing: {item.name}: {error}", file=sys.stderr)
     return 1 if progress.failed else 0
 
 
@@ -112,20 +109,27 @@ def cores() -> int:
 
 def work(items: Sequence[Run | Figure], progress: Progress, jobs: int) -> None:
     """Does the items in the order of the list, each as soon as those that it needs are done."""
-    waiting = {item.name: item for item in items}
-    ready: set[str] = set()  # runs that are there, now or from before
+    waiting = list(items)
+    ready: set[str] = set()  # names of runs
+    failed: set[str] = set()
     running: dict[Future, Run | Figure] = {}
+
+    def end(item: Run | Figure, outcome: str, seconds: float, error: str | None) -> None:
+        progress.ended(item, outcome, seconds, error)
+        if isinstance(item, Run):
+            (ready if error is None else failed).add(item.name)
+
     os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
     pool = ProcessPoolExecutor(jobs, get_context("spawn"), worker.begin, (str(HOME / "logs"),))
     try:
         while waiting or running:
-            for item in list(waiting.values()):
-                lost = [name for name in item.needs if name in progress.failed]
+            for item in list(waiting):
+                lost = [name for name in item.needs if name in failed]
                 if item.problem or lost:
-                    del waiting[item.name]
-                    progress.ended(item, "skipped", error=item.problem or f"needs {lost[0]}")
+                    waiting.remove(item)
+                    end(item, "skipped", 0.0, item.problem or f"needs {lost[0]}")
                 elif len(running) < jobs and all(name in ready for name in item.needs):
-                    del waiting[item.name]
+                    waiting.remove(item)
                     running[pool.submit(worker.do, item, str(REPORT))] = item
             if not running:
                 continue
@@ -139,9 +143,7 @@ def work(items: Sequence[Run | Figure], progress: Progress, jobs: int) -> None:
                     pool = ProcessPoolExecutor(
                         jobs, get_context("spawn"), worker.begin, (str(HOME / "logs"),)
                     )
-                progress.ended(item, outcome, seconds, error)
-                if error is None:
-                    ready.add(item.name)
+                end(item, outcome, seconds, error)
     finally:
         pool.shutdown(cancel_futures=True)
 
