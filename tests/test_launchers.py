@@ -29,7 +29,9 @@ def needs(plugin):
 @pytest.fixture
 def cli(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # of the workers
+    monkeypatch.setenv(
+        "PYTHONPATH", f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    )  # of the workers
 
     def run(*line):
         capfd.readouterr()

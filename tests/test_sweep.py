@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import signal
@@ -236,9 +237,18 @@ def test_a_sweep_with_a_failing_job_is_killed_in_the_middle(tmp_path, monkeypatc
     assert len(straight) == len(again) and straight.items() <= found.items()
 
 
-def test_a_signal_saves_the_job_and_starts_no_other(tmp_path):
+JOBLIB = pytest.mark.skipif(
+    importlib.util.find_spec("joblib") is None, reason="hydra-joblib-launcher is not installed"
+)
+
+
+@pytest.mark.parametrize(
+    "launcher", [[], pytest.param(["hydra/launcher=joblib", "hydra.launcher.n_jobs=1"], marks=JOBLIB)]
+)
+def test_a_signal_saves_the_job_and_starts_no_other(tmp_path, launcher):
+    """In this process, and in one of its own, which the launching one tells."""
     line = [word for word in TINY if not word.startswith(("steps", "checkpoint"))]
-    process = start(tmp_path, *line, "steps=100000", "seed=0,1")
+    process = start(tmp_path, *line, "steps=1000000", "seed=0,1", *launcher)
     wait_for((tmp_path / "sweep/0/metrics.csv").is_file, process)
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=240)
@@ -246,10 +256,5 @@ def test_a_signal_saves_the_job_and_starts_no_other(tmp_path):
     assert "hydra.sweep.dir=sweep goes on" in out and list(table(out)) == ["0"]
     run = Run(tmp_path / "sweep" / "0")
     assert run.status == "interrupted" and run.checkpoints()
-    assert sorted(path.name for path in (tmp_path / "sweep").iterdir()) == [
-        ".lock",
-        ".owner",
-        ".sweep",
-        "0",
-        "multirun.yaml",
-    ]
+    left = {path.name for path in (tmp_path / "sweep").iterdir()}
+    assert left == {".lock", ".owner", ".sweep", "0", "multirun.yaml"}

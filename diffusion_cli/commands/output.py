@@ -11,6 +11,8 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
+from diffusion_cli.resume import fingerprint
+
 log = logging.getLogger(__name__)
 
 
@@ -47,18 +49,14 @@ def draw_figures(experiment: Any, nodes: dict[str, Any], folder: Path) -> list[P
 
 def facts(experiment: Any) -> dict[str, str]:
     """What a figure file says of itself: version, run, seed, and a hash of the whole config."""
-    import hashlib
-    import json
-
     from diffusion_cli import __version__
 
-    config = json.dumps(experiment.config, sort_keys=True).encode()
     many = experiment.config.get("sweep") or ",".join(experiment.config.get("runs") or ())
     return {
         "Software": f"diffusion_cli {__version__}",
         "run": str(experiment.run.path) if experiment.run else many or "exact",
         "seed": str(experiment.seed),
-        "config": hashlib.sha256(config).hexdigest()[:16],
+        "config": fingerprint(experiment.config),
     }
 
 
