@@ -11,8 +11,9 @@ import time
 import pytest
 
 from diffusion_cli import checkpoint
+from diffusion_cli.dataset.plane import PointCloud
 from diffusion_cli.errors import UserError
-from diffusion_cli.resume import check_same
+from diffusion_cli.resume import check_made_with, check_same
 from diffusion_cli.run import Metrics, Run
 
 LINE = ["train", "dataset=circle", "steps=900", "batch_size=32", "model.width=16", "threads=1", "device=cpu",
@@ -134,8 +135,36 @@ def test_what_a_resumed_run_may_change(caplog):
     check_same(old | {"plots": False, "sampler": {"steps": 9}}, old)
     assert not caplog.records
     check_same(old | {"threads": 2}, old)
-    assert "threads=2, but the run was begun with None" in caplog.text
+    assert "threads=2, but the run was begun with null" in caplog.text
     for key, new in (("optimizer.lr", {"optimizer": {"lr": 0.2}}), ("seed", {"seed": 1})):
         with pytest.raises(UserError) as error:
             check_same(old | new, old)
         assert error.value.key == key
+
+
+MADE = {"torch": "2.13.0", "diffusion_cli": "0.1.0", "device": "cpu", "threads": 1, "cpu": "AVX2", "precision": "float32",
+        "compile": False, "data": None}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "now"),
+    [("torch", "2.14.0"), ("threads", 2), ("device", "cuda"), ("precision", "bfloat16"), ("cpu", "AVX512")],
+)
+def test_what_a_checkpoint_was_made_with_is_compared_by_name(caplog, name, now):
+    check_made_with(MADE, dict(MADE))
+    assert not caplog.records
+    check_made_with(MADE | {name: now}, MADE)
+    (record,) = caplog.records
+    assert record.getMessage().startswith(f"{name}={now}, but the checkpoint was made with {MADE[name]}: ")
+
+
+def test_other_data_under_the_same_name_are_refused(tmp_path):
+    file = tmp_path / "points.csv"
+    prints = []
+    for text in ("0,1\n1,0\n", "0,1\n1,0.5\n", "0,1\n1,0\n"):
+        file.write_text(text)
+        prints.append(PointCloud(str(file)).fingerprint)
+    assert prints[0] == prints[2] != prints[1]
+    check_made_with(MADE | {"data": prints[0]}, MADE | {"data": prints[2]})
+    with pytest.raises(UserError, match=r"^dataset: its data have changed since the run was begun"):
+        check_made_with(MADE | {"data": prints[1]}, MADE | {"data": prints[0]})

@@ -52,6 +52,16 @@ def keep() -> None:
     _found.clear()
 
 
+def leave_to_its_owner() -> None:
+    """Another process works in the directory: what Hydra has written over is put back, and nothing else is touched,
+    whoever made it first (to remove its lock would let a third one in)."""
+    for directory, before in _found.items():
+        for name in HYDRAS_FILES:
+            if before.get(name) is not None:
+                (directory / name).write_bytes(before[name])
+    keep()
+
+
 def give_back() -> None:
     """Undo `claim`: remove the directories that this process made, and Hydra's files and the log from those that it
     found, as they were. A directory into which anything else has been written stays as it is."""

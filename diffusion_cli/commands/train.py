@@ -14,6 +14,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from diffusion_cli.commands.app import command
+from diffusion_cli.commands.claim import leave_to_its_owner
 from diffusion_cli.commands.inherit import read_config, without_hydra
 from diffusion_cli.commands.job import value_of
 from diffusion_cli.commands.monitor import Monitor
@@ -38,7 +39,12 @@ def train(config: dict[str, Any], run: Run, wait: bool = False) -> None:
 
     wait: for another process that trains here, which is the same job left over from a sweep that was killed.
     """
-    with run.lock(wait):
+    try:
+        lock = run.lock(wait)
+    except UserError:
+        leave_to_its_owner()
+        raise
+    with lock:
         if run.status == FINISHED:
             log.info("%s is finished already", run.path)
             return
@@ -67,7 +73,8 @@ class Story:
 
     def __init__(self, experiment: Any, run: Run):
         self.experiment, self.run, self.config = experiment, run, experiment.config
-        _ = experiment.guidance, experiment.evaluation, experiment.times  # what is wrong with them is said before anything is written
+        # What is wrong with them is said before anything is written.
+        _ = experiment.guidance, experiment.evaluation, experiment.times
         self.state = experiment.new_state()
         self.started, self.first_step = time.monotonic(), 0
         self.training_seconds: float | None = None
