@@ -53,17 +53,20 @@ class Stop:
     def obey(self) -> None:
         """After saving: raises Interrupted, or does what the launcher wants; where that returns, the run goes on."""
         number, self.signum = self.signum, None
-        if self._hook and number in (REQUEUE, signal.SIGTERM):
-            if number == REQUEUE:
-                self._hook(number, None)
-            for caught in self._before:
-                signal.signal(caught, self._note)
-        else:
+        if not self._is_launchers(number):
             raise Interrupted(number)
+        if number == REQUEUE:
+            self._hook(number, None)
+
+    def _is_launchers(self, number: int | None) -> bool:
+        return self._hook is not None and number in (REQUEUE, signal.SIGTERM)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.signum = number
-        for caught in self._before:
-            signal.signal(caught, signal.SIG_DFL)
+        if self._is_launchers(number):  # both may come at once, in either order
+            self.signum = REQUEUE if REQUEUE in (self.signum, number) else number
+        else:
+            self.signum = number
+            for caught in self._before:
+                signal.signal(caught, signal.SIG_DFL)
         if not self._patient:
             self.obey()
