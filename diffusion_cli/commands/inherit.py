@@ -25,6 +25,7 @@ AGAIN = (
     "device",
     "threads",
     "sample_batch",
+    "plots",
     "evaluation",
 )  # the run's, unless the line says otherwise
 GROUPS = {
