@@ -170,7 +170,7 @@ def start(folder, *line):
                             stderr=subprocess.PIPE)  # fmt: skip
 
 
-def wait_for(condition, process, seconds=240):
+def wait_for(condition, process, seconds=1200):  # a busy machine is no failure
     deadline = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()
@@ -251,7 +251,7 @@ def test_a_signal_saves_the_job_and_starts_no_other(tmp_path, launcher):
     process = start(tmp_path, *line, "steps=1000000", "seed=0,1", *launcher)
     wait_for((tmp_path / "sweep/0/metrics.csv").is_file, process)
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=240)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == 128 + signal.SIGTERM and err == "interrupted by SIGTERM\n"
     assert "hydra.sweep.dir=sweep goes on" in out and list(table(out)) == ["0"]
     run = Run(tmp_path / "sweep" / "0")
