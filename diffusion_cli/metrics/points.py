@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.spatial import cKDTree
 from torch import Tensor
 
 from diffusion_cli.dataset.density import Density
@@ -111,6 +110,8 @@ class PointMetrics:
     def _coverage(self, x: Tensor) -> float:
         size = min(self.n, COVERAGE_POINTS)
         blocks = _rows(x)[: self.n // size * size].reshape(-1, size, self._directions.shape[0])
+        from scipy.spatial import cKDTree  # here, as POT above
+
         return float(np.mean([cKDTree(block).query(self._coverage_reference)[0].mean() for block in blocks]))
 
 

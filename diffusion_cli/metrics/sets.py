@@ -14,9 +14,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import linear_sum_assignment
-from scipy.spatial import cKDTree
-from scipy.spatial.distance import cdist
 
 from diffusion_cli.metrics.progress import Counter
 
@@ -52,6 +49,8 @@ def chamfer(a: ArrayLike, b: ArrayLike | None = None, counter: Counter | None = 
 
 def _nearest(a: Sets, b: Sets, counter: Counter | None, pairs: float) -> Matrix:
     """(n, m): mean over the points of b_j of the squared distance to the nearest point of a_i."""
+    from scipy.spatial import cKDTree  # here: half a second, which training should not wait for
+
     flat = b.reshape(-1, 2)
     result = np.empty((len(a), len(b)))
     for row, points in zip(result, a, strict=True):
@@ -68,6 +67,9 @@ def earth_mover(a: ArrayLike, b: ArrayLike | None = None, counter: Counter | Non
     min over one-to-one assignments f of the mean over x of |x - f(x)| (Rubner et al. 2000), by linear assignment:
     cubic in P, some 1.2 ms a pair for 128 points and 40 ms for 512. ValueError for sets of unequal size.
     """
+    from scipy.optimize import linear_sum_assignment
+    from scipy.spatial.distance import cdist
+
     a, among = as_sets(a), b is None
     b = a if b is None else as_sets(b)
     if a.shape[1] != b.shape[1]:
