@@ -190,7 +190,9 @@ class Experiment:
         """The mean loss of a network on a few fixed batches, the same at every step, of held-out data where there are
         any: by it checkpoints are compared. Training is not touched: no random state is shared."""
         held = HeldOut(self.dataset)
-        batches = Batches(held, self.schedule, self.objective, self.config["batch_size"], self.seed, device=self.device)
+        batches = Batches(
+            held, self.schedule, self.objective, self.config["batch_size"], self.seed, device=self.device
+        )
         denoiser = self.network_denoiser(net.eval())
         losses = [self.objective(denoiser, *batches(SCORE + k)).mean() for k in range(SCORE_BATCHES)]
         return float(torch.stack(losses).mean())
@@ -225,7 +227,9 @@ class Experiment:
             denoiser = Measured(denoiser, self.dataset, self.seed, self.device)
         guided = self.guidance(denoiser)
         # The gradient of a classifier takes several times the memory of the network itself.
-        return Batched(guided, self.config["sample_batch"]) if hasattr(self.guidance, "classifier") else guided
+        return (
+            Batched(guided, self.config["sample_batch"]) if hasattr(self.guidance, "classifier") else guided
+        )
 
     @cached_property
     def net(self) -> nn.Module:
@@ -238,7 +242,11 @@ class Experiment:
         """Writes the network of the run, averaged weights and all, as safetensors; its metadata are the config (JSON),
         the run, the training step and a digest of the weights (checkpoint.digest), which the format itself lacks."""
         saved = chosen(self.run, self.config.get("weights", LAST))
-        about = {"run": str(self.run.path), "step": str(saved["state"]["step"]), "config": json.dumps(self.config)}
+        about = {
+            "run": str(self.run.path),
+            "step": str(saved["state"]["step"]),
+            "config": json.dumps(self.config),
+        }
         checkpoint.export(file, saved["state"]["ema"], about)
 
     @cached_property
@@ -312,7 +320,9 @@ class Experiment:
     def evaluate(self, net: nn.Module | None = None, progress: Progress = silent) -> dict[str, Any]:
         """The metrics of fresh samples of a network, by default the run's; of a classifier, its own."""
         if not self.objective.generates:
-            return self.evaluation(self.net if net is None else net.eval(), self.dataset, self.schedule, self.seed)
+            return self.evaluation(
+                self.net if net is None else net.eval(), self.dataset, self.schedule, self.seed
+            )
         return self.evaluation(self.subject(net, progress))
 
     def arrays(self, denoiser: Denoiser, n: int) -> tuple[Any, Any]:

@@ -58,7 +58,9 @@ class Objective:
             )
 
         if self.averaged and (self.loss != "mse" or self.outputs > 1 or not self.generates):
-            raise UserError("objective.averaged", True, "is for objective=mse: only there a mean serves as well")
+            raise UserError(
+                "objective.averaged", True, "is for objective=mse: only there a mean serves as well"
+            )
 
     def draw_times(self, schedule: Schedule, n: int, generator: torch.Generator) -> Tensor:
         """(n,) times in [1, T]: int64, or real for lognormal."""

@@ -68,7 +68,9 @@ def check_made_with(now: dict[str, Any], then: dict[str, Any]) -> None:
                         "another run")  # fmt: skip
     for name, effect in MADE_WITH.items():
         if name in then and now.get(name) != then[name]:
-            log.warning("%s=%s, but the checkpoint was made with %s: %s", name, now.get(name), then[name], effect)
+            log.warning(
+                "%s=%s, but the checkpoint was made with %s: %s", name, now.get(name), then[name], effect
+            )
 
 
 def _differences(new: Any, old: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -52,7 +52,9 @@ def _of_training(file: Path) -> dict[str, Any]:
     """A checkpoint as `diffusion train` writes them; checkpoint.Damaged for any other content, however well sealed."""
     content = checkpoint.load(file)
     state, best = content.get("state"), content.get("best")
-    whole = isinstance(state, dict) and isinstance(state.get("ema"), dict) and isinstance(state.get("step"), int)
+    whole = (
+        isinstance(state, dict) and isinstance(state.get("ema"), dict) and isinstance(state.get("step"), int)
+    )
     known = best is None or (isinstance(best, dict) and isinstance(best.get("step"), int))
     if not (whole and known and all(isinstance(content.get(key), dict) for key in ("config", "made_with"))):
         raise checkpoint.Damaged(f"{file}: not a checkpoint of a training")

@@ -90,7 +90,13 @@ FLAG = Rule(lambda v: isinstance(v, bool), "must be true or false", ("true", "fa
 TEXT = Rule(lambda v: isinstance(v, str) and v.strip() != "" and "\0" not in v, "must be a name or a path")
 COUNT, COUNT_OR_OFF = whole(1), whole(0).or_null()
 # Beyond what any machine does: a slip of the finger is told here, and not by an allocation that fails or never ends.
-MANY, WIDE, DEEP, LONG, HANDS = whole(1, 2**31), whole(1, 2**16), whole(1, 2**10), whole(1, 10**6), whole(1, 2**10)
+MANY, WIDE, DEEP, LONG, HANDS = (
+    whole(1, 2**31),
+    whole(1, 2**16),
+    whole(1, 2**10),
+    whole(1, 10**6),
+    whole(1, 2**10),
+)
 LABEL = whole(0)
 
 # Every key of ours that has a fixed meaning wherever its group is used. Options of one class alone (the radius of a

@@ -39,6 +39,7 @@ PLAIN_LOGGING = {"logging.StreamHandler", "logging.FileHandler", "logging.NullHa
                  "logging.handlers.RotatingFileHandler", "colorlog.ColoredFormatter"}  # fmt: skip
 STREAMS = {"ext://sys.stdout", "ext://sys.stderr"}
 SEARCHES = ("optuna.samplers.", "optuna.pruners.")  # what a sweeper's own options may name
+RUNS_CONFIG = ".hydra"
 MOST_FILES = 5000
 OF_THIS_CALL = (
     "overrides",
@@ -129,8 +130,12 @@ def check_node(node: dict[str, Any]) -> None:
             raise UserError(
                 f"hydra.job.env_set.{key}", value, f"is set in the environment alone; export {TRUST}=MODULE"
             )
+    subdir = node.get("output_subdir", RUNS_CONFIG)
+    if subdir != RUNS_CONFIG:
+        raise UserError(
+            "hydra.output_subdir", subdir, f"must be {RUNS_CONFIG}, where a run's config is read again"
+        )
     for key, value, what in (
-        ("hydra.output_subdir", node.get("output_subdir"), r"[\w.-]+"),
         ("hydra.job.name", job.get("name"), r"[\w.-]+"),
         ("hydra.sweep.subdir", (node.get("sweep") or {}).get("subdir"), r"(?!/)[^\0]+"),
     ):

@@ -103,7 +103,9 @@ def metric_curves(steps: ArrayLike, metrics: Mapping[str, tuple[ArrayLike, float
         if floor is not None:
             ax.axhline(floor, color=VERMILION, ls="--", lw=1, label=f"true data: {floor:.3g}")
             add_legend(ax, loc="best")
-        rising = floor is not None and np.nanmedian(value) < floor  # towards 1, like recall: zero belongs to the picture
+        rising = (
+            floor is not None and np.nanmedian(value) < floor
+        )  # towards 1, like recall: zero belongs to the picture
         set_scale(ax, [] if rising else value[np.isfinite(value)], [] if floor is None else [floor])
         ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))

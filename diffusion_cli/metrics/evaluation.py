@@ -103,7 +103,9 @@ class ImageEvaluation:
 
     def __post_init__(self) -> None:
         if self.extractor not in ("judge", "inception"):
-            raise UserError("evaluation.extractor", self.extractor, "no such extractor", ("judge", "inception"))
+            raise UserError(
+                "evaluation.extractor", self.extractor, "no such extractor", ("judge", "inception")
+            )
         if self.extractor == "inception":
             weights_file()  # said before anything is trained
 

@@ -81,7 +81,7 @@ ATTACKS = [
         "",
     ),
     Attack("line: log out of the run", line("hydra.job.name=../victim/x"), "plain name"),
-    Attack("line: subdir out of the run", line("hydra.output_subdir=../victim"), "plain name"),
+    Attack("line: subdir out of the run", line("hydra.output_subdir=../victim"), "must be .hydra"),
     Attack("line: option by a way", line("model=../../theirs/evil"), ""),
     # files of options
     Attack("option: class", option(target("evil.Model") + "width: 8\n", "model"), "not one of ours"),
