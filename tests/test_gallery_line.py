@@ -57,8 +57,8 @@ def trained(tmp_path_factory):
     """A run with a network as it was initialised: (config, run)."""
     run = Run(tmp_path_factory.mktemp("run"))
     experiment = Experiment(config("gmm2px"))
-    state = {"ema": experiment.new_net().state_dict()}  # all of a training state that figures read
-    checkpoint.save(run.checkpoint_file(1), {"state": state, "config": experiment.config})
+    state = {"ema": experiment.new_net().state_dict(), "step": 1}  # all of it that figures read
+    checkpoint.save(run.checkpoint_file(1), {"state": state, "config": experiment.config, "made_with": {}})
     return experiment.config, run
 
 

@@ -85,7 +85,7 @@ def test_a_directory_named_by_the_user_is_one_job_s(tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (["seed=0,1", "schedule.T=5,0"], "schedule.T=0: must be a whole number >= 1"),
+        (["seed=0,1", "schedule.T=5,0"], "schedule.T=0: must be a whole number in 1..1000000"),
         (["optimizer.lr=1e-3,fast"], "optimizer.lr=fast: must be a number > 0"),
         (["dataset=circle,point"], "dataset=point: no such option; did you mean points?"),
         (["model.width=8,16", "model.widht=3"], "model.widht=3: no such key; did you mean model.width?"),

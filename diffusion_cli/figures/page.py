@@ -73,6 +73,7 @@ class Page:
 
 @cache
 def asset(name: str) -> str:
+    """The text of a file that comes with the package."""
     return files(__package__).joinpath("assets", name).read_text(encoding="utf-8")
 
 
