@@ -121,6 +121,7 @@ def kind_of(shape: Sequence[int]) -> str:
 
 
 def grid_columns(n: int) -> int:
+    """Columns of a grid of n cells that is about square."""
     return int(np.ceil(np.sqrt(n)))
 
 
@@ -130,4 +131,5 @@ def shades(values: NDArray[np.floating]) -> str:
 
 
 def text_of(array: NDArray[Any]) -> str:
+    """The bytes of an array in base64, for a page's script."""
     return base64.b64encode(array.tobytes()).decode()
