@@ -50,8 +50,14 @@ def trajectories_1d(
     figure = new_figure(DOUBLE, 2.6)
     ax, side = figure.subplots(1, 2, sharey=True, width_ratios=(4, 1), gridspec_kw={"wspace": 0.04})
     _draw_lines(ax, path, time)
-    bins = int(np.clip(1.5 * np.sqrt(len(ends)), 10, 60))
-    side.hist(ends, bins, density=True, orientation="horizontal", color=SKY, label=f"{len(ends):,} ends")
+    # Points that end as one are still to be seen: no bar is thinner than a hundredth of the axis.
+    thinnest = np.ptp(path) / 100
+    wide = max(thinnest, np.ptp(ends))
+    bins = int(min(np.clip(1.5 * np.sqrt(len(ends)), 10, 60), wide / thinnest))
+    span = (ends.min() + ends.max()) / 2 + np.array([-wide / 2, wide / 2])
+    side.hist(
+        ends, bins, range=span, density=True, orientation="horizontal", color=SKY, label=f"{len(ends):,} ends"
+    )
     if density is not None:
         side.plot(density[1], density[0], color=VERMILION, label=density_label)
     side.set(xlabel="density")

@@ -53,7 +53,8 @@ def grid(experiment: Experiment) -> Any:
                 samples, outline, f"{name}: {cell.text(asked.y)}"
             )
     heads = [f"{asked.x} = {gather.show(value)}" for value in columns]
-    return pictures.sample_grid(panels, heads, list(rows))
+    keys = ", ".join(asked.hue)
+    return pictures.sample_grid(panels, heads, [f"{keys} = {row}" if keys else row for row in rows])
 
 
 def _samples(result: Result) -> np.ndarray:
