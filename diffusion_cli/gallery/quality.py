@@ -13,6 +13,7 @@ from diffusion_cli import gather
 from diffusion_cli import sampler as samplers_of
 from diffusion_cli.errors import UserError
 from diffusion_cli.figures import quality
+from diffusion_cli.gallery.monitor import LABELS
 from diffusion_cli.gallery.study import varied
 from diffusion_cli.metrics.evaluation import PointEvaluation
 from diffusion_cli.prediction import Prediction
@@ -110,7 +111,7 @@ class Measure:
         self.evaluation: Any = None
 
     def name(self, metric: str) -> str:
-        return metric.replace("_", " ").replace(" w2", " W2") + (" / floor" if self.floors[metric] else "")
+        return LABELS.get(metric, metric) + (" / floor" if self.floors[metric] else "")
 
     def __call__(self, experiment: Experiment, sampler: Any) -> dict[str, float]:
         """metric -> value with this sampler."""
