@@ -108,8 +108,10 @@ def cores() -> int:
 
 
 def work(items: Sequence[Run | Figure], progress: Progress, jobs: int) -> None:
-    """Does the items in the order of the list, each as soon as those that it needs are done."""
-    waiting = list(items)
+    """Does the items, each as soon as those that it needs are done: the runs from the end of the list, where the long
+    ones are, so that the short ones fill up the last minutes of both cores; then the figures in its order."""
+    runs = [item for item in items if isinstance(item, Run)]
+    waiting = [*reversed(runs), *(item for item in items if not isinstance(item, Run))]
     ready: set[str] = set()  # names of runs
     failed: set[str] = set()
     running: dict[Future, Run | Figure] = {}
