@@ -165,7 +165,6 @@ RULES: dict[str, Rule] = {
     "parameterization.sigma_data": real("> 0").or_null(),
     "optimizer.lr": real("> 0"),
     "optimizer.betas": many(real("in [0, 1)"), 2),
-    "optimizer.eps": real("> 0"),
     "optimizer.weight_decay": real(">= 0"),
     "optimizer.warmup": whole(0),
     "optimizer.clip": real("> 0").or_null(),

@@ -103,7 +103,7 @@ BAD = [
     ("figures.loss._partial_=true", "figures.loss._partial_=true: not allowed in a configuration"),
     ("extra._target_=diffusion_cli.model.mlp.MLP", "extra._target_=diffusion_cli.model.mlp.MLP: a class is not named here, but by its group; choose from dataset, model, schedule, parameterization, objective, optimizer, sampler, guidance, evaluation, logger, figure, figures.*"),
     ("ema=0.99", "ema=0.99: holds further keys, not a value; choose from ema.decay"),
-    ("optimizer=adam", "optimizer=adam: holds further keys, not a value; choose from optimizer.lr, optimizer.betas, optimizer.eps, optimizer.weight_decay, optimizer.warmup, optimizer.clip, optimizer.decay"),
+    ("optimizer=adam", "optimizer=adam: holds further keys, not a value; choose from optimizer.lr, optimizer.betas, optimizer.weight_decay, optimizer.warmup, optimizer.clip, optimizer.decay"),
     ("figures.a/b=null", "figures.a/b: no name of a key: letters, digits, _ and - only"),
     ("../x=1", "no name of a key: letters, digits, _ and - only"),
     ("dataset=stars dataset.points=0", "dataset.points=0: must be a whole number in 1..1024"),

@@ -12,7 +12,7 @@ from diffusion_cli.build import build
 from diffusion_cli.commands.app import CONFIGS
 from diffusion_cli.dataset.images import ImageDataset, Split
 from diffusion_cli.denoiser import NetworkDenoiser
-from diffusion_cli.experiment import precision_of
+from diffusion_cli.device import precision_of
 from diffusion_cli.model.mlp import MLP
 from diffusion_cli.model.unet2d import UNet2d
 from diffusion_cli.objective import Objective

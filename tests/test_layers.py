@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "diffusion_cli"
 # A room is a module or a folder directly below the package. Within a room modules may import each other, from
 # elsewhere only what lies in a lower layer.
 LAYERS = [
-    {"noise"},
+    {"noise", "device"},
     {"schedule", "dataset", "model"},
     {"step"},
     {"prediction", "process"},

@@ -47,7 +47,7 @@ class UNet2d(nn.Module):
     as of GaussianFourier. zero_init, outputs: as of MLP.
     UserError: bad options, or a dataset that is no image or of a size that the levels do not allow.
 
-    `bf16_pays` says that most of the time goes into large products (see experiment.precision_of). Dropout draws from
+    `bf16_pays` says that most of the time goes into large products (see device.precision_of). Dropout draws from
     torch's global generators, which the trainer seeds for each step of a network whose `dropout` is not 0.
 
     >>> UNet2d((1, 28, 28), num_classes=10)(torch.randn(5, 1, 28, 28), torch.zeros(1)).shape

@@ -1,0 +1,35 @@
+"""Where a network runs, and in which precision."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from diffusion_cli.errors import UserError
+
+
+def device_of(name: str) -> torch.device:
+    """The device meant by device=NAME; auto takes a GPU where there is one."""
+    usable = ["cpu"]
+    if torch.cuda.is_available():
+        usable = ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count())), "cpu"]
+    elif torch.backends.mps.is_available():
+        usable = ["mps", "cpu"]
+    if name == "auto":
+        return torch.device(usable[0])
+    if name not in usable:
+        raise UserError("device", name, "there is none here", ("auto", *usable))
+    return torch.device(name)
+
+
+def precision_of(name: str, device: torch.device, net: nn.Module) -> torch.dtype:
+    """The type in which precision=NAME runs this network. auto: bf16 where that is quicker, always the same on a machine:
+    on a GPU that multiplies in it, and on a CPU that does for networks that say `bf16_pays` (small ones lose by it)."""
+    if name == "auto":
+        if device.type == "cuda":
+            pays = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            able = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
+            pays = getattr(net, "bf16_pays", False) and (able.get("avx512_bf16") or able.get("amx_bf16"))
+        name = "bf16" if pays else "fp32"
+    return {"fp32": torch.float32, "bf16": torch.bfloat16}[name]
