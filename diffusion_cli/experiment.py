@@ -151,7 +151,7 @@ class Experiment:
         )
         denoiser = self.network_denoiser(state.net)
         steps, decay = self.config["steps"], self.config["ema"]["decay"]
-        return fit(state, denoiser, batches, self.optimizer, steps, decay)
+        return fit(state, denoiser, batches, steps, decay)
 
     def continue_from(self, run: Run) -> dict[str, Any]:
         """The newest checkpoint of `run` that verifies; UserError if this config would make it another run."""

@@ -86,7 +86,7 @@ class Schedule:
             return Level(now.sqrt(), (1 - now).sqrt(), 1 - now / before)
         columns = (-1,) + (1,) * (like.dim() - 1)
         if not t.is_floating_point():
-            return Level(*(row.view(columns) for row in self._table(like)[:, t]))
+            return Level(*(row.view(columns) for row in self._table(like).index_select(1, t)))
         t = t.to("cpu", torch.float64)
         now, before = self._at(t), self._at((t - 1).clamp(min=0))
         rows = torch.stack((now.sqrt(), (1 - now).sqrt(), 1 - now / before)).to(like)

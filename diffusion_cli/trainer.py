@@ -160,11 +160,11 @@ def fit(
     state: TrainState,
     denoiser: NetworkDenoiser,
     batches: Batches,
-    optimizer: Optimizer,
     steps: int,
     ema_decay: float = 0.99,
 ) -> Iterator[TrainState]:
     """Advances `state` to `steps`, yielding it after every update. No host-device synchronisation within."""
+    lr_at = state.optimizer.options.lr_at
     weights, averages = state.weights.values, state.averages.values
     dropout = getattr(state.net, "dropout", 0.0)
     edges = batches.schedule.time_of(-2 * torch.tensor(state.levels).log()).to(weights.device)
@@ -175,7 +175,7 @@ def fit(
         loss = losses.mean()
         loss.backward()
         norm = state.optimizer.clip()
-        state.optimizer.step(optimizer.lr_at(state.step, steps))
+        state.optimizer.step(lr_at(state.step, steps))
         # The average starts short, so that early samples are not those of the initial weights.
         decay = min(ema_decay, (1 + state.step) / (10 + state.step))
         averages.lerp_(weights, 1 - decay)

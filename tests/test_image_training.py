@@ -41,7 +41,7 @@ def start(**options) -> TrainState:
 def train(state: TrainState, until: int, precision: torch.dtype = torch.float32) -> TrainState:
     batches = Batches(dataset(), SCHEDULE, Objective(times="lognormal"), 8, seed=3, label_dropout=0.1)
     denoiser = NetworkDenoiser(state.net, V(0.5), SCHEDULE, precision)
-    for now in fit(state, denoiser, batches, OPTIMIZER, steps=6):
+    for now in fit(state, denoiser, batches, steps=6):
         if now.step == until:
             break
     return state

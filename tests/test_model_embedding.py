@@ -14,11 +14,12 @@ from diffusion_cli.model.embedding import (
     Harmonics,
     Identity,
     LabelEmbedding,
+    Levels,
     PlaneWaves,
     Rings,
     Sinusoidal,
     embedding,
-    faded,
+    fading,
 )
 
 X = torch.tensor([[-2.5, -0.3], [0.0, 0.7], [1.1, 3.2]])
@@ -120,10 +121,26 @@ def test_waves_fade_to_their_mean_under_the_noise() -> None:
     waves, x, noise = PlaneWaves(32, 4.0), torch.tensor([[0.3, -0.7]]), torch.tensor([-0.5])
     sigma = torch.sigmoid(2 * noise).sqrt()
     mean = waves(x + sigma * torch.randn(200_000, 2)).mean(0)
-    assert torch.allclose(faded(waves(x), waves.squares(), noise)[0], mean, atol=0.01)
+    assert torch.allclose((waves(x) * fading(waves.squares(), noise))[0], mean, atol=0.01)
 
 
-def test_fading_is_the_same_for_waves_of_each_coordinate() -> None:
-    waves, x = Harmonics(), torch.randn(5, 3)
-    out = faded(waves(x), waves.squares(), torch.tensor([-1.0, 0.0, 1.0, -9.0, 9.0]))
-    assert out.shape == (5, 3, waves.features) and torch.allclose(out[3], waves(x)[3], atol=1e-5)
+def test_waves_much_longer_than_the_noise_are_whole() -> None:
+    waves = Harmonics()
+    share = fading(waves.squares(), torch.tensor([-1.0, -9.0, 9.0]))
+    assert share.shape == (3, waves.features) and torch.allclose(share[1], torch.ones(()), atol=1e-5)
+    assert bool((share.diff(dim=0)[0] >= 0).all()) and bool((share[2] <= share[1]).all())
+
+
+@pytest.mark.parametrize(
+    "noise", [[0.5, -1.0, 0.5, 0.5], [0.1, 0.2, 0.3, 0.4], [0.7]], ids=["few", "all", "one"]
+)
+def test_a_level_is_computed_once_and_every_sample_gets_its_own(noise: list[float]) -> None:
+    """Values and gradients are those of a computation for each sample by itself."""
+    noise, x = torch.tensor(noise), torch.randn(4, 1)
+    table = torch.randn(3, requires_grad=True)
+    levels = Levels(noise)
+    assert len(levels.values) == len(set(noise.tolist()))
+    once = (x * levels.spread(levels.values[:, None] * table)).square().sum()
+    apart = (x * (noise[:, None] * table)).square().sum()
+    assert torch.allclose(once, apart)
+    assert torch.allclose(*(torch.autograd.grad(f, table)[0] for f in (once, apart)))

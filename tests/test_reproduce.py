@@ -218,3 +218,16 @@ def test_large_pictures_are_made_small_and_keep_their_texts(tmp_path):
     assert len(small) <= worker.LARGEST
     Image.new("RGB", (700, 500)).save(tmp_path / "b.png")
     assert worker.shrunk(tmp_path / "b.png") == (tmp_path / "b.png").read_bytes()
+
+
+def test_a_sweep_is_there_while_the_line_and_all_its_finished_jobs_are(tmp_path):
+    sweep = Run("s", "g", ("train", "-m", "seed=0,1"), str(tmp_path / "s"))
+    for job in "01":
+        (tmp_path / "s" / job).mkdir(parents=True)
+        (tmp_path / "s" / job / "summary.json").write_text('{"status": "finished"}')
+    assert not worker.finished(sweep)
+    (tmp_path / "s" / worker.MADE).write_text(worker.state(sweep))
+    assert worker.finished(sweep)
+    assert not worker.finished(Run("s", "g", ("train", "-m", "seed=0,2"), sweep.directory))
+    (tmp_path / "s" / "1" / "summary.json").write_text('{"status": "failed"}')
+    assert not worker.finished(sweep)

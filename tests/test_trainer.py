@@ -21,21 +21,20 @@ from diffusion_cli.trainer import Batches, TrainState, fit
 
 def parts(**options):
     torch.manual_seed(0)
-    optimizer = Optimizer(**({"warmup": 5} | options))
-    state = TrainState.start(MLP((2,), width=16, depth=1), optimizer)
+    state = TrainState.start(MLP((2,), width=16, depth=1), Optimizer(**({"warmup": 5} | options)))
     batches = Batches(Circle(), schedule.loglinear(20), Objective(), size=32, seed=3)
-    return state, NetworkDenoiser(state.net, V(), batches.schedule), batches, optimizer
+    return state, NetworkDenoiser(state.net, V(), batches.schedule), batches
 
 
-def run(state, denoiser, batches, optimizer, steps, until=None):
-    for now in fit(state, denoiser, batches, optimizer, steps):
+def run(state, denoiser, batches, steps, until=None):
+    for now in fit(state, denoiser, batches, steps):
         if now.step == until:
             break
     return state
 
 
 def test_a_batch_is_a_function_of_seed_and_step():
-    *_, batches, _ = parts()
+    *_, batches = parts()
     a, b, other = batches(7), batches(7), batches(8)
     assert torch.equal(a.x0, b.x0) and torch.equal(a.t, b.t) and torch.equal(a.eps, b.eps)
     assert not torch.equal(a.x0, other.x0) and not torch.equal(a.eps, other.eps)
@@ -61,9 +60,9 @@ def test_learning_rate_ramps_up_then_falls_as_a_cosine():
 
 
 def test_the_average_is_an_exponential_one_with_a_ramp():
-    state, denoiser, batches, optimizer = parts()
+    state, denoiser, batches = parts()
     mine = [p.detach().clone() for p in state.net.parameters()]
-    for k, now in enumerate(fit(state, denoiser, batches, optimizer, 30, ema_decay=0.9)):
+    for k, now in enumerate(fit(state, denoiser, batches, 30, ema_decay=0.9)):
         decay = min(0.9, (1 + k) / (10 + k))
         mine = [decay * m + (1 - decay) * p.detach() for m, p in zip(mine, now.net.parameters(), strict=True)]
     for a, b in zip(mine, state.ema.parameters(), strict=True):
@@ -117,12 +116,12 @@ def test_parameters_of_two_types_are_refused():
 
 def test_training_learns_the_circle():
     """A third of what the loss has above its floor is gone between the first 50 and the last 50 of 600 steps."""
-    state, denoiser, batches, optimizer = parts(lr=1e-2)
+    state, denoiser, batches = parts(lr=1e-2)
     exact = ExactDenoiser(batches.dataset.density, batches.schedule)
     floor = batches.objective.irreducible(exact, V(), *replace(batches, size=20_000)(0)).mean().item()
-    first = run(state, denoiser, batches, optimizer, 600, until=50).log()["loss"]
-    run(state, denoiser, batches, optimizer, 600, until=550).log()
-    last = run(state, denoiser, batches, optimizer, 600).log()["loss"]
+    first = run(state, denoiser, batches, 600, until=50).log()["loss"]
+    run(state, denoiser, batches, 600, until=550).log()
+    last = run(state, denoiser, batches, 600).log()["loss"]
     assert floor < last and last - floor < 0.7 * (first - floor)
 
 
@@ -218,7 +217,7 @@ def test_the_loss_is_logged_by_noise_level():
         ratio = s.level(t, like=x0).noise.exp()
         for (low, high), name in zip(((0.1, 1), (1, 10)), expected, strict=True):
             expected[name].append(o(denoiser, x0, t, eps, label)[(ratio > low) & (ratio <= high)])
-    for _ in fit(state, denoiser, batches, Optimizer(lr=0.0), 5):
+    for _ in fit(state, denoiser, batches, 5):
         pass
     row = state.log()
     for name, losses in expected.items():

@@ -239,6 +239,6 @@ def prepare(config: DictConfig) -> None:
         raise UserError("optimize", config.optimize, "is measured at the end, which plots=false leaves out")
     folder = OmegaConf.select(config, "hydra.run.dir")
     saved = Path(folder, ".hydra", "config.yaml") if folder and config.resume else None
-    if saved and saved.is_file():
+    if saved and saved.is_file() and Run(folder).checkpoints():  # killed before that, it may be half written
         now, before = without_hydra(config), read_config(saved)
         check_same(*(OmegaConf.to_container(c, resolve=True) for c in (now, before)), quiet=True)

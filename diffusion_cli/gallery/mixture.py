@@ -148,9 +148,9 @@ def guidance_trajectories(experiment: Experiment, n: int, values: list[float], b
     All panels share x_T and the noise of every step. background: points of the data, drawn faintly.
     """
     in_the_plane(experiment, "guidance_trajectories")
-    panels = {}
+    panels, guided = {}, strengths(experiment, values)
     for label in each_label(experiment):
-        for value, one in strengths(experiment, values).items():
+        for value, one in guided.items():
             states = list(one.walk(one.denoiser, n, one.seed, one.labels(n, one.seed, label)))
             panels[name_of(one, label, value)] = np.stack([state.x.cpu().numpy() for state in states])
     data = experiment.dataset.draw(background, generator(experiment.seed, DATA)).x0.cpu().numpy()
@@ -163,10 +163,10 @@ def guided_comparison(experiment: Experiment, n: int, values: list[float]) -> An
     in_the_plane(experiment, "guided_comparison")
     of_run(experiment, "guided_comparison")
     learned, exact = {}, {}
+    guided = {value: (one, varied(one, run=None)) for value, one in strengths(experiment, values).items()}
     for label in each_label(experiment):
-        for value, one in strengths(experiment, values).items():
+        for value, (one, best) in guided.items():
             title, asked = name_of(one, label, value), one.labels(n, one.seed, label)
             learned[title] = one.draw(one.denoiser, n, one.seed, asked).cpu().numpy()
-            best = varied(one, run=None)
             exact[title] = best.draw(best.denoiser, n, one.seed, asked).cpu().numpy()
     return paths.end_points(learned, exact, truth(experiment))

@@ -10,6 +10,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from diffusion_cli.errors import UserError
 from diffusion_cli.model import options
@@ -192,14 +193,32 @@ def _pairs(features: int) -> int:
     return features // 2
 
 
-def faded(waves: Tensor, squares: Tensor, noise: Tensor) -> Tensor:
-    """Waves of x_t, each times exp(-|w|^2 sigma^2 / 2), the share of it that noise of this level leaves in the mean.
+def fading(squares: Tensor, noise: Tensor) -> Tensor:
+    """exp(-|w|^2 sigma^2 / 2), the share of a wave of x_t that noise of this level leaves in the mean: (B, features).
 
-    What is finer than the noise tells a network nothing: without this it fits the draws of its batch there, and
-    predictions at high noise are three times as far from the exact ones. As the integrated encoding of mip-NeRF
-    (Barron et al. 2021, eq. 14) with the noise as the blur. waves (B, ..., features), squares (features,), noise (B,)
-    or (1,) = log(sigma / alpha).
+    What is finer than the noise tells a network nothing: unless it fades, the network fits the draws of its batch
+    there, and predictions at high noise are three times as far from the exact ones. As the integrated encoding of
+    mip-NeRF (Barron et al. 2021, eq. 14) with the noise as the blur. squares = |w|^2 (features,); noise (B,) =
+    log(sigma / alpha).
     """
     exponent = torch.sigmoid(2 * noise)[:, None] * squares.mul(-0.5).to(noise)
-    fade = exponent.clamp_(min=-30).exp_()  # below lie denormal numbers, on which a CPU is many times slower
-    return waves * fade.view(len(fade), *(1,) * (waves.dim() - 2), -1)
+    return exponent.clamp_(min=-30).exp_()  # below lie denormal numbers, on which a CPU is many times slower
+
+
+class Levels:
+    """The noise levels of a batch, each once: what depends on the noise alone is computed for `values` (L,), then spread.
+
+    Training draws its times from 1..T, mostly, so that a batch has few. On a GPU the host would wait for their number,
+    so there the values are the batch's own, as they are where all differ. noise (B,), or (1,) for a whole batch.
+    """
+
+    def __init__(self, noise: Tensor) -> None:
+        self.values, self.row = noise, None
+        if len(noise) > 1 and noise.device.type == "cpu":
+            values, row = noise.unique(return_inverse=True)
+            if len(values) < len(noise):
+                self.values, self.row = values, row
+
+    def spread(self, rows: Tensor) -> Tensor:
+        """(L, features) -> that of each sample, (B, features)."""
+        return rows if self.row is None else F.embedding(self.row, rows)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffusion_cli.model import options
-from diffusion_cli.model.embedding import LabelEmbedding, embedding, faded
+from diffusion_cli.model.embedding import LabelEmbedding, Levels, embedding, fading
 
 
 def _relu(h: Tensor) -> Tensor:
@@ -26,8 +26,8 @@ class Trunk(nn.Module):
     """Hidden features of a noised point: trunk(x, noise, label) -> (B, width).
 
     h = act(W [embed(x_1), ..., embed(x_d), embed(noise), onehot(label)] + b), then `depth` times h + act(Linear(h)).
-    W is kept as its three blocks of columns, so that one noise level (1,) for the whole batch is embedded and
-    multiplied once, and a label costs the look-up of a row. All other arguments are those of MLP.
+    W is kept as its three blocks of columns, so that a noise level is embedded and multiplied once, however many samples
+    have it, and a label costs the look-up of a row. All other arguments are those of MLP.
     """
 
     def __init__(
@@ -64,14 +64,16 @@ class Trunk(nn.Module):
     def forward(self, x: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:
         if x.shape[1:] != self.shape:
             raise ValueError(f"x has shape {tuple(x.shape)}, not (B, {', '.join(map(str, self.shape))})")
-        h = F.linear(self.embed_time(noise), self.from_time.weight, self.from_x.bias)
+        levels = Levels(noise)
+        h = levels.spread(F.linear(self.embed_time(levels.values), self.from_time.weight, self.from_x.bias))
         if self.from_label is not None:
             h = h + self.from_label(label)
         elif label is not None:
             raise ValueError("a label was given to a network without classes (num_classes=0)")
         waves = self.embed_x(x.flatten(1))
         if self.fade:
-            waves = faded(waves, self.embed_x.squares(), noise)
+            left = levels.spread(fading(self.embed_x.squares(), levels.values))
+            waves = waves * left.view(len(left), *(1,) * (waves.dim() - 2), -1)
         h = torch.addmm(h, waves.flatten(1), self.from_x.weight.t())
         h = self.activation(h)
         for linear in self.blocks:
@@ -91,7 +93,7 @@ class MLP(nn.Module):
     activation: silu | gelu | relu. x_embedding: rings (of the plane, x_features in all), harmonics | sinusoidal
     | fourier (x_features per coordinate) or none, None for rings in the plane and harmonics elsewhere, at x_scale;
     time_embedding: fourier | sinusoidal | none, likewise. None takes the embedding's own default. fade: waves of x
-    finer than the noise fade (embedding.faded). zero_init: the network starts as exactly zero, so that the first
+    finer than the noise fade (embedding.fading). zero_init: the network starts as exactly zero, so that the first
     steps are not spent on unlearning noise.
     outputs: 2 adds a second output per coordinate (the interpolation of a learned variance). UserError: bad options.
 

@@ -129,6 +129,8 @@ class UNet2d(nn.Module):
         self.head = nn.Conv2d(now, outputs * pixels, 3, padding=1)
         if options.flag("zero_init", zero_init):
             zeroed(self.head)
+        if self.channels_last:  # as the images lie: a CPU need not turn the weights in every step
+            self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:
         if x.shape[1:] != self.shape:

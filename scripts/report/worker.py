@@ -18,6 +18,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 LARGEST = 150_000  # bytes of a PNG that is kept in the repository
+MADE = ".made"  # in a run's directory: what `state` was when its command had ended
 SUFFIXES = (".png", ".gif", ".html", ".md")
 
 
@@ -41,10 +42,13 @@ def _follow() -> None:
 def do(item: Run | Figure, report: str) -> tuple[str, float, str | None]:
     """What was done, in how many seconds, and the error in one line, if any."""
     started = time.monotonic()
-    known = isinstance(item, Run) and finished(item)
+    if isinstance(item, Run) and finished(item):
+        return "is there", time.monotonic() - started, None
     if isinstance(item, Figure):
         shutil.rmtree(item.directory, ignore_errors=True)
     code, error = run(list(item.words))
+    if code == 0 and isinstance(item, Run):
+        Path(item.directory, MADE).write_text(state(item))
     if code == 0 and isinstance(item, Figure):
         try:
             place(item, Path(report))
@@ -53,15 +57,23 @@ def do(item: Run | Figure, report: str) -> tuple[str, float, str | None]:
     seconds = time.monotonic() - started
     if code:
         return "failed", seconds, error or f"exit code {code}"
-    return "drawn" if isinstance(item, Figure) else "is there" if known else "trained", seconds, None
+    return "drawn" if isinstance(item, Figure) else "trained", seconds, None
 
 
 def finished(run: Run) -> bool:
-    """Whether a single run is there already; its command then does nothing, and a sweep's only what is missing."""
+    """Whether this very command line has ended well, and what it made is still there."""
+    made = Path(run.directory, MADE)
+    return made.is_file() and made.read_text() == state(run)
+
+
+def state(run: Run) -> str:
+    """The words of the command line, and which directories of finished runs it has: its own, or those of a sweep's jobs."""
     from diffusion_cli.run import FINISHED
     from diffusion_cli.run import Run as Directory
 
-    return Directory(run.directory).status == FINISHED and "-m" not in run.words
+    folders = [Path(run.directory), *sorted(Path(run.directory).glob("*/"))]
+    done = [folder.name for folder in folders if Directory(folder).status == FINISHED]
+    return "\n".join([*run.words, *done])
 
 
 def run(words: list[str]) -> tuple[int, str]:
