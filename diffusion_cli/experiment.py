@@ -16,7 +16,7 @@ from diffusion_cli.build import build
 from diffusion_cli.dataset.held_out import HeldOut
 from diffusion_cli.dataset.protocol import Batch
 from diffusion_cli.denoiser import Batched, Denoiser, ExactDenoiser, Measured, NetworkDenoiser
-from diffusion_cli.device import device_of, precision_of
+from diffusion_cli.device import device_of, keep_freed_memory, precision_of
 from diffusion_cli.errors import UserError
 from diffusion_cli.guidance import ClassifierFree, ExactClassifier
 from diffusion_cli.metrics.classification import ClassifierEvaluation
@@ -44,6 +44,7 @@ class Experiment:
         self.config, self.run = config, run
         self.seed: int = config["seed"]
         self.device = device_of(config["device"])
+        keep_freed_memory()
         if config["threads"]:
             torch.set_num_threads(config["threads"])
 

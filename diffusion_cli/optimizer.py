@@ -88,23 +88,20 @@ class Adam:
         for p, view in zip(weights.parameters, weights.views(self.grad), strict=True):
             p.grad = view
 
-    def clip(self) -> Tensor:
-        """Scales the gradient down to at most the Euclidean norm `clip`; the norm it had, 0-d."""
-        norm = torch.linalg.vector_norm(self.grad)
-        if self.options.clip is not None:
-            self.grad.mul_((self.options.clip / (norm + 1e-6)).clamp_(max=1.0))
-        return norm
-
     @torch.no_grad()
-    def step(self, lr: float) -> None:
-        """One update of the weights by the gradient, which is zero afterwards."""
+    def step(self, lr: float) -> Tensor:
+        """One update by the gradient, scaled down to at most the Euclidean norm `clip`; it is zero afterwards. Returns the
+        norm that it had, 0-d."""
         o, (beta1, beta2) = self.options, self.options.betas
+        norm = torch.linalg.vector_norm(self.grad)
+        excess = None if o.clip is None else (norm / o.clip).clamp_(min=1.0)  # by which the kernel divides
         KINDS[o.kind](
             [self.values], [self.grad], [self.exp_avg], [self.exp_avg_sq], [], [self.steps],
-            fused=True, amsgrad=False, maximize=False,
+            fused=True, amsgrad=False, maximize=False, grad_scale=excess,
             beta1=beta1, beta2=beta2, lr=lr, weight_decay=o.weight_decay, eps=1e-8,
         )  # fmt: skip
         self.grad.zero_()
+        return norm
 
     def state_dict(self) -> dict[str, Any]:
         return {"exp_avg": self.exp_avg, "exp_avg_sq": self.exp_avg_sq, "steps": self.steps}

@@ -174,8 +174,7 @@ def fit(
             losses = batches.objective(denoiser, x0, t, eps, label)
         loss = losses.mean()
         loss.backward()
-        norm = state.optimizer.clip()
-        state.optimizer.step(lr_at(state.step, steps))
+        norm = state.optimizer.step(lr_at(state.step, steps))
         # The average starts short, so that early samples are not those of the initial weights.
         decay = min(ema_decay, (1 + state.step) / (10 + state.step))
         averages.lerp_(weights, 1 - decay)

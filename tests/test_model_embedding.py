@@ -132,14 +132,14 @@ def test_waves_much_longer_than_the_noise_are_whole() -> None:
 
 
 @pytest.mark.parametrize(
-    "noise", [[0.5, -1.0, 0.5, 0.5], [0.1, 0.2, 0.3, 0.4], [0.7]], ids=["few", "all", "one"]
+    ("n", "different", "kept"), [(128, 3, 3), (129, 64, 64), (128, 128, 128), (4, 2, 4), (1, 1, 1)]
 )
-def test_a_level_is_computed_once_and_every_sample_gets_its_own(noise: list[float]) -> None:
+def test_a_level_is_computed_once_and_every_sample_gets_its_own(n: int, different: int, kept: int) -> None:
     """Values and gradients are those of a computation for each sample by itself."""
-    noise, x = torch.tensor(noise), torch.randn(4, 1)
+    noise, x = torch.linspace(-1, 1, different)[torch.arange(n) % different], torch.randn(max(n, 4), 1)
     table = torch.randn(3, requires_grad=True)
     levels = Levels(noise)
-    assert len(levels.values) == len(set(noise.tolist()))
+    assert len(levels.values) == kept
     once = (x * levels.spread(levels.values[:, None] * table)).square().sum()
     apart = (x * (noise[:, None] * table)).square().sum()
     assert torch.allclose(once, apart)

@@ -48,7 +48,7 @@ class ExactDataset:
             x0, label = x0.to(generator.device), None if label is None else label.to(generator.device)
             self._frozen = Batch(x0, label)
         row = torch.randint(len(x0), (n,), generator=generator, device=generator.device)
-        return Batch(x0[row], None if label is None else label[row])
+        return Batch(x0.index_select(0, row), None if label is None else label.index_select(0, row))
 
 
 class Gaussian1D(ExactDataset):

@@ -208,15 +208,18 @@ def fading(squares: Tensor, noise: Tensor) -> Tensor:
 class Levels:
     """The noise levels of a batch, each once: what depends on the noise alone is computed for `values` (L,), then spread.
 
-    Training draws its times from 1..T, mostly, so that a batch has few. On a GPU the host would wait for their number,
-    so there the values are the batch's own, as they are where all differ. noise (B,), or (1,) for a whole batch.
+    Training draws its times from 1..T, mostly, so that a large batch has few. Where they are not, or the batch is small,
+    looking for them costs more than it saves, and the values are the batch's own; so they are on a GPU, where the host
+    would wait for their number. noise (B,), or (1,) for a whole batch.
     """
+
+    WORTH = 128  # samples, at least two to a level
 
     def __init__(self, noise: Tensor) -> None:
         self.values, self.row = noise, None
-        if len(noise) > 1 and noise.device.type == "cpu":
+        if len(noise) >= self.WORTH and noise.device.type == "cpu":
             values, row = noise.unique(return_inverse=True)
-            if len(values) < len(noise):
+            if 2 * len(values) <= len(noise):
                 self.values, self.row = values, row
 
     def spread(self, rows: Tensor) -> Tensor:

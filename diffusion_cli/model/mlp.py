@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffusion_cli.model import options
 from diffusion_cli.model.embedding import LabelEmbedding, Levels, embedding, fading
+from diffusion_cli.model.linear import Linear, linear
 
 
 def _relu(h: Tensor) -> Tensor:
@@ -53,13 +53,13 @@ class Trunk(nn.Module):
         chosen = x_embedding or ("rings" if math.prod(self.shape) == 2 else "harmonics")
         self.embed_x = embedding("x", chosen, x_features, x_scale)
         self.embed_time = embedding("time", time_embedding, time_features, time_scale)
-        self.from_x = nn.Linear(self.embed_x.size(math.prod(self.shape)), width)
+        self.from_x = Linear(self.embed_x.size(math.prod(self.shape)), width)
         self.from_time = nn.Linear(self.embed_time.features, width, bias=False)
         # Unit variance in h from the coordinates (a wave's mean square is 1/2), however few features they have: under
         # nn.Linear's law for the undivided W the time drowns them, and samples end 2 to 3 times as far from a curve.
         nn.init.kaiming_uniform_(self.from_x.weight, nonlinearity="relu")
         self.from_label = LabelEmbedding(num_classes, width) if num_classes else None
-        self.blocks = nn.ModuleList(nn.Linear(width, width) for _ in range(options.whole("depth", depth)))
+        self.blocks = nn.ModuleList(Linear(width, width) for _ in range(options.whole("depth", depth)))
 
     def forward(self, x: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:
         if x.shape[1:] != self.shape:
@@ -74,10 +74,9 @@ class Trunk(nn.Module):
         if self.fade:
             left = levels.spread(fading(self.embed_x.squares(), levels.values))
             waves = waves * left.view(len(left), *(1,) * (waves.dim() - 2), -1)
-        h = torch.addmm(h, waves.flatten(1), self.from_x.weight.t())
-        h = self.activation(h)
-        for linear in self.blocks:
-            h = self.activation(linear(h)).add_(h)
+        h = self.activation(linear(waves.flatten(1), self.from_x.weight).add_(h))
+        for block in self.blocks:
+            h = self.activation(block(h)).add_(h)
         return h
 
 

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from diffusion_cli.errors import UserError
 from diffusion_cli.model import options
 from diffusion_cli.model.embedding import GaussianFourier, LabelEmbedding, Rings
+from diffusion_cli.model.linear import Linear
 from diffusion_cli.model.polar import Polar, RingsAndHarmonics
 
 
@@ -34,8 +35,8 @@ class FourierMix(nn.Module):
 
     def __init__(self, width: int, hidden: int, context: int, features: int) -> None:
         super().__init__()
-        self.value = nn.Linear(width, hidden, bias=False)
-        self.gate = nn.Linear(context, features // 2)
+        self.value = Linear(width, hidden, bias=False)
+        self.gate = Linear(context, features // 2)
 
     def forward(self, h: Tensor, c: Tensor, phi: Tensor) -> Tensor:
         gate = (1 + self.gate(c)) / (self.gate.out_features**0.5 * phi.shape[1])  # (B or 1, n)
@@ -54,15 +55,15 @@ class InducingMix(nn.Module):
         super().__init__()
         self.heads = heads
         self.points = nn.Parameter(torch.randn(points, width))
-        self.shift = nn.Linear(context, width)
+        self.shift = Linear(context, width)
         self.norm = nn.LayerNorm(width)
-        self.gather_key_value = nn.Linear(width, 2 * width)
+        self.gather_key_value = Linear(width, 2 * width)
         self.inner = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, hidden), nn.SiLU(), nn.Linear(hidden, width)
+            nn.LayerNorm(width), Linear(width, hidden), nn.SiLU(), Linear(hidden, width)
         )
-        self.query = nn.Linear(width, width)
-        self.key_value = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * width))
-        self.out = nn.Linear(width, hidden)
+        self.query = Linear(width, width)
+        self.key_value = nn.Sequential(nn.LayerNorm(width), Linear(width, 2 * width))
+        self.out = Linear(width, hidden)
 
     def forward(self, h: Tensor, c: Tensor, phi: Tensor) -> Tensor:
         h = self.norm(h)
@@ -84,7 +85,7 @@ class AttentionPool(nn.Module):
 
     def __init__(self, hidden: int, heads: int) -> None:
         super().__init__()
-        self.score = nn.Linear(hidden, heads)
+        self.score = Linear(hidden, heads)
 
     def forward(self, u: Tensor) -> Tensor:
         weight = self.score(u).softmax(dim=1)  # (B, P, heads)
@@ -119,10 +120,10 @@ class Block(nn.Module):
         super().__init__()
         self.mix, self.pool = mix, pool
         self.norm = nn.LayerNorm(context)
-        self.inner = nn.Linear(width, hidden)
-        self.film = nn.Linear(context, 2 * hidden)
-        self.to_context = nn.Linear(hidden, context)
-        self.outer = nn.Linear(hidden, width)
+        self.inner = Linear(width, hidden)
+        self.film = Linear(context, 2 * hidden)
+        self.to_context = Linear(hidden, context)
+        self.outer = Linear(hidden, width)
 
     def forward(self, h: Tensor, g: Tensor, phi: Tensor) -> tuple[Tensor, Tensor]:
         c = self.norm(g)
@@ -187,12 +188,12 @@ class SetNet(nn.Module):
             Rings(options.whole("rings", rings), options.whole("directions", directions)),
             Polar(options.whole("orders", orders), options.whole("shells", shells)),
         )
-        self.from_x = nn.Linear(2 + self.embed_x.features, width)
+        self.from_x = Linear(2 + self.embed_x.features, width)
         self.from_time = nn.Sequential(
             GaussianFourier(time_features, options.positive("time_scale", time_scale)),
-            nn.Linear(time_features, context),
+            Linear(time_features, context),
             nn.SiLU(),
-            nn.Linear(context, context),
+            Linear(context, context),
         )
         self.from_label = LabelEmbedding(num_classes, context) if num_classes else None
 
@@ -207,8 +208,8 @@ class SetNet(nn.Module):
             return Block(width, hidden, context, mix, pool)
 
         self.blocks = nn.ModuleList(block() for _ in range(options.whole("depth", depth)))
-        self.film = nn.Linear(context, 2 * width)
-        self.head = nn.Linear(width, 2 * outputs)
+        self.film = Linear(context, 2 * width)
+        self.head = Linear(width, 2 * outputs)
         if options.flag("zero_init", zero_init):
             nn.init.zeros_(self.head.weight)
             nn.init.zeros_(self.head.bias)
