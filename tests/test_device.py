@@ -13,9 +13,10 @@ keep_freed_memory()
 def faults(rounds):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(rounds):
-        torch.ones(2**24)  # 64 MB, freed at once
+        kept = [torch.ones(2**k) for k in range(16, 23)]
+        del kept
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-faults(2)
+faults(30)
 print(faults(10))
 """
 
