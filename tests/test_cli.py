@@ -470,7 +470,7 @@ def test_completion_in_bash(tmp_path: Path) -> None:
         "evaluate",
         "optimizer=adam optimizer=adamw",
         "optimizer.warmup=",
-        "sampler=ddim sampler=ddpm sampler=ddpm_analytic",
+        "sampler=ddim sampler=ddpm sampler=ddpm_analytic sampler=ddpm_posterior",
         "--multirun",
         "",
     ]

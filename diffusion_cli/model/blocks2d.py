@@ -55,7 +55,7 @@ class Residual(nn.Module):
         scale, shift = self.film(context)[:, :, None, None].chunk(2, dim=1)
         inner = self.conv1(F.silu(self.norm1(h)))
         inner = F.silu(torch.addcmul(shift, self.norm2(inner), 1 + scale))
-        return self.skip(h) + self.conv2(F.dropout(inner, self.dropout, self.training))
+        return self.conv2(F.dropout(inner, self.dropout, self.training)).add_(self.skip(h))
 
 
 class Attention(nn.Module):
@@ -95,16 +95,15 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 class Down(nn.Module):
-    """Half the size. shuffle: each 2x2 pixels become one of four times the channels, then a 1x1 convolution;
-    conv: a 3x3 convolution of stride 2."""
+    """Half the size. shuffle: one pixel from each 2x2, linear in all of their channels; conv: a 3x3 convolution of
+    stride 2."""
 
     def __init__(self, before: int, after: int, kind: str) -> None:
         super().__init__()
-        self.shuffle = kind == "shuffle"
-        self.conv = nn.Conv2d(4 * before, after, 1) if self.shuffle else nn.Conv2d(before, after, 3, 2, 1)
+        self.conv = nn.Conv2d(before, after, 2, 2) if kind == "shuffle" else nn.Conv2d(before, after, 3, 2, 1)
 
     def forward(self, h: Tensor, context: Tensor | None = None) -> Tensor:
-        return self.conv(F.pixel_unshuffle(h, 2) if self.shuffle else h)
+        return self.conv(h)
 
 
 class Up(nn.Module):
