@@ -74,3 +74,12 @@ def test_other_types_and_small_products_go_the_usual_way(monkeypatch):
     with torch.autocast("cpu", torch.bfloat16):
         assert layer(many).dtype == torch.bfloat16
     assert layer.double()(many.double()).dtype == torch.float64
+
+
+@onednn
+def test_compiled_it_is_left_to_the_compiler(taken):
+    layer = Linear(24, 40)
+    x = torch.randn(9, 24)
+    compiled = torch.compile(layer, backend="eager", fullgraph=True)
+    assert torch.equal(compiled(x), F.linear(x, layer.weight, layer.bias))
+    assert not taken

@@ -25,13 +25,14 @@ class Linear(nn.Linear):
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """F.linear: x (..., n), weight (m, n), bias (m,) -> x weight^T + bias, (..., m)."""
     suits = (
-        x.dtype == weight.dtype == torch.float32
+        x.numel() * len(weight) >= WORK
+        and x.dtype == weight.dtype == torch.float32
         and x.device.type == "cpu"
-        and x.numel() * len(weight) >= WORK
+        and not torch.compiler.is_compiling()  # a compiler has kernels of its own, and does not know this one's backward
+        and not torch.is_autocast_enabled("cpu")
+        and onednn_pays()
     )
-    if suits and onednn_pays() and not torch.is_autocast_enabled("cpu"):
-        return _OneDNN.apply(x, weight, bias)
-    return F.linear(x, weight, bias)
+    return _OneDNN.apply(x, weight, bias) if suits else F.linear(x, weight, bias)
 
 
 @cache
