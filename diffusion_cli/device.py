@@ -44,9 +44,7 @@ def keep_freed_memory() -> None:
     """Has this process keep the memory that it frees, for its next step. By itself glibc hands large tensors back to the
     system, which clears every page that is then asked for anew: a fifth of a step on images. Other C libraries have no
     mallopt, and are left as they are."""
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
-        return
-    mallopt(M_MMAP_THRESHOLD, 2**28)
-    mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+    mallopt = getattr(ctypes.pythonapi, "mallopt", None)  # the libraries of this process: none is loaded
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, 2**28)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)

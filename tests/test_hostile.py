@@ -140,7 +140,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
         ("dataset", "diffusion_cli.dataset.download.fetch"),  # a function: it would write where it is told
         ("dataset", "diffusion_cli.dataset.cache.cached"),
         ("dataset", "diffusion_cli.dataset.plane.np.load"),
-        ("model", "diffusion_cli.model.mlp.torch.load"),
+        ("model", "diffusion_cli.model.embedding.torch.load"),
         ("model", "diffusion_cli.model.mlp.nn.Linear"),
         ("figure", "diffusion_cli.gallery.plane.np.save"),
         ("logger", "diffusion_cli.logger.Path"),

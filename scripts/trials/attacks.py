@@ -43,7 +43,7 @@ ATTACKS = [
     ),
     Attack(
         "line: through our rooms",
-        line("model._target_=diffusion_cli.model.mlp.torch.load"),
+        line("model._target_=diffusion_cli.model.embedding.torch.load"),
         "is not a component",
     ),
     Attack(
@@ -129,7 +129,7 @@ ATTACKS = [
     Attack("run: class", tampered(config(OURS, "evil.Model")), "not one of ours"),
     Attack(
         "run: class behind ours",
-        tampered(config(OURS, "diffusion_cli.model.mlp.torch.hub.load")),
+        tampered(config(OURS, "diffusion_cli.model.embedding.torch.hub.load")),
         "is not a component",
     ),
     Attack("run: environment", tampered(config("seed: 0", "seed: 0\nx: ${oc.env:SECRET}")), "from outside"),
