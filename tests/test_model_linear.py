@@ -17,10 +17,10 @@ onednn = pytest.mark.skipif(
 def taken(monkeypatch):
     """Every product goes by oneDNN, whatever its size and the processor; the list counts them."""
     calls = []
-    apply = module._OneDNN.apply
+    product = module._product
     monkeypatch.setattr(module, "WORK", 1)
     monkeypatch.setattr(module, "onednn_pays", lambda: True)
-    monkeypatch.setattr(module._OneDNN, "apply", lambda *given: calls.append(given) or apply(*given))
+    monkeypatch.setattr(module, "_product", lambda *given: calls.append(given) or product(*given))
     return calls
 
 
@@ -67,7 +67,7 @@ def test_views_that_are_not_contiguous(taken):
 
 def test_other_types_and_small_products_go_the_usual_way(monkeypatch):
     monkeypatch.setattr(module, "onednn_pays", lambda: True)
-    monkeypatch.setattr(module._OneDNN, "apply", lambda *given: pytest.fail("not this way"))
+    monkeypatch.setattr(module, "_product", lambda *given: pytest.fail("not this way"))
     layer = Linear(128, 128)
     assert torch.equal(layer(torch.ones(8, 128)), F.linear(torch.ones(8, 128), layer.weight, layer.bias))
     many = torch.ones(512, 128)

@@ -22,11 +22,12 @@ class ChannelNorm(nn.LayerNorm):
         return super().forward(h.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
-def normalisation(kind: str, channels: int) -> nn.Module:
-    """A normalisation by name, one of NORMS."""
+def normalisation(kind: str, channels: int, affine: bool = True) -> nn.Module:
+    """A normalisation by name, one of NORMS. affine: with a scale and a shift for each channel."""
     if kind == "layer":
-        return ChannelNorm(channels)
-    return nn.GroupNorm(next(g for g in range(min(GROUPS, channels), 0, -1) if channels % g == 0), channels)
+        return ChannelNorm(channels, elementwise_affine=affine)
+    groups = next(g for g in range(min(GROUPS, channels), 0, -1) if channels % g == 0)
+    return nn.GroupNorm(groups, channels, affine=affine)
 
 
 def zeroed(layer: nn.Conv2d | nn.Linear) -> nn.Module:
@@ -40,14 +41,16 @@ class Residual(nn.Module):
     """skip(h) + conv2(dropout(silu(scale * norm2(conv1(silu(norm1(h)))) + shift))): (B, before, H, W) -> (B, after, H, W).
 
     scale - 1 and shift are linear in context (B or 1, features) (FiLM, Perez et al. 2018; Dhariwal & Nichol 2021,
-    section 3); skip is the identity, or a 1x1 convolution where before != after. conv2 starts as zero.
+    section 3), and norm2 has none of its own; skip is the identity, or a 1x1 convolution where before != after. conv2
+    starts as zero.
     """
 
     def __init__(self, before: int, after: int, features: int, kind: str, dropout: float = 0.0) -> None:
         super().__init__()
         self.norm1, self.conv1 = normalisation(kind, before), nn.Conv2d(before, after, 3, padding=1)
         self.film = nn.Linear(features, 2 * after)
-        self.norm2, self.conv2 = normalisation(kind, after), zeroed(nn.Conv2d(after, after, 3, padding=1))
+        self.norm2 = normalisation(kind, after, affine=False)
+        self.conv2 = zeroed(nn.Conv2d(after, after, 3, padding=1))
         self.dropout = dropout
         self.skip = nn.Conv2d(before, after, 1) if before != after else nn.Identity()
 
