@@ -10,7 +10,6 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from diffusion_cli.errors import UserError
 from diffusion_cli.model import options
@@ -224,4 +223,4 @@ class Levels:
 
     def spread(self, rows: Tensor) -> Tensor:
         """(L, features) -> that of each sample, (B, features)."""
-        return rows if self.row is None else F.embedding(self.row, rows)
+        return rows if self.row is None else rows.index_select(0, self.row)
