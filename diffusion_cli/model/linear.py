@@ -32,10 +32,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         and not torch.is_autocast_enabled("cpu")
         and onednn_pays()
     )
-    if not suits:
-        return F.linear(x, weight, bias)
-    times = _OneDNN.apply if torch.is_grad_enabled() else _product  # which costs ten microseconds less
-    return times(x, weight, bias)
+    return _by_onednn(x, weight, bias) if suits else F.linear(x, weight, bias)
 
 
 @cache
@@ -44,6 +41,11 @@ def onednn_pays() -> bool:
     able = getattr(torch.cpu, "get_capabilities", dict)()
     found = hasattr(torch.ops.mkldnn, "_linear_pointwise") and torch.backends.mkldnn.is_available()
     return bool(found and able.get("avx512_f") and "AMD" in able.get("cpu_name", ""))
+
+
+def _by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """The product, as a Function where something may have to be derived: it costs ten microseconds more."""
+    return (_OneDNN.apply if torch.is_grad_enabled() else _product)(x, weight, bias)
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -63,9 +65,8 @@ class _OneDNN(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         of_x, of_weight, of_bias = ctx.needs_input_grad
         rows = gradient.flatten(0, -2)
-        times = _OneDNN.apply if torch.is_grad_enabled() else _product
         return (
-            times(gradient, weight.t(), None) if of_x else None,
-            times(rows.t(), x.flatten(0, -2).t(), None) if of_weight else None,
+            _by_onednn(gradient, weight.t()) if of_x else None,
+            _by_onednn(rows.t(), x.flatten(0, -2).t()) if of_weight else None,
             rows.sum(0) if of_bias else None,
         )
