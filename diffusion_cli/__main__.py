@@ -10,8 +10,8 @@ import traceback
 from types import NoneType
 
 from diffusion_cli import __version__
-from diffusion_cli.commands import flags as line
-from diffusion_cli.errors import Interrupted, RunFailed, UserError
+from diffusion_cli.cli import flags as line
+from diffusion_cli.errors import Interrupted, Passage, RunFailed, UserError
 
 USAGE = """\
 usage: diffusion COMMAND [group=option] [key=value] [flags]        (or: python -m diffusion_cli COMMAND ...)
@@ -94,7 +94,7 @@ def _dispatch(flags: list[str], words: list[str]) -> None:
 
 def _completed_command(words: list[str]) -> str | None:
     if any(word.startswith("query=") for word in words):
-        from diffusion_cli.commands.completion import first_word
+        from diffusion_cli.cli.completion import first_word
 
         return first_word()
     return line.COMMANDS[0]  # installing is the same for all
@@ -109,8 +109,7 @@ def _code(ended: SystemExit) -> int:
 
 def _report(error: BaseException, overrides: list[str], show: bool) -> int:
     """Say in one line on stderr what went wrong; returns the exit code."""
-    callback = sys.modules.get("diffusion_cli.commands.callback")
-    if callback is not None and isinstance(error, callback.Stop):
+    if isinstance(error, Passage):
         error = error.error
     if show:
         traceback.print_exception(error)
@@ -139,14 +138,14 @@ def _explained(error: Exception, overrides: list[str]) -> tuple[int, Exception]:
     was not even reached (a package is missing or broken), it is a failure of ours."""
     if "hydra" not in sys.modules or isinstance(error, (ImportError, SyntaxError)):
         return 1, RunFailed(f"{type(error).__name__}: {error}")
-    from diffusion_cli.commands.messages import explain
+    from diffusion_cli.cli.messages import explain
 
     return 2, explain(error, overrides)
 
 
 def _settle(code: int) -> int:
     """A command line that was refused leaves no directory behind."""
-    claims = sys.modules.get("diffusion_cli.commands.claim")
+    claims = sys.modules.get("diffusion_cli.cli.claim")
     if claims is not None:
         claims.give_back() if code == 2 else claims.keep()
     return code

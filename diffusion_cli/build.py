@@ -7,7 +7,7 @@ import pkgutil
 from typing import Any
 
 from diffusion_cli.errors import UserError
-from diffusion_cli.schema import ROOMS, check_target, trusted_modules
+from diffusion_cli.options.schema import ROOMS, check_target, trusted_modules
 
 FUNCTIONS = ("schedule", "figure")  # the groups whose options are functions; elsewhere a class is built
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
+from diffusion_cli.dataset.batch import Batch
 from diffusion_cli.dataset.mask import make_mask, spread
-from diffusion_cli.dataset.protocol import Batch
 from diffusion_cli.errors import UserError
 from diffusion_cli.inpainting import Inpainting, Known
 from diffusion_cli.noise import NoiseStream, generator
 
 if TYPE_CHECKING:
-    from diffusion_cli.experiment import Experiment
+    from diffusion_cli.components import Experiment
 
 HELD_OUT = 12  # stream of the seed
 BLOCK = 256  # points of a law that are drawn at once: point i shall not depend on how many there are

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from diffusion_cli.dataset.density import Density
 from diffusion_cli.dataset.protocol import Dataset
+from diffusion_cli.forward import learned_variance, posterior
 from diffusion_cli.noise import generator
 from diffusion_cli.prediction import Parameterization, Prediction
 from diffusion_cli.schedule import Level, Schedule
-from diffusion_cli.step import learned_variance, posterior
 
 MEASURED = 7  # stream of the seed
 MEASURED_ON = 8192  # points; with half as many the mean is off by 7 % where a few hold most of the variance

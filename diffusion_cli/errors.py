@@ -30,6 +30,33 @@ class UserError(Exception):
         return one_line((subject and f"{subject}: ") + self.reason + suggestion(self.value, self.choices))
 
 
+class ArgumentError(ValueError):
+    """An argument of the library is bad: one line `ARGUMENT=VALUE: reason; choose from a, b`.
+
+    The command line shows it as a UserError of the key that the argument is set by.
+    """
+
+    def __init__(self, argument: str, value: Any, reason: str, choices: Iterable[Any] = ()) -> None:
+        self.argument, self.value, self.reason, self.choices = argument, value, reason, tuple(choices)
+        super().__init__(argument, value, reason, self.choices)  # the arguments: what pickling keeps
+
+    def __str__(self) -> str:
+        return str(self.of(""))
+
+    def of(self, group: str) -> UserError:
+        """The same as an error of the key GROUP.ARGUMENT."""
+        key = ".".join(part for part in (group, self.argument) if part)
+        return UserError(key, self.value, self.reason, self.choices)
+
+
+class Passage(BaseException):
+    """Carries `error` through Hydra, which swallows an `Exception` of a callback, with a warning, and goes on."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
 class RunFailed(Exception):
     """A run that started and could not finish, for a reason that is not the user's command line: exit code 1."""
 

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from diffusion_cli.denoiser import Clipped, Denoiser
+from diffusion_cli.forward import forward_law
 from diffusion_cli.prediction import Prediction
-from diffusion_cli.process import forward_law
 from diffusion_cli.sampler import Noise, Sampler, State, time_grid
 from diffusion_cli.schedule import Schedule
 

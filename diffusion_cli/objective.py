@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from diffusion_cli.denoiser import Denoiser, NetworkDenoiser
 from diffusion_cli.errors import UserError
+from diffusion_cli.forward import learned_variance, step_bound
 from diffusion_cli.prediction import Parameterization
 from diffusion_cli.schedule import Level, Schedule
-from diffusion_cli.step import learned_variance, step_bound
 
 LOSSES = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss}
 

@@ -15,8 +15,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from diffusion_cli.forward import posterior
 from diffusion_cli.schedule import Level
-from diffusion_cli.step import posterior
 
 
 class Prediction(NamedTuple):

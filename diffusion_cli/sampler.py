@@ -17,10 +17,10 @@ from torch import Tensor
 
 from diffusion_cli.denoiser import Clipped, Denoiser
 from diffusion_cli.errors import UserError
+from diffusion_cli.forward import jump_variance, posterior
 from diffusion_cli.noise import NoiseStream
 from diffusion_cli.prediction import Prediction
 from diffusion_cli.schedule import Level, Schedule
-from diffusion_cli.step import jump_variance, posterior
 
 Noise = Callable[[], Tensor]
 

@@ -13,11 +13,11 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from diffusion_cli import schema
 from diffusion_cli.__main__ import main
-from diffusion_cli.commands.options import CONFIGS
+from diffusion_cli.cli.places import CONFIGS
+from diffusion_cli.components import Experiment
 from diffusion_cli.errors import UserError
-from diffusion_cli.experiment import Experiment
+from diffusion_cli.options import schema
 
 # What stands on the line -> what is said after "error: ". (Words that Hydra's own grammar refuses: tests/test_cli.py.)
 # fmt: off
@@ -98,8 +98,8 @@ BAD = [
     ("guidance.label_dropout=1", "guidance.label_dropout=1: must be a number in [0, 1)"),
     ("guidance._target_=diffusion_cli.guidance.ClassifierFree", "guidance=cfg: this dataset has no labels, and so its model knows none"),
     ("evaluation._target_=os.path.join", "evaluation._target_=os.path.join: not one of ours (diffusion_cli.metrics.*); DIFFUSION_CLI_TRUST=MODULE enables a module of your own"),
-    ("logger._target_=logging.FileHandler", "logger._target_=logging.FileHandler: not one of ours (diffusion_cli.logger.*); DIFFUSION_CLI_TRUST=MODULE enables a module of your own"),
-    ("figures.loss._target_=os.system", "figures.loss._target_=os.system: not one of ours (diffusion_cli.gallery.*); DIFFUSION_CLI_TRUST=MODULE enables a module of your own"),
+    ("logger._target_=logging.FileHandler", "logger._target_=logging.FileHandler: not one of ours (diffusion_cli.runs.logger.*); DIFFUSION_CLI_TRUST=MODULE enables a module of your own"),
+    ("figures.loss._target_=os.system", "figures.loss._target_=os.system: not one of ours (diffusion_cli.figures.recipes.*); DIFFUSION_CLI_TRUST=MODULE enables a module of your own"),
     ("figures.loss._partial_=true", "figures.loss._partial_=true: not allowed in a configuration"),
     ("extra._target_=diffusion_cli.model.mlp.MLP", "extra._target_=diffusion_cli.model.mlp.MLP: a class is not named here, but by its group; choose from dataset, model, schedule, parameterization, objective, optimizer, sampler, guidance, evaluation, logger, figure, figures.*"),
     ("ema=0.99", "ema=0.99: holds further keys, not a value; choose from ema.decay"),

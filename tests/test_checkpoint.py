@@ -6,7 +6,7 @@ import random
 import pytest
 import torch
 
-from diffusion_cli import checkpoint
+from diffusion_cli.runs import checkpoint
 
 
 def content():

@@ -17,8 +17,8 @@ import yaml
 
 from diffusion_cli import __version__
 from diffusion_cli.__main__ import main
-from diffusion_cli.commands import claim, flags
-from diffusion_cli.commands.app import command
+from diffusion_cli.cli import claim, flags
+from diffusion_cli.cli.app import command
 from diffusion_cli.errors import Interrupted, RunFailed, UserError, closest
 
 ROOT = Path(__file__).parents[1]
@@ -193,8 +193,8 @@ BAD = [
     ("train model._target_=os.system", "model._target_=os.system: not one of ours *"),
     ("train model._target_=torch.load", "model._target_=torch.load: not one of ours *"),
     (
-        "train model._target_=diffusion_cli.checkpoint.torch.load",
-        "model._target_=diffusion_cli.checkpoint.torch.load: not *",
+        "train model._target_=diffusion_cli.runs.checkpoint.torch.load",
+        "model._target_=diffusion_cli.runs.checkpoint.torch.load: not *",
     ),
     ("train +model._args_=[1]", "model._args_=[1]: not allowed in a configuration"),
     (

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from diffusion_cli.__main__ import main
-from diffusion_cli.run import Run, read_csv
+from diffusion_cli.runs.directory import Run, read_csv
 
 SMALL = ["steps=60", "batch_size=64", "model.width=16", "log_every=10", "stages.every=20", "stages.n=50", "n=80",
          "evaluation.n=100", "evaluation.draws=2", "evaluation.floor_draws=2", "device=cpu"]  # fmt: skip
@@ -205,7 +205,7 @@ def test_a_hostile_config_is_refused(cli, text, reason, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "target", ["os.system", "torch.load", "diffusion_cli.checkpoint.torch.load", "my.Model"]
+    "target", ["os.system", "torch.load", "diffusion_cli.runs.checkpoint.torch.load", "my.Model"]
 )
 def test_a_run_may_not_name_a_class_that_is_not_ours(cli, target, tmp_path):
     import shutil

@@ -10,8 +10,8 @@ from hydra.core.singleton import Singleton
 from hydra.types import RunMode
 from omegaconf import open_dict
 
-from diffusion_cli.commands.gate import REMEMBERED, Guarded
-from diffusion_cli.commands.options import CONFIGS
+from diffusion_cli.cli.gate import REMEMBERED, Guarded
+from diffusion_cli.cli.places import CONFIGS
 
 
 @pytest.fixture

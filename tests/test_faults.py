@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
-from diffusion_cli import atomic, checkpoint
 from diffusion_cli.errors import UserError
-from diffusion_cli.run import Run, read_csv
-from diffusion_cli.saved import chosen, newest
+from diffusion_cli.runs import atomic, checkpoint
+from diffusion_cli.runs.directory import Run, read_csv
+from diffusion_cli.runs.restore import chosen, newest
 from trials import flips, kills
 from trials.child import Child, End
 

@@ -14,9 +14,9 @@ from diffusion_cli.dataset.stars import Stars
 from diffusion_cli.errors import UserError
 from diffusion_cli.figures import images
 from diffusion_cli.figures.files import save
+from diffusion_cli.figures.recipes import images as gallery
+from diffusion_cli.figures.recipes import inpainting
 from diffusion_cli.figures.style import DOUBLE
-from diffusion_cli.gallery import images as gallery
-from diffusion_cli.gallery import inpainting
 from diffusion_cli.noise import NoiseStream
 from diffusion_cli.prediction import Prediction
 from diffusion_cli.sampler import DPMpp, chain

@@ -8,8 +8,8 @@ from diffusion_cli.dataset.stars import Stars
 from diffusion_cli.errors import UserError
 from diffusion_cli.figures import sets
 from diffusion_cli.figures.files import save
+from diffusion_cli.figures.recipes import sets as gallery
 from diffusion_cli.figures.style import BLUE, DOUBLE, GREY
-from diffusion_cli.gallery import sets as gallery
 from diffusion_cli.metrics.sets import chamfer
 from diffusion_cli.prediction import Prediction
 from diffusion_cli.sampler import DPMpp, chain

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import yaml
 
-from diffusion_cli import gather, tables
 from diffusion_cli.__main__ import main
 from diffusion_cli.errors import UserError
 from diffusion_cli.figures import sweep
 from diffusion_cli.figures.files import save
+from diffusion_cli.runs import results as gather
+from diffusion_cli.runs import tables
 
 W2 = {
     ("circle", 64): (0.30, 0.34, 0.29),

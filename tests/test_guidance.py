@@ -7,12 +7,12 @@ from diffusion_cli import schedule
 from diffusion_cli.dataset.exact import GaussianMixture
 from diffusion_cli.denoiser import Batched, ExactDenoiser, Measured, NetworkDenoiser
 from diffusion_cli.errors import UserError
+from diffusion_cli.forward import jump_variance, learned_variance, posterior, step_bound
 from diffusion_cli.guidance import ClassifierFree, ClassifierGuidance, ExactClassifier, Unguided
 from diffusion_cli.model.mlp import MLP
 from diffusion_cli.objective import Hybrid
 from diffusion_cli.prediction import Eps, V
 from diffusion_cli.sampler import DDPM, chain
-from diffusion_cli.step import jump_variance, learned_variance, posterior, step_bound
 
 PIXELS = GaussianMixture([[-0.35, 0.65], [0.75, -0.45]], sigma=0.1, weights=[0.35, 0.65])
 DENSITY = PIXELS.density

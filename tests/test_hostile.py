@@ -13,9 +13,9 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 from diffusion_cli.build import build
-from diffusion_cli.commands import claim, gate, strangers
+from diffusion_cli.cli import claim, gate, strangers
 from diffusion_cli.errors import UserError
-from diffusion_cli.run import Run
+from diffusion_cli.runs.directory import Run
 from trials import hostile
 from trials.attacks import ATTACKS
 
@@ -142,8 +142,8 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
         ("dataset", "diffusion_cli.dataset.plane.np.load"),
         ("model", "diffusion_cli.model.embedding.torch.load"),
         ("model", "diffusion_cli.model.mlp.nn.Linear"),
-        ("figure", "diffusion_cli.gallery.plane.np.save"),
-        ("logger", "diffusion_cli.logger.Path"),
+        ("figure", "diffusion_cli.figures.recipes.plane.np.save"),
+        ("logger", "diffusion_cli.runs.logger.Path"),
     ],
 )
 def test_what_only_lies_in_our_rooms_is_no_component(group: str, target: str) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from diffusion_cli.build import build
-from diffusion_cli.commands.app import CONFIGS
+from diffusion_cli.cli.app import CONFIGS
 from diffusion_cli.dataset.images import ImageDataset, Split
 from diffusion_cli.denoiser import NetworkDenoiser
 from diffusion_cli.device import precision_of

@@ -8,7 +8,7 @@ from diffusion_cli.__main__ import main
 from diffusion_cli.dataset.images import ImageDataset, Split
 from diffusion_cli.dataset.mnist import Mnist
 from diffusion_cli.errors import UserError
-from diffusion_cli.schema import check_value
+from diffusion_cli.options.schema import check_value
 
 
 def seeded(seed=0):

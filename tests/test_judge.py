@@ -5,13 +5,13 @@ import logging
 import pytest
 import torch
 
-from diffusion_cli import checkpoint
 from diffusion_cli.dataset.images import ImageDataset, Split
 from diffusion_cli.errors import UserError
 from diffusion_cli.metrics import judge
 from diffusion_cli.metrics.classification import ClassifierEvaluation
 from diffusion_cli.metrics.judge import Judge, judge_for
 from diffusion_cli.model.classifier import Classifier, ImageClassifier, LabelClassifier
+from diffusion_cli.runs import checkpoint
 from diffusion_cli.schedule import loglinear
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from diffusion_cli import gather
 from diffusion_cli.__main__ import main
-from diffusion_cli.run import Run
+from diffusion_cli.runs import results as gather
+from diffusion_cli.runs.directory import Run
 
 ROOT = Path(__file__).parents[1]
 TINY = ["steps=10", "batch_size=16", "model.depth=1", "model.width=8", "log_every=5", "stages.every=0", "device=cpu",

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from diffusion_cli.errors import UserError
-from diffusion_cli.logger import TensorBoard, WandB
+from diffusion_cli.runs.logger import TensorBoard, WandB
 
 ROWS = {10: {"loss": 0.5, "lr": 0.1}, 20: {"loss": 0.25, "lr": 0.05}}
 

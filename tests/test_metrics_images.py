@@ -6,8 +6,8 @@ import pytest
 import torch
 from scipy import linalg
 
+from diffusion_cli.dataset.batch import Batch
 from diffusion_cli.dataset.images import ImageDataset, Split
-from diffusion_cli.dataset.protocol import Batch
 from diffusion_cli.errors import UserError
 from diffusion_cli.metrics.evaluation import ImageEvaluation, Subject, numbers
 from diffusion_cli.metrics.image_report import RealImages, evaluate_images, images_table

@@ -9,8 +9,8 @@ import ot
 import pytest
 import torch
 
+from diffusion_cli.dataset.batch import Batch
 from diffusion_cli.dataset.point_sets import SetDataset
-from diffusion_cli.dataset.protocol import Batch
 from diffusion_cli.dataset.stars import StarFamily, Stars, draw_stars
 from diffusion_cli.metrics.evaluation import SetEvaluation, Subject
 from diffusion_cli.metrics.set_report import evaluate_sets, sets_table

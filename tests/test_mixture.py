@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from diffusion_cli import sampler, schedule
+from diffusion_cli.dataset.batch import Batch
 from diffusion_cli.dataset.density import Ring
 from diffusion_cli.dataset.exact import ExactDataset, GaussianMixture, TwoPoint
-from diffusion_cli.dataset.protocol import Batch
 from diffusion_cli.denoiser import ExactDenoiser
 from diffusion_cli.errors import UserError
 from diffusion_cli.metrics import mixture

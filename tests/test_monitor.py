@@ -14,9 +14,9 @@ import torch
 from diffusion_cli.__main__ import main
 from diffusion_cli.errors import UserError
 from diffusion_cli.figures.curves import metric_curves
-from diffusion_cli.gallery.monitor import metric_curve
+from diffusion_cli.figures.recipes.monitor import metric_curve
 from diffusion_cli.metrics import judge
-from diffusion_cli.run import Run, read_csv
+from diffusion_cli.runs.directory import Run, read_csv
 
 LINE = ["train", "dataset=circle", "steps=120", "batch_size=16", "model.width=8", "device=cpu", "checkpoint.every=30",
         "stages.every=0", "plots=false", "resume=true", "monitor.every=20", "monitor.n=40", "monitor.steps=3",

@@ -21,7 +21,7 @@ import math
 
 import torch
 
-from diffusion_cli.dataset.protocol import Batch
+from diffusion_cli.dataset.batch import Batch
 
 
 class Spiral:

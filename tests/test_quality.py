@@ -7,12 +7,12 @@ import pytest
 
 from diffusion_cli import sampler, schedule
 from diffusion_cli.__main__ import main
+from diffusion_cli.components import Experiment
 from diffusion_cli.errors import UserError
-from diffusion_cli.experiment import Experiment
 from diffusion_cli.figures import quality as pictures
-from diffusion_cli.gallery import quality
-from diffusion_cli.gallery.study import varied
-from diffusion_cli.run import Run
+from diffusion_cli.figures.recipes import quality
+from diffusion_cli.figures.recipes.study import varied
+from diffusion_cli.runs.directory import Run
 
 SMALL = ["steps=15", "model.width=16", "stages.every=0", "device=cpu", "plots=false", "dataset=circle", "schedule.T=10",
          "evaluation.n=60", "evaluation.draws=1", "evaluation.floor_draws=2"]  # fmt: skip

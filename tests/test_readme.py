@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from diffusion_cli.commands.app import CONFIGS
+from diffusion_cli.cli.app import CONFIGS
 
 README = Path(__file__).parent.parent / "README.md"
 TEXT = README.read_text()

@@ -10,11 +10,11 @@ import time
 
 import pytest
 
-from diffusion_cli import checkpoint
 from diffusion_cli.dataset.plane import PointCloud
 from diffusion_cli.errors import UserError
-from diffusion_cli.resume import check_made_with, check_same
-from diffusion_cli.run import Metrics, Run
+from diffusion_cli.runs import checkpoint
+from diffusion_cli.runs.directory import Metrics, Run
+from diffusion_cli.runs.resume import check_made_with, check_same
 
 LINE = ["train", "dataset=circle", "steps=900", "batch_size=32", "model.width=16", "threads=1", "device=cpu",
         "log_every=7", "checkpoint.every=40", "checkpoint.keep=2", "stages.every=0", "plots=false", "resume=true",

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from diffusion_cli import schema
 from diffusion_cli.errors import UserError
+from diffusion_cli.options import schema
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -101,7 +101,7 @@ def test_our_own_rooms_may_be_named(target: str) -> None:
         "os.system",
         "torch.load",
         "builtins.eval",
-        "diffusion_cli.checkpoint.torch.load",
+        "diffusion_cli.runs.checkpoint.torch.load",
         "diffusion_cli.modelling.Net",
         "diffusion_cli.model",
         "diffusion_cli.dataset.plane.Circle",
@@ -128,8 +128,8 @@ def test_nothing_else_may_be_named(target: Any) -> None:
         {"other": {"_target_": "diffusion_cli.model.mlp.MLP"}},
         {"model": {"block": {"_target_": "diffusion_cli.model.mlp.MLP"}}},
         {"model": {"blocks": [{"_target_": "os.system"}]}},
-        {"figures": {"_target_": "diffusion_cli.gallery.plane.loss"}},
-        {"figures": {"loss": {"deep": {"_target_": "diffusion_cli.gallery.plane.loss"}}}},
+        {"figures": {"_target_": "diffusion_cli.figures.recipes.plane.loss"}},
+        {"figures": {"loss": {"deep": {"_target_": "diffusion_cli.figures.recipes.plane.loss"}}}},
         *({"model": {directive: True}} for directive in ("_args_", "_partial_", "_recursive_", "_convert_")),
     ],
 )

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffusion_cli import jobs
 from diffusion_cli.__main__ import main
 from diffusion_cli.errors import UserError
-from diffusion_cli.run import Run
+from diffusion_cli.runs import jobs
+from diffusion_cli.runs.directory import Run
 
 ROOT = Path(__file__).parents[1]
 TINY = ["steps=20", "batch_size=16", "model.depth=1", "model.width=8", "log_every=5", "stages.every=0", "device=cpu",

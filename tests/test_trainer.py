@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from diffusion_cli import checkpoint, schedule
+from diffusion_cli import schedule
 from diffusion_cli.dataset.plane import Circle
 from diffusion_cli.denoiser import ExactDenoiser, NetworkDenoiser
 from diffusion_cli.errors import UserError
@@ -16,6 +16,7 @@ from diffusion_cli.model.mlp import MLP
 from diffusion_cli.objective import Objective
 from diffusion_cli.optimizer import Flat, Optimizer
 from diffusion_cli.prediction import X0, Eps, Mean, V
+from diffusion_cli.runs import checkpoint
 from diffusion_cli.trainer import Batches, TrainState, fit
 
 

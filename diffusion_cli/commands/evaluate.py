@@ -7,10 +7,10 @@ import logging
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from diffusion_cli.commands.app import command
-from diffusion_cli.commands.inherit import EXACT, inherit
+from diffusion_cli.cli.app import command
+from diffusion_cli.cli.inherit import EXACT, inherit
 from diffusion_cli.commands.output import describe, evaluate
-from diffusion_cli.run import Run, write_json
+from diffusion_cli.runs.directory import Run, write_json
 
 log = logging.getLogger(__name__)
 prepare = inherit
@@ -18,7 +18,7 @@ prepare = inherit
 
 @command
 def main(config: DictConfig) -> None:
-    from diffusion_cli.experiment import Experiment
+    from diffusion_cli.components import Experiment
 
     plain = OmegaConf.to_container(config, resolve=True)
     experiment = Experiment(plain, None if config.run == EXACT else Run(config.run))

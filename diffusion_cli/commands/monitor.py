@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from diffusion_cli.commands.output import bar
-from diffusion_cli.run import Metrics, Run
+from diffusion_cli.runs.directory import Metrics, Run
 
 log = logging.getLogger(__name__)
 

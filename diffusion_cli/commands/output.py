@@ -11,7 +11,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from diffusion_cli.resume import fingerprint
+from diffusion_cli.runs.resume import fingerprint
 
 log = logging.getLogger(__name__)
 

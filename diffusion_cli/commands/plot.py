@@ -7,17 +7,18 @@ import logging
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from diffusion_cli import gather, tables
-from diffusion_cli.commands.app import command
-from diffusion_cli.commands.inherit import EXACT, inherit
+from diffusion_cli.cli.app import command
+from diffusion_cli.cli.inherit import EXACT, inherit
 from diffusion_cli.commands.output import draw_figures
 from diffusion_cli.errors import UserError
-from diffusion_cli.run import Run
+from diffusion_cli.runs import results as gather
+from diffusion_cli.runs import tables
+from diffusion_cli.runs.directory import Run
 
 log = logging.getLogger(__name__)
-COMPARING = "diffusion_cli.gallery.sweep."  # figures of many runs over x, y and hue
-TABLE = "diffusion_cli.gallery.quality.objective_table"  # of many runs
-PAGE = "diffusion_cli.gallery.report.report"  # of one run, or of many
+COMPARING = "diffusion_cli.figures.recipes.sweep."  # figures of many runs over x, y and hue
+TABLE = "diffusion_cli.figures.recipes.quality.objective_table"  # of many runs
+PAGE = "diffusion_cli.figures.recipes.report.report"  # of one run, or of many
 
 
 def prepare(config: DictConfig) -> None:
@@ -46,7 +47,7 @@ def prepare(config: DictConfig) -> None:
 
 @command
 def main(config: DictConfig) -> None:
-    from diffusion_cli.experiment import Experiment
+    from diffusion_cli.components import Experiment
 
     plain = OmegaConf.to_container(config, resolve=True)
     hydra = HydraConfig.get()

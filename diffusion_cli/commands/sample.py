@@ -9,10 +9,10 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from diffusion_cli.commands.app import command
-from diffusion_cli.commands.inherit import EXACT, inherit
+from diffusion_cli.cli.app import command
+from diffusion_cli.cli.inherit import EXACT, inherit
 from diffusion_cli.commands.output import bar, describe, draw_figures, facts
-from diffusion_cli.run import FINISHED, Run
+from diffusion_cli.runs.directory import FINISHED, Run
 
 log = logging.getLogger(__name__)
 prepare = inherit
@@ -21,7 +21,7 @@ prepare = inherit
 @command
 def main(config: DictConfig) -> None:
     from diffusion_cli.completions import complete
-    from diffusion_cli.experiment import Experiment
+    from diffusion_cli.components import Experiment
 
     plain = OmegaConf.to_container(config, resolve=True)
     source = None if config.run == EXACT else Run(config.run)
@@ -63,7 +63,7 @@ def main(config: DictConfig) -> None:
 def draw_completions(experiment: Any, completed: Any, out: Run) -> None:
     """The figure of in-painting, where the data allow one."""
     from diffusion_cli.figures.files import save
-    from diffusion_cli.gallery.inpainting import show_completions
+    from diffusion_cli.figures.recipes.inpainting import show_completions
 
     figure = show_completions(experiment, completed)
     if figure is not None:

@@ -13,16 +13,16 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from diffusion_cli.commands.app import command
-from diffusion_cli.commands.claim import leave_to_its_owner
-from diffusion_cli.commands.inherit import read_config, without_hydra
-from diffusion_cli.commands.job import value_of
+from diffusion_cli.cli.app import command
+from diffusion_cli.cli.claim import leave_to_its_owner
+from diffusion_cli.cli.inherit import read_config, without_hydra
+from diffusion_cli.cli.job import value_of
 from diffusion_cli.commands.monitor import Monitor
 from diffusion_cli.commands.output import bar, describe, draw_figures, evaluate
 from diffusion_cli.errors import Interrupted, RunFailed, UserError
-from diffusion_cli.resume import check_made_with, check_same
-from diffusion_cli.run import FINISHED, Metrics, Run
-from diffusion_cli.signals import Stop
+from diffusion_cli.runs.directory import FINISHED, Metrics, Run
+from diffusion_cli.runs.resume import check_made_with, check_same
+from diffusion_cli.runs.signals import Stop
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def train(config: dict[str, Any], run: Run, wait: bool = False) -> None:
         if run.status == FINISHED:
             log.info("%s is finished already", run.path)
             return
-        from diffusion_cli.experiment import Experiment
+        from diffusion_cli.components import Experiment
 
         run.sweep_up()
         with Stop() as stop:
@@ -82,7 +82,7 @@ class Story:
         self.metrics: dict[str, Any] = {}
         self.best: dict[str, Any] | None = None  # step and score of the best checkpoint so far
         if self.config["resume"] and run.checkpoints():
-            from diffusion_cli.saved import fit_in
+            from diffusion_cli.runs.restore import fit_in
 
             saved = experiment.continue_from(run)
             check_made_with(self.made_with(), saved["made_with"])
@@ -161,7 +161,7 @@ class Story:
 
         Only those of regular steps compete for the best, so that it is the same however often a run is interrupted.
         """
-        from diffusion_cli import checkpoint
+        from diffusion_cli.runs import checkpoint
 
         state, kept = self.state, self.config["checkpoint"]
         self.refuse_divergence()

@@ -25,7 +25,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from diffusion_cli.dataset.protocol import Batch
+from diffusion_cli.dataset.batch import Batch
 
 
 class Density(ABC):

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
+from diffusion_cli.dataset.batch import Batch
 from diffusion_cli.dataset.density import Density
 from diffusion_cli.dataset.points import Points
-from diffusion_cli.dataset.protocol import Batch
 from diffusion_cli.errors import UserError
 
 FROZEN_SEED = 20200619  # of every frozen training set: it depends neither on the run's seed nor on its device

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from diffusion_cli.dataset.protocol import Batch
+from diffusion_cli.dataset.batch import Batch
 
 
 class HeldOut:

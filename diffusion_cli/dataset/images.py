@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from diffusion_cli.dataset.protocol import Batch
+from diffusion_cli.dataset.batch import Batch
 from diffusion_cli.errors import UserError
 
 MOST_ON_GPU = 8 * 2**30  # bytes; larger training parts stay where they are, and their batches travel

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffusion_cli.dataset.batch import Batch
 from diffusion_cli.dataset.point_file import content_digest
-from diffusion_cli.dataset.protocol import Batch
 from diffusion_cli.errors import UserError
 
 MOST_NUMBERS = 2**28  # 1 GiB as float32

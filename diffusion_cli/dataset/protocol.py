@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import Protocol
 
 import torch
-from torch import Tensor
 
-if TYPE_CHECKING:
-    from diffusion_cli.dataset.density import Density
-
-
-class Batch(NamedTuple):
-    """Clean points `x0` (n, *shape) float32 and, for labelled data, `label` (n,) int64."""
-
-    x0: Tensor
-    label: Tensor | None
+from diffusion_cli.dataset.batch import Batch
+from diffusion_cli.dataset.density import Density
 
 
 class Dataset(Protocol):

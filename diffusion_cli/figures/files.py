@@ -10,10 +10,10 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from diffusion_cli.atomic import replacing
 from diffusion_cli.figures.animation import Animation
 from diffusion_cli.figures.page import Page
 from diffusion_cli.figures.style import DPI, house_style
+from diffusion_cli.runs.atomic import replacing
 
 SUFFIXES = {Animation: (".gif",), Page: (".html",)}  # of others: those of a figure
 

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from diffusion_cli.dataset.batch import Batch
 from diffusion_cli.dataset.images import ImageDataset
 from diffusion_cli.dataset.point_sets import SetDataset
 from diffusion_cli.dataset.points import Points
-from diffusion_cli.dataset.protocol import Batch, Dataset
+from diffusion_cli.dataset.protocol import Dataset
 from diffusion_cli.errors import UserError
 from diffusion_cli.metrics import likelihood, mixture
 from diffusion_cli.metrics.image_report import RealImages, evaluate_images, images_table

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffusion_cli.dataset.batch import Batch
 from diffusion_cli.dataset.images import ImageDataset, Split
-from diffusion_cli.dataset.protocol import Batch
 from diffusion_cli.metrics.images import (
     Gaussian,
     Manifold,

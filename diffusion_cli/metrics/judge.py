@@ -18,11 +18,11 @@ from filelock import FileLock
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffusion_cli import checkpoint
 from diffusion_cli.dataset.cache import cache_dir
 from diffusion_cli.dataset.images import ImageDataset, Split
 from diffusion_cli.metrics.progress import Progress, silent
 from diffusion_cli.noise import generator, seeded
+from diffusion_cli.runs import checkpoint
 
 log = logging.getLogger(__name__)
 RECIPE = 1  # of network and training: another one must not take what this one has left in the cache

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from diffusion_cli.dataset.density import Density
+from diffusion_cli.forward import posterior, step_bound
 from diffusion_cli.prediction import Prediction
 from diffusion_cli.schedule import Level, Schedule
-from diffusion_cli.step import posterior, step_bound
 
 Variance = Callable[[Level, Prediction], Tensor]  # of p(x_{t-1} | x_t), broadcastable to x
 

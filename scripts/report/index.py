@@ -49,8 +49,8 @@ def write(listing: Listing, items: Sequence[Run | Figure], report: Path, home: P
 
 def summary_of(run: Run) -> dict[str, Any] | None:
     """Of a finished run: its command, seed, seconds and metrics. Of a sweep: its command and how many of its jobs."""
-    from diffusion_cli.run import FINISHED
-    from diffusion_cli.run import Run as Directory
+    from diffusion_cli.runs.directory import FINISHED
+    from diffusion_cli.runs.directory import Run as Directory
 
     found = {"command": run.command}
     if "-m" in run.words:

@@ -68,8 +68,8 @@ def finished(run: Run) -> bool:
 
 def state(run: Run) -> str:
     """The words of the command line, and which directories of finished runs it has: its own, or those of a sweep's jobs."""
-    from diffusion_cli.run import FINISHED
-    from diffusion_cli.run import Run as Directory
+    from diffusion_cli.runs.directory import FINISHED
+    from diffusion_cli.runs.directory import Run as Directory
 
     folders = [Path(run.directory), *sorted(Path(run.directory).glob("*/"))]
     done = [folder.name for folder in folders if Directory(folder).status == FINISHED]

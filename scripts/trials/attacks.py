@@ -38,7 +38,7 @@ ATTACKS = [
     Attack("line: torch.load", line("model._target_=torch.load"), "not one of ours"),
     Attack(
         "line: through our modules",
-        line("model._target_=diffusion_cli.checkpoint.torch.load"),
+        line("model._target_=diffusion_cli.runs.checkpoint.torch.load"),
         "not one of ours",
     ),
     Attack(
@@ -122,7 +122,10 @@ ATTACKS = [
     Attack("option: deep", option("x: " + "[" * 5000 + "]" * 5000), "nested too deeply"),
     Attack(
         "option: figure elsewhere",
-        option(GLOBAL + "figures:\n  ../../victim/x:\n    _target_: diffusion_cli.gallery.plane.samples\n"),
+        option(
+            GLOBAL
+            + "figures:\n  ../../victim/x:\n    _target_: diffusion_cli.figures.recipes.plane.samples\n"
+        ),
         "no name of a key",
     ),
     # runs of a stranger

@@ -95,15 +95,8 @@ class Child:
 
 def load() -> None:
     """Imports in the parent what every training needs, once."""
-    if "diffusion_cli.experiment" in sys.modules and "diffusion_cli.commands.train" in sys.modules:
+    if "diffusion_cli.components" in sys.modules and "diffusion_cli.commands.train" in sys.modules:
         return
     import torch
 
     torch.set_num_threads(1)
-    import diffusion_cli.commands.sample
-    import diffusion_cli.commands.train
-    import diffusion_cli.dataset.plane
-    import diffusion_cli.experiment
-    import diffusion_cli.logger
-    import diffusion_cli.metrics.evaluation
-    import diffusion_cli.model.mlp  # noqa: F401

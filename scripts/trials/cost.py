@@ -16,7 +16,7 @@ def run(n: int, seed: int, folder: Path) -> dict[str, Any]:
     load()
     from diffusion_cli.__main__ import main
     from diffusion_cli.commands.train import Story
-    from diffusion_cli.run import Run
+    from diffusion_cli.runs.directory import Run
 
     spent: list[float] = []
     save = Story.save_checkpoint

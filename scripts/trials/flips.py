@@ -14,8 +14,8 @@ DEFAULT = 2000
 
 
 def run(n: int, seed: int, folder: Path) -> dict[str, Any]:
-    from diffusion_cli import checkpoint
-    from diffusion_cli.run import Run
+    from diffusion_cli.runs import checkpoint
+    from diffusion_cli.runs.directory import Run
 
     warnings.simplefilter("ignore")  # torch, of a damaged byte
     rng = random.Random(seed)

@@ -99,7 +99,7 @@ def forged(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], bytes]:
     def make(file: Path) -> bytes:
         import torch
 
-        from diffusion_cli import checkpoint
+        from diffusion_cli.runs import checkpoint
 
         content = torch.load(file, weights_only=True)["content"]
         change(content)

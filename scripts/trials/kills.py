@@ -19,8 +19,8 @@ LINE = ["train", "dataset=circle", "steps=600", "batch_size=32", "model.width=16
 def essence(folder: Path) -> dict[str, str]:
     """Digests of all that training made: network, averages and optimizer; which checkpoint is best; the loss curve;
     the samples drawn on the way."""
-    from diffusion_cli import checkpoint
-    from diffusion_cli.run import Run
+    from diffusion_cli.runs import checkpoint
+    from diffusion_cli.runs.directory import Run
 
     run = Run(folder / "run")
     content = checkpoint.load(run.checkpoints()[-1])
@@ -35,8 +35,8 @@ def essence(folder: Path) -> dict[str, str]:
 
 
 def run(n: int, seed: int, folder: Path, line: list[str] = LINE) -> dict[str, Any]:
-    from diffusion_cli import checkpoint
-    from diffusion_cli.run import Run
+    from diffusion_cli.runs import checkpoint
+    from diffusion_cli.runs.directory import Run
 
     rng = random.Random(seed)
     straight = folder / "straight"

@@ -37,7 +37,7 @@ LEFT_OUT = ("hydra.run.dir", "hydra.sweep", "logger.mode")
 
 def keys() -> list[str]:
     """Every key of the configuration of `train`, without Hydra's own."""
-    from diffusion_cli.schema import RULES
+    from diffusion_cli.options.schema import RULES
 
     more = ["dataset._target_", "model._target_", "model.inputs", "model.time", "objective.loss", "objective.weighting",
             "objective.times", "schedule.sigma_max", "figures.loss", "figures.x", "hydra.job.name", "hydra.verbose",

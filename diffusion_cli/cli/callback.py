@@ -1,0 +1,195 @@
+"""What happens between Hydra's composing a configuration and its making a directory for the job.
+
+Errors leave this module as `Passage`, which `__main__` opens again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn, JobRuntime, JobStatus
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
+
+from diffusion_cli.cli import sweep
+from diffusion_cli.cli.claim import claim
+from diffusion_cli.errors import Passage, UserError
+from diffusion_cli.options import schema
+
+
+class Checked(Callback):
+    """Refuses a bad configuration, then claims the directory of the run or of the sweep."""
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        with _stopping(), _current(config):
+            command = str(JobRuntime.instance().get("name"))
+            _set(
+                config, "runtime.output_dir", os.path.abspath(_directory(config, "run"))
+            )  # keys may refer to it
+            prepare(config, f"diffusion_cli.commands.{command}")
+            HydraConfig.instance().set_config(config)  # for what `prepare` has changed of it
+            directory, resume = _directory(config, "run"), config.get("resume") is True
+            exclusive = _stamped(config, "run") and not (resume and _given(config, "run"))
+            if command == "train" and not exclusive and not resume:
+                _refuse_second_run(directory)
+            _set(config, "run.dir", claim("hydra.run.dir", directory, exclusive))
+
+    def on_run_end(self, config: DictConfig, **given: Any) -> None:
+        job_return: JobReturn = given["job_return"]
+        if job_return.status == JobStatus.FAILED:
+            try:
+                with contextlib.redirect_stderr(io.StringIO()):  # Hydra would add a line of its own
+                    _ = job_return.return_value
+            except Exception as error:
+                raise Passage(error) from None
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        with _stopping(), _current(config):
+            try:
+                known = plain(config, complete=False)
+            except OmegaConfBaseException:
+                known = {}  # keys that refer to what only a job knows: each job is checked when it starts
+            schema.check(known)
+            sweep.plan(config, _judge)
+            directory = _directory(config, "sweep")
+            resumed = (
+                known.get("resume") is True and _stamped(config, "sweep") and not _given(config, "sweep")
+            )
+            found = sweep.earlier(config, directory) if resumed else None
+            exclusive = _stamped(config, "sweep") and found is None
+            claimed = claim("hydra.sweep.dir", found or directory, exclusive)
+            if claimed != directory:
+                _set(config, "sweep.dir", claimed)
+                with (
+                    read_write(config.hydra),
+                    read_write(config.hydra.overrides.hydra),
+                ):  # of which the jobs are composed
+                    config.hydra.overrides.hydra.append(
+                        "hydra.sweep.dir='" + claimed.replace("'", "\\'") + "'"
+                    )
+            sweep.begin(config, claimed)
+
+
+def _judge(config: DictConfig) -> None:
+    """Refuse one job of a sweep ahead of it."""
+    prepare(config, f"diffusion_cli.commands.{JobRuntime.instance().get('name')}")
+
+
+def prepare(config: DictConfig, module: str) -> None:
+    """Check a job's composed configuration, `hydra` node included, and let its command complete it, before the job's
+    directory is made (in a single run) and before anything heavy is imported.
+
+    A command's module may define `prepare(config: DictConfig) -> None`, which may change `config` in place
+    (`hydra.run.dir` and `hydra.runtime.choices` too; new keys may be added), read files and raise `UserError`. What it
+    leaves is checked again. Raises `UserError`, or OmegaConf's exceptions for what does not resolve.
+    """
+    for override in OverridesParser.create().parse_overrides(_overrides(config, "task")):
+        if override.key_or_group in schema.ROOMS and isinstance(override.value(), list):
+            raise UserError(override.key_or_group, override.value(), "takes one option, not a list")
+    check(config)
+    hook = getattr(sys.modules.get(module), "prepare", None)
+    if hook is not None:
+        with read_write(config.hydra), open_dict(config):
+            hook(config)
+        check(config)
+
+
+def check(config: DictConfig) -> None:
+    """Refuse what a job cannot run with, whether the configuration is composed or the job's part of it."""
+    known = plain(config)
+    schema.check(known)
+    schema.check_complete(known)
+
+
+def plain(config: DictConfig, complete: bool = True) -> dict[str, Any]:
+    """The job's part of a composed configuration as plain Python, resolved; raises where a value is missing.
+
+    `complete=False`: keys whose value is missing are left out instead.
+    """
+    result = {}
+    for key in config:
+        if key == "hydra" or (not complete and OmegaConf.is_missing(config, key)):
+            continue
+        value = config[key]
+        if OmegaConf.is_config(value):
+            value = OmegaConf.to_container(value, resolve=True, throw_on_missing=complete)
+        result[str(key)] = value if complete else _without_missing(value)
+    return result
+
+
+def _without_missing(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_missing(item) for key, item in value.items() if item != "???"}
+    return value
+
+
+@contextlib.contextmanager
+def _stopping() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise Passage(error) from error
+
+
+@contextlib.contextmanager
+def _current(config: DictConfig) -> Iterator[None]:
+    """Make `${hydra:...}` resolve, which Hydra itself does only when the job begins."""
+    holder = HydraConfig.instance()
+    before = holder.cfg
+    holder.set_config(config)
+    try:
+        yield
+    finally:
+        holder.cfg = before
+
+
+def _set(config: DictConfig, key: str, value: str) -> None:
+    with read_write(config.hydra), open_dict(config.hydra):
+        OmegaConf.update(config.hydra, key, value)
+
+
+def _directory(config: DictConfig, kind: str) -> str:
+    """`hydra.run.dir` or `hydra.sweep.dir`."""
+    key = f"hydra.{kind}.dir"
+    try:
+        directory = OmegaConf.select(config, key, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise UserError(key, _raw(config, kind), str(error).partition("\n")[0]) from error
+    if not directory:
+        raise UserError(key, directory, "must be a directory")
+    return str(directory)
+
+
+def _raw(config: DictConfig, kind: str) -> str:
+    return str(OmegaConf.to_container(config.hydra[kind], resolve=False)["dir"])
+
+
+def _stamped(config: DictConfig, kind: str) -> bool:
+    """Whether the directory is named by the time, so that it is meant to be new."""
+    return "${now:" in _raw(config, kind)
+
+
+def _overrides(config: DictConfig, kind: str) -> list[str]:
+    """The words of the command line, unresolved: `seed=${other}` is one of them, not an interpolation."""
+    words = OmegaConf.to_container(config.hydra.overrides[kind], resolve=False)
+    return [str(word) for word in words] if isinstance(words, list) else []
+
+
+def _given(config: DictConfig, kind: str) -> bool:
+    """Whether the directory was named on the command line."""
+    return any(line.lstrip("+").startswith(f"hydra.{kind}.dir=") for line in _overrides(config, "hydra"))
+
+
+def _refuse_second_run(directory: str) -> None:
+    if (Path(directory) / ".hydra" / "config.yaml").exists():
+        reason = "a run is already there; resume=true continues it, or choose another directory"
+        raise UserError("hydra.run.dir", directory, reason)

@@ -1,0 +1,267 @@
+"""What Hydra itself may be told, before it acts on it.
+
+Hydra builds callbacks, loggers, launchers and sweepers of its own `hydra` node before any code of ours runs, so a
+file of options could have anything called there. Therefore every configuration that Hydra composes, for a run, for a
+job of a sweep or to be shown, passes here first:
+
+* a file that is not ours says nothing of Hydra: the node is what our own files and the command line make it;
+* what the line says of it names no class or function but Hydra's own and Python's plain log handlers;
+* a folder of options holds no file that unfolds to something larger than it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import hydra._internal.hydra as hydra_module
+import yaml
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobRuntime
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from diffusion_cli.cli import strangers
+from diffusion_cli.cli.places import CONFIGS
+from diffusion_cli.errors import UserError
+from diffusion_cli.options.schema import TRUST, trusted_modules
+
+OURS = {"checked": {"_target_": "diffusion_cli.cli.callback.Checked"}}  # as configs/hydra/ours.yaml has it
+PLAIN_LOGGING = {"logging.StreamHandler", "logging.FileHandler", "logging.NullHandler", "logging.Formatter",
+                 "logging.handlers.RotatingFileHandler", "colorlog.ColoredFormatter"}  # fmt: skip
+STREAMS = {"ext://sys.stdout", "ext://sys.stderr"}
+SEARCHES = ("optuna.samplers.", "optuna.pruners.")  # what a sweeper's own options may name
+RUNS_CONFIG = ".hydra"
+MOST_FILES = 5000
+REMEMBERED = 200  # configurations
+OF_THIS_CALL = (
+    "overrides",
+    "runtime",
+    "job",
+    "mode",
+)  # parts of the node that tell what was asked, not what is done
+
+
+class Guarded(ConfigLoaderImpl):
+    """Hydra's composer of configurations, behind the gate; a launcher takes it along to its workers.
+
+    It composes the same only once: a job of a sweep is asked for by our plan, by Hydra's sweeper and by its launcher, and
+    each takes a quarter of a second.
+    """
+
+    def __init__(self, config_search_path: ConfigSearchPath) -> None:
+        super().__init__(config_search_path)
+        self.composed: dict[tuple[Any, ...], DictConfig] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "composed": {}}  # a worker has no use for the other jobs
+
+    def load_configuration(
+        self, config_name: str | None, overrides: list[str], run_mode: RunMode, **more: Any
+    ) -> DictConfig:
+        asked = (config_name, tuple(overrides), run_mode, tuple(sorted(more.items())))
+        if asked not in self.composed:
+            if len(self.composed) >= REMEMBERED:
+                self.composed.clear()
+            self.composed[asked] = self._compose(config_name, overrides, run_mode, **more)
+        return copy.deepcopy(self.composed[asked])
+
+    def _compose(
+        self, config_name: str | None, overrides: list[str], run_mode: RunMode, **more: Any
+    ) -> DictConfig:
+        foreign = _foreign_folders(self, overrides)
+        for folder in foreign:
+            check_folder(folder)
+        if foreign:
+            _refuse_searchpath(self, config_name)
+        config = super().load_configuration(config_name, overrides, run_mode, **more)
+        for group, option in config.hydra.runtime.choices.items():
+            if option is not None and (str(option).startswith("/") or ".." in str(option).split("/")):
+                raise UserError(group, option, "must be the name of an option, not a way to a file")
+        node = OmegaConf.to_container(config.hydra, resolve=False)
+        check_node(node)
+        if foreign:
+            command = str(JobRuntime.instance().get("name"))
+            ours = ConfigLoaderImpl(_our_path(self))
+            plain = ours.load_configuration(command, _of_hydra(overrides), run_mode, **more)
+            _refuse_difference(node, OmegaConf.to_container(plain.hydra, resolve=False))
+        return config
+
+
+@contextlib.contextmanager
+def closed() -> Iterator[None]:
+    """While the block runs, what is begun by Hydra composes behind the gate."""
+    before = hydra_module.ConfigLoaderImpl
+    hydra_module.ConfigLoaderImpl = Guarded
+    try:
+        yield
+    finally:
+        hydra_module.ConfigLoaderImpl = before
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder of options with a file too large, or with YAML aliases (230 bytes of them can take a minute)."""
+    count = 0
+    for where, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        count += len(names) + len(folders)
+        if count > MOST_FILES:
+            raise UserError(
+                "--config-dir", str(folder), f"holds more than {MOST_FILES} files; name a smaller folder"
+            )
+        for name in names:
+            if name.endswith((".yaml", ".yml")):
+                _check_file(Path(where, name))
+
+
+def _check_file(file: Path) -> None:
+    try:
+        strangers.check_yaml(strangers.read_text(file), outside=True)
+    except (ValueError, OSError) as error:
+        raise UserError("--config-dir", str(file), str(error)) from None
+    except yaml.YAMLError:
+        pass  # Hydra will say where, if this option is chosen at all
+
+
+def check_node(node: dict[str, Any]) -> None:
+    """Refuse a `hydra` node (unresolved) by which Hydra would call or import what is neither its own nor ours."""
+    if (node.get("callbacks") or {}) not in (OURS, {}):
+        key, value = next(
+            ((k, v) for k, v in _leaves(node["callbacks"], "hydra.callbacks") if "checked" not in k),
+            ("hydra.callbacks", node["callbacks"]),
+        )
+        raise UserError(key, value, "no callbacks but our own are called")
+    for name in ("job_logging", "hydra_logging"):
+        for key, value in _leaves(node.get(name), f"hydra.{name}"):
+            _check_logging(key, value)
+    for name in ("launcher", "sweeper"):
+        for key, value in _leaves(node.get(name), f"hydra.{name}"):
+            if key.rpartition(".")[2] in ("_target_", "custom_search_space") and value is not None:
+                _check_target(key, value, direct=key == f"hydra.{name}._target_")
+    job = node.get("job") or {}
+    for key, value in (job.get("env_set") or {}).items() if isinstance(job.get("env_set"), dict) else ():
+        if str(key).startswith("DIFFUSION_CLI"):
+            raise UserError(
+                f"hydra.job.env_set.{key}", value, f"is set in the environment alone; export {TRUST}=MODULE"
+            )
+    subdir = node.get("output_subdir", RUNS_CONFIG)
+    if subdir != RUNS_CONFIG:
+        raise UserError(
+            "hydra.output_subdir", subdir, f"must be {RUNS_CONFIG}, where a run's config is read again"
+        )
+    for key, value, what in (
+        ("hydra.job.name", job.get("name"), r"[\w.-]+"),
+        ("hydra.sweep.subdir", (node.get("sweep") or {}).get("subdir"), r"(?!/)[^\0]+"),
+    ):
+        if value is not None and (
+            not re.fullmatch(what, str(value)) or ".." in re.split(r"[/\\]", str(value))
+        ):
+            raise UserError(key, value, "must be a plain name, which stays in the run's directory")
+
+
+def _check_logging(key: str, value: Any) -> None:
+    name, text = key.rpartition(".")[2], str(value)
+    if name in ("()", "class") and text not in PLAIN_LOGGING:
+        raise UserError(key, value, "not a plain log handler", sorted(PLAIN_LOGGING))
+    if "://" in text and text not in STREAMS and name != "filename":
+        raise UserError(key, value, "not a stream", sorted(STREAMS))
+    if "${" in text and name != "filename":
+        raise UserError(key, value, "takes its value as it stands, not from elsewhere")
+
+
+def _check_target(key: str, value: Any, direct: bool) -> None:
+    """direct: Hydra itself builds it, and nothing but its plugins. Below that a plugin builds what it is told."""
+    if not isinstance(value, str) or "${" in value:
+        raise UserError(key, value, "must be the name of a class")
+    if direct or value.startswith(tuple(f"{module}." for module in trusted_modules())):
+        return
+    if not value.startswith(SEARCHES) or not re.fullmatch(r"\w+\.\w+\.[A-Z]\w*", value):
+        raise UserError(
+            key, value, f"not a part of the sweeper ({SEARCHES[0]}*); {TRUST}=MODULE enables your own"
+        )
+
+
+def _leaves(node: Any, key: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict):
+        for name, value in node.items():
+            yield from _leaves(value, f"{key}.{name}")
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from _leaves(value, f"{key}.{index}")
+    else:
+        yield key, node
+
+
+def _folder(path: str) -> Path | None:
+    """The folder that an entry of Hydra's search path means; None for packages (Hydra's and its plugins')."""
+    return None if "://" in path.removeprefix("file://") else Path(path.removeprefix("file://"))
+
+
+def _foreign_folders(loader: ConfigLoaderImpl, overrides: list[str]) -> list[Path]:
+    """The folders of options that are not ours: of --config-dir, --config-path and hydra.searchpath."""
+    folders = []
+    for entry in loader.config_search_path.get_path():
+        folder = _folder(entry.path)
+        if entry.provider == "main" and folder is None:
+            raise UserError(
+                "--config-path", entry.path, "only a folder; to look into a package runs its code"
+            )
+        if folder not in (None, CONFIGS):
+            folders.append(folder)
+    for override in OverridesParser.create().parse_overrides(overrides):
+        if override.get_key_element() == "hydra.searchpath":
+            given = override.value()
+            for path in given if isinstance(given, list) else [given]:
+                if not isinstance(path, str) or _folder(path) is None:
+                    raise UserError(
+                        "hydra.searchpath", path, "only a folder; to look into a package runs its code"
+                    )
+                folders.append(_folder(path))
+    return folders
+
+
+def _our_path(loader: ConfigLoaderImpl) -> ConfigSearchPathImpl:
+    """The search path without foreign folders."""
+    path = ConfigSearchPathImpl()
+    for entry in loader.config_search_path.get_path():
+        if entry.provider == "main":
+            path.append("main", str(CONFIGS))
+        elif _folder(entry.path) is None:
+            path.append(entry.provider, entry.path)
+    return path
+
+
+def _refuse_searchpath(loader: ConfigLoaderImpl, config_name: str | None) -> None:
+    primary = loader.repository.load_config(config_name) if config_name else None
+    if primary is not None and OmegaConf.select(primary.config, "hydra.searchpath") is not None:
+        raise UserError("hydra.searchpath", ..., f"is not for the file {config_name}; use --config-dir")
+
+
+def _of_hydra(overrides: list[str]) -> list[str]:
+    """Those of the command line's words that speak of Hydra, but for folders: ours must be enough for them."""
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    return [
+        o.input_line for o in parsed if o.is_hydra_override() and o.get_key_element() != "hydra.searchpath"
+    ]
+
+
+def _refuse_difference(node: dict[str, Any], plain: dict[str, Any]) -> None:
+    theirs = {name: value for name, value in node.items() if name not in OF_THIS_CALL}
+    for name, value in theirs.items():
+        if value != plain.get(name):
+            before = dict(_leaves(plain.get(name), f"hydra.{name}"))
+            found = ((k, v) for k, v in _leaves(value, f"hydra.{name}") if k not in before or before[k] != v)
+            key, value = next(found, (f"hydra.{name}", ...))
+            raise UserError(key, value, "a file of options says nothing of Hydra; say it on the command line")
+    for name, value in (node.get("job") or {}).items():
+        if name in ("env_set", "env_copy", "chdir", "config") and value != (plain.get("job") or {}).get(name):
+            raise UserError(f"hydra.job.{name}", value, "a file of options says nothing of Hydra; say it on the "
+                            "command line")  # fmt: skip

@@ -1,0 +1,130 @@
+"""One job of a sweep, in whatever process it runs: its directory, its status, and the signals that reach it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from diffusion_cli.errors import Interrupted, Passage, UserError
+from diffusion_cli.runs import jobs
+from diffusion_cli.runs import results as gather
+from diffusion_cli.runs.directory import FINISHED, Run
+from diffusion_cli.runs.resume import fingerprint
+from diffusion_cli.runs.signals import Stop
+
+RESOLVER = "job_directory"
+FAILED = "failed"  # a status, beside FINISHED
+WATCH = 0.5  # seconds between looks whether the sweep was halted, in a job that has a process of its own
+
+here = False  # whether this is the process that launches the sweep
+
+
+def key_of(config: DictConfig) -> str:
+    """A digest of what a job is: its command and its own part of a composed configuration, resolved."""
+    own = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    try:
+        plain = OmegaConf.to_container(own, resolve=True, throw_on_missing=False)
+    except OmegaConfBaseException:  # a value that only the running job has, such as its directory
+        plain = OmegaConf.to_container(own, resolve=False)
+    return fingerprint(plain | {"command": str(config.hydra.job.name)})
+
+
+def directory_of(*, _root_: DictConfig) -> str:
+    """The resolver `${job_directory:}` behind hydra.sweep.subdir: the job's directory, made where there is none."""
+    hydra = _root_.hydra
+    if hydra.mode != RunMode.MULTIRUN or OmegaConf.is_missing(hydra.job, "num"):
+        return "0"  # nothing is being launched: somebody looks at the configuration
+    return jobs.claim(Path(hydra.sweep.dir), key_of(_root_), hydra.job.num, _overrides(_root_))
+
+
+OmegaConf.register_new_resolver(RESOLVER, directory_of, replace=True)
+
+
+def is_found(config: DictConfig) -> bool:
+    """Whether the job's directory is found by its configuration, and not named by the user."""
+    return RESOLVER in str(OmegaConf.to_container(config.hydra.sweep, resolve=False)["subdir"])
+
+
+def _overrides(config: DictConfig) -> list[str]:
+    return [str(word) for word in OmegaConf.to_container(config.hydra.overrides.task, resolve=False)]
+
+
+def value_of(run: Run, optimize: str | None) -> float | None:
+    """What a search is told of a finished run: the number that `optimize=` names. A name that is not there ends the
+    sweep at once, since no other job would have it."""
+    if optimize is None:
+        return None
+    try:
+        numbers = gather.numbers_of(run.summary)
+        return numbers[gather.named(numbers, optimize, "optimize")]
+    except UserError as error:
+        raise Passage(error) from None
+
+
+class Job:
+    """One job of a sweep, in the process that runs it. hydra: its node of that name. It goes ahead unless a signal
+    has ended the sweep."""
+
+    def __init__(self, hydra: DictConfig):
+        self.hydra = hydra
+        self.run, self.folder = Run(hydra.runtime.output_dir), Path(hydra.sweep.dir)
+        self.name = os.path.relpath(self.run.path, self.folder.absolute())
+        self.goes_ahead, self.begun = jobs.halted(self.folder) is None, False
+
+    @contextlib.contextmanager
+    def running(self, config: DictConfig) -> Iterator[None]:
+        """Around the job: its start is counted, and the signals of the sweep reach it. config: the composed one."""
+        jobs.start(self.run.path, None if is_found(config) else key_of(config), _overrides(config))
+        self.begun = True
+        with _watching(self.folder) if not here else contextlib.nullcontext():
+            try:
+                yield
+            except (Interrupted, KeyboardInterrupt):
+                if here:
+                    raise
+                # Across a process boundary it would make some launchers kill the others, who are still saving.
+
+    def give_back(self) -> None:
+        """The job does not begin: its directory goes, if there was nothing in it before."""
+        if not self.run.summary_file.is_file():
+            jobs.give_back(self.run.path)
+
+    def failed(self, line: str) -> None:
+        if self.begun:
+            self.run.write_summary(**(self.run.summary | {"status": FAILED, "error": line}))
+
+    def finished(self) -> None:
+        if self.run.status != FINISHED:  # most commands write no summary
+            kept = {key: value for key, value in self.run.summary.items() if key != "error"}
+            self.run.write_summary(**(kept | {"status": FINISHED}))
+
+
+@contextlib.contextmanager
+def _watching(folder: Path) -> Iterator[None]:
+    """Passes the signal that halts the sweep on to this process, unless it has had it already, from the terminal."""
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(WATCH):
+            signum = jobs.halted(folder)
+            if signum is not None:
+                if (
+                    signal.getsignal(signum) != signal.SIG_DFL
+                ):  # as a first signal leaves it: see signals.Stop
+                    os.kill(os.getpid(), signum)
+                return
+
+    with Stop():
+        threading.Thread(target=watch, daemon=True).start()
+        try:
+            yield
+        finally:
+            done.set()

@@ -1,0 +1,122 @@
+"""Figures of data on a line: the forward process, its exact reversal, and what a denoiser makes of noise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from diffusion_cli import forward
+from diffusion_cli.errors import UserError
+from diffusion_cli.figures import line
+from diffusion_cli.figures.recipes.plane import DATA
+from diffusion_cli.noise import NoiseStream, generator, mix
+
+if TYPE_CHECKING:
+    from diffusion_cli.components import Experiment
+
+FORWARD, REVERSE = 7, 8  # streams of the seed for the noise of the two processes
+GRID = 400  # positions at which a density is drawn
+MANY = 12  # more atoms than this are no longer "points" to mark
+
+
+def on_a_line(experiment: Experiment, figure: str) -> None:
+    if experiment.dataset.shape != (1,):
+        raise UserError("figure", figure, "draws data on a line", ("dataset=gaussian1d", "dataset=twopoint"))
+
+
+def forward_states(experiment: Experiment, n: int) -> Iterable[tuple[int, torch.Tensor]]:
+    """(t, x_t) of n chains of single steps from clean data."""
+    x0 = experiment.dataset.draw(n, generator(experiment.seed, DATA)).x0
+    noise = NoiseStream(mix(experiment.seed, FORWARD), n, (1,))
+    return forward.forward_chain(experiment.schedule, x0, noise)
+
+
+def reverse_states(experiment: Experiment, n: int) -> Iterable[tuple[int, torch.Tensor]]:
+    """(t, x_t) of n chains of exact reverse steps from noise, each towards a known x_0 of the data."""
+    x0 = experiment.dataset.draw(n, generator(experiment.seed, DATA)).x0
+    noise = NoiseStream(mix(experiment.seed, REVERSE), n, (1,))
+    return forward.reverse_chain(experiment.schedule, noise(), x0, noise)
+
+
+def sampled_states(experiment: Experiment, n: int) -> Iterable[tuple[float, torch.Tensor]]:
+    """(t, x_t) of n chains of the experiment's sampler and denoiser."""
+    label = experiment.labels(n, experiment.seed, experiment.config.get("label"))
+    for state in experiment.walk(experiment.denoiser, n, experiment.seed, label):
+        yield state.t, state.x.cpu()
+
+
+def collect(
+    states: Iterable[tuple[float, torch.Tensor]], shown: int
+) -> tuple[list[float], np.ndarray, np.ndarray]:
+    """Times (K,), the paths (shown, K) of the first chains, and where all of them end (n,)."""
+    times, paths = [], []
+    for t, x in states:
+        times.append(t)
+        paths.append(x[:shown, 0].numpy())
+        last = x
+    return times, np.stack(paths, 1), last[:, 0].numpy()
+
+
+def forward1d(experiment: Experiment, n: int, shown: int) -> Any:
+    """`shown` trajectories of the forward process, step by step, and x_T of all n against N(0, 1)."""
+    on_a_line(experiment, "forward1d")
+    times, paths, ends = collect(forward_states(experiment, n), shown)
+    grid = np.linspace(min(ends.min(), -3.5), max(ends.max(), 3.5), GRID)
+    normal = np.exp(-(grid**2) / 2) / np.sqrt(2 * np.pi)
+    return line.trajectories_1d(paths, times, (grid, normal), "N(0, 1)", ends, title(experiment, "forward"))
+
+
+def reverse1d(experiment: Experiment, n: int, shown: int) -> Any:
+    """`shown` trajectories of q(x_{t-1} | x_t, x_0) from noise towards known x_0, and x_0 of all n against its law."""
+    on_a_line(experiment, "reverse1d")
+    return backwards(experiment, reverse_states(experiment, n), shown, "reverse to a known x0")
+
+
+def trajectories1d(experiment: Experiment, n: int, shown: int) -> Any:
+    """`shown` trajectories of the sampler from noise to x_0, and x_0 of all n against the data's law."""
+    on_a_line(experiment, "trajectories1d")
+    return backwards(experiment, sampled_states(experiment, n), shown, "reverse")
+
+
+def backwards(
+    experiment: Experiment, states: Iterable[tuple[float, torch.Tensor]], shown: int, name: str
+) -> Any:
+    times, paths, ends = collect(states, shown)
+    return line.trajectories_1d(paths, times, law(experiment, ends), "data", ends, title(experiment, name))
+
+
+def law(experiment: Experiment, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """Positions and density of the data where these samples lie; None for a law of points, which has none."""
+    density = experiment.dataset.density
+    if density is None or not density.jitter:
+        return None
+    grid = torch.linspace(float(ends.min()) - density.jitter, float(ends.max()) + density.jitter, GRID)
+    return grid.numpy(), density.log_prob(grid[:, None], 1.0, 0.0).exp().numpy()
+
+
+def title(experiment: Experiment, name: str) -> str:
+    return f"{name}, {experiment.schedule.name} schedule, T = {experiment.schedule.T}"
+
+
+def twopoint(experiment: Experiment, shown: int) -> Any:
+    """Trajectories between the data's few points and noise: forward (solid), and exactly reversed (dashed)."""
+    on_a_line(experiment, "twopoint")
+    points = atoms(experiment)
+    forward_times, forward, _ = collect(forward_states(experiment, shown), shown)
+    reverse_times, reverse, _ = collect(reverse_states(experiment, shown), shown)
+    return line.two_point_trajectories(
+        forward, reverse, forward_times, reverse_times, points, title(experiment, "forward and reverse")
+    )
+
+
+def atoms(experiment: Experiment) -> np.ndarray:
+    """The few points (K,) of which the data consist; UserError where they do not."""
+    density = experiment.dataset.density
+    known = density is not None and not density.jitter
+    found = np.unique(density.reference(10_000).numpy()) if known else np.empty(0)
+    if not 0 < len(found) <= MANY:
+        raise UserError("figure", "twopoint", "draws data of a few points", ("dataset=twopoint",))
+    return found

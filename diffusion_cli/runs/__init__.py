@@ -1,0 +1,1 @@
+"""A run: its directory, checkpoints, signals, and what came of many."""

@@ -1,0 +1,227 @@
+"""The run directory: the only module that knows the names of its files. (No torch here: errors must be quick.)"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+import os
+import re
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from diffusion_cli.errors import UserError
+from diffusion_cli.runs.atomic import replacing
+
+log = logging.getLogger(__name__)
+FINISHED = "finished"
+REWRITE = 2.0  # seconds between rewritings of metrics.csv while rows come in
+CHECKPOINT = re.compile(r"step_(\d{8,})\.pt")
+PART = re.compile(r"\..+\.\d+\.part(\.\w+)?")  # the temporary names of atomic.replacing
+LARGEST_SUMMARY = 2**24  # bytes
+
+
+class Run:
+    """One directory of `train`, `sample` or `evaluate`.
+
+    status is one of running, finished, failed, interrupted (in summary.json).
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = Path(path)
+        self.config_file = self.path / ".hydra" / "config.yaml"
+        self.metrics_file = self.path / "metrics.csv"
+        self.evaluations_file = self.path / "evaluations.csv"
+        self.samples_file = self.path / "samples.npz"
+        self.weights_file = self.path / "weights.safetensors"
+        self.summary_file = self.path / "summary.json"
+        self.evaluation_file = self.path / "evaluation.json"
+        self.figures = self.path / "figures"
+
+    @classmethod
+    def find(cls, name: str, root: str | os.PathLike = "outputs") -> Run:
+        """The trained run meant by `run=NAME`: a directory, or `latest`, the newest finished one below root/train."""
+        if name != "latest":
+            run = cls(name)
+            if not run.path.is_dir():
+                raise UserError("run", name, "no such directory")
+            if not run.config_file.is_file() or not run.checkpoints():
+                missing = "checkpoints" if run.config_file.is_file() else ".hydra/config.yaml"
+                raise UserError("run", name, f"is not a trained run: it has no {missing}")
+            return run
+        found = [cls(file.parent) for file in Path(root).glob("train/*/*/summary.json")]
+        finished = [run for run in found if run.status == FINISHED and run.checkpoints()]
+        if not finished:
+            raise UserError(
+                "run",
+                name,
+                f"there is no finished run below {Path(root, 'train')}; train one, or say run=DIR",
+            )
+        return max(finished, key=lambda run: run.summary_file.stat().st_mtime)
+
+    # checkpoints
+
+    def checkpoint_file(self, step: int) -> Path:
+        return self.path / "checkpoints" / f"step_{step:08d}.pt"
+
+    def checkpoints(self) -> list[Path]:
+        """Oldest first."""
+        found = (self.path / "checkpoints").glob("step_*.pt")
+        return sorted(
+            (f for f in found if CHECKPOINT.fullmatch(f.name) and f.is_file()),
+            key=lambda f: int(CHECKPOINT.fullmatch(f.name)[1]),
+        )
+
+    def prune(self, keep: int, best: int | None = None) -> None:
+        """Removes all checkpoints but the newest `keep` and that of the step `best`."""
+        for file in self.checkpoints()[:-keep]:
+            if best is None or file != self.checkpoint_file(best):
+                file.unlink()
+
+    def sweep_up(self) -> None:
+        """Removes what a killed process had begun to write. For whoever holds the lock."""
+        for folder in (self.path, *(path for path in self.path.glob("*/") if not path.is_symlink())):
+            for file in folder.iterdir():
+                if PART.fullmatch(file.name):
+                    file.unlink()
+
+    # summary
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """summary.json, or {} where there is none that can be read."""
+        try:
+            if not self.summary_file.is_file() or self.summary_file.stat().st_size > LARGEST_SUMMARY:
+                return {}
+            content = json.loads(self.summary_file.read_text())
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return content if isinstance(content, dict) else {}
+
+    @property
+    def status(self) -> str | None:
+        return self.summary.get("status")
+
+    def write_summary(self, **fields: Any) -> None:
+        write_json(self.summary_file, fields)
+
+    # arrays
+
+    def write_samples(self, x0: Any, label: Any = None, **more: Any) -> None:
+        """x0 (n, *shape) in data units, label (n,) or None; numpy arrays. more: others, under their own names."""
+        import numpy as np
+
+        arrays = {"x0": x0.astype(np.float32)} | ({} if label is None else {"label": label.astype(np.int64)})
+        arrays |= more
+        with replacing(self.samples_file) as part:
+            np.savez(part, **arrays)
+
+    def stage_file(self, step: int) -> Path:
+        return self.path / "stages" / f"step_{step:08d}.npz"
+
+    def write_stage(self, step: int, x0: Any) -> None:
+        import numpy as np
+
+        with replacing(self.stage_file(step)) as part:
+            np.savez(part, x0=x0.astype(np.float32))
+
+    def stages(self) -> dict[int, Any]:
+        """Training step -> samples (n, *shape) drawn then."""
+        import numpy as np
+
+        found = {}
+        for file in sorted((self.path / "stages").glob("step_*.npz")):
+            try:
+                with zipfile.ZipFile(file) as archive:  # np.savez compresses nothing
+                    if sum(entry.file_size for entry in archive.infolist()) > file.stat().st_size:
+                        raise ValueError("it unpacks to more than it holds")
+                with np.load(file, allow_pickle=False) as arrays:
+                    found[int(file.stem.split("_")[1])] = arrays["x0"]
+            except Exception as error:  # NumPy and zipfile raise a dozen kinds for damaged files
+                raise UserError("run", str(self.path), f"{file.name} cannot be read: {error}") from error
+        return found
+
+    # one trainer at a time
+
+    def lock(self, wait: bool = False) -> FileLock:
+        """Held for as long as a process trains here; free at once when that process dies, however it does.
+
+        wait: for another process to leave; else UserError where there is one.
+        """
+        lock = FileLock(self.path / ".lock", timeout=-1 if wait else 0)
+        owner = self.path / ".owner"
+        try:
+            lock.acquire()
+        except Timeout:
+            who = owner.read_text().strip() if owner.is_file() else "another process"
+            raise UserError("hydra.run.dir", str(self.path), f"is being trained by {who}") from None
+        with replacing(owner) as part:
+            part.write_text(f"process {os.getpid()} on {os.uname().nodename}\n")
+        return lock
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    with replacing(path) as part:
+        part.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def read_csv(path: Path) -> dict[str, list[float]]:
+    """Columns of a metrics.csv."""
+    rows = _rows(path)
+    return {key: [float(row[key]) for row in rows] for key in (rows[0] if rows else ())}
+
+
+class Metrics:
+    """metrics.csv: a row per log interval, whose header never changes.
+
+    Rows are kept and the file rewritten by rename, so that it is whole at any moment; `since` drops the rows after a
+    step, when a run goes on from an older checkpoint.
+    """
+
+    def __init__(self, path: Path, since: int = 0):
+        self.path, self.written = path, time.monotonic()
+        self.rows: list[dict[str, Any]] = []
+        if since and path.is_file():
+            self.rows = [row for row in _rows(path) if int(row["step"]) <= since]
+
+    def add(self, row: dict[str, float]) -> None:
+        """Floats are written with 9 significant digits: enough for float32 to come back exactly."""
+        self.rows.append(
+            {key: f"{value:.9g}" if isinstance(value, float) else value for key, value in row.items()}
+        )
+        if time.monotonic() - self.written > REWRITE:
+            self.write()
+
+    def write(self) -> None:
+        self.written = time.monotonic()
+        if not self.rows:
+            return
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self.rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        with replacing(self.path) as part:
+            part.write_text(text.getvalue())
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    """The whole rows of a metrics.csv, saying so where it has others: half a last line, or what an editor did to it."""
+    *lines, rest = path.read_text(errors="replace").replace("\0", "?").split("\n")
+    rows = list(csv.DictReader(lines))
+    whole = [row for row in rows if _whole(row)]
+    if rest or len(whole) < len(rows):
+        log.warning("%s has %d damaged rows, which are left out", path, len(rows) - len(whole) + bool(rest))
+    return whole
+
+
+def _whole(row: dict[str, Any]) -> bool:
+    try:
+        _ = [*map(float, row.values())]
+        return None not in row and row["step"].isascii() and row["step"].isdigit()
+    except (KeyError, TypeError, ValueError):
+        return False

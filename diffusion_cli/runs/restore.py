@@ -1,0 +1,70 @@
+"""Which of a run's checkpoints is meant, and what happens when it cannot be read."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from diffusion_cli.errors import UserError
+from diffusion_cli.runs import checkpoint
+from diffusion_cli.runs.directory import Run
+
+log = logging.getLogger(__name__)
+LAST, BEST = "last", "best"
+
+
+def newest(run: Run, key: str = "run") -> dict[str, Any]:
+    """The content of the newest checkpoint that verifies, saying so when it is not the last one.
+
+    Raises UserError for `key` where there is none.
+    """
+    for file in reversed(run.checkpoints()):
+        try:
+            return _of_training(file)
+        except checkpoint.Damaged as damage:
+            log.warning("%s; trying the one before", damage)
+    raise UserError(key, str(run.path), "has no checkpoint that can be read whole")
+
+
+def chosen(run: Run, weights: str | int) -> dict[str, Any]:
+    """The content of the checkpoint that `weights=` means: last, best (by the loss on fixed batches, see
+    Experiment.score; the last one, saying so, where it is gone), or the number of a step, which must be there.
+    """
+    if isinstance(weights, int):
+        try:
+            return _of_training(run.checkpoint_file(weights))
+        except checkpoint.Damaged as damage:
+            steps = [int(file.stem.removeprefix("step_")) for file in run.checkpoints()]
+            raise UserError("weights", weights, str(damage), [*steps, BEST, LAST]) from None
+    last = newest(run)
+    best = (last.get("best") or {}).get("step") if weights == BEST else None
+    if best is None or best == last["state"]["step"]:
+        return last
+    try:
+        return _of_training(run.checkpoint_file(best))
+    except checkpoint.Damaged as damage:
+        log.warning("%s; the best weights are gone, taking the last", damage)
+        return last
+
+
+def _of_training(file: Path) -> dict[str, Any]:
+    """A checkpoint as `diffusion train` writes them; checkpoint.Damaged for any other content, however well sealed."""
+    content = checkpoint.load(file)
+    state, best = content.get("state"), content.get("best")
+    whole = (
+        isinstance(state, dict) and isinstance(state.get("ema"), dict) and isinstance(state.get("step"), int)
+    )
+    known = best is None or (isinstance(best, dict) and isinstance(best.get("step"), int))
+    if not (whole and known and all(isinstance(content.get(key), dict) for key in ("config", "made_with"))):
+        raise checkpoint.Damaged(f"{file}: not a checkpoint of a training")
+    return content
+
+
+def fit_in(net: Any, state: dict[str, Any], key: str, run: Run) -> None:
+    """net.load_state_dict(state); UserError for `key` where these weights are another network's."""
+    try:
+        net.load_state_dict(state)
+    except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = f"its weights do not fit the network of its configuration ({type(error).__name__})"
+        raise UserError(key, str(run.path), reason) from error

@@ -1,0 +1,261 @@
+"""What came of many runs: found again, side by side, averaged over seeds. (Plain files; no torch, no Hydra.)
+
+A result has *keys*, what was asked for (`dataset`, `model.width`: a group's name holds the option chosen), and
+*numbers*, what came of it (`loss`, `metrics.sliced_w2`, `metrics.sliced_w2.ratio`), as they stand in summary.json.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from diffusion_cli.errors import UserError
+from diffusion_cli.runs.directory import FINISHED, Run
+from diffusion_cli.runs.jobs import in_order
+
+LARGEST = 256 * 1024  # bytes of a file of Hydra's that was ever ours
+ALIASES = {"metrics.sw2": "metrics.sliced_w2"}
+SIZES = (
+    "n",
+    "draws",
+    "floor_draws",
+    "spread",
+    "floor_spread",
+)  # numbers of a metric that are no choice to draw
+NOT_ASKED = ("seed", "resume", "optimize", "plots", "device", "threads")  # what makes no other experiment
+Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(frozen=True)
+class Result:
+    """One run. said: the keys of its command line, in its order."""
+
+    name: str
+    path: Path
+    config: dict[str, Any]
+    keys: dict[str, Any]
+    said: tuple[str, ...]
+    numbers: dict[str, float]
+    status: str | None
+    error: str | None
+
+
+def read(path: str | Path, name: str | None = None) -> Result:
+    """The result in a run directory. Raises UserError where it is none, or holds files that are not Hydra's."""
+    run = Run(path)
+    config = _load(run.config_file)
+    words = _load(run.config_file.with_name("overrides.yaml")) if run.config_file.is_file() else []
+    hydra = _load(run.config_file.with_name("hydra.yaml")) if run.config_file.is_file() else {}
+    try:
+        choices = {str(key): value for key, value in hydra["hydra"]["runtime"]["choices"].items()}
+        said = [str(word).lstrip("+~").partition("=")[0] for word in words]
+        flat = dict(_flatten(config))
+    except (AttributeError, KeyError, TypeError):
+        raise UserError("run", str(path), ".hydra is not as Hydra writes it") from None
+    keys = flat | {key: value for key, value in choices.items() if "/" not in key and key in config}
+    summary = run.summary
+    status = summary.get("status")
+    return Result(
+        name if name is not None else str(path),
+        run.path,
+        config,
+        keys,
+        tuple(dict.fromkeys(key for key in said if not key.startswith("hydra"))),
+        numbers_of(summary),
+        status if isinstance(status, str) else None,
+        str(summary["error"]) if "error" in summary and status != FINISHED else None,
+    )
+
+
+def asked(sweep: str | None, runs: Sequence[str] | None) -> list[Result]:
+    """The results that `sweep=DIR` or `runs=[DIR,DIR]` means."""
+    if (sweep is None) == (runs is None):
+        raise UserError("sweep", sweep, "say sweep=DIR, or a list of runs: runs=[DIR,DIR]")
+    return find(sweep) if runs is None else [read(path) for path in runs]
+
+
+def find(folder: str | Path) -> list[Result]:
+    """All runs below a folder, a sweep's or any other. Raises UserError where there is none."""
+    root = Path(folder)
+    if not root.is_dir():
+        raise UserError("sweep", str(folder), "no such directory")
+    paths = {file.parent.parent.relative_to(root).as_posix() for file in root.rglob(".hydra/config.yaml")}
+    if not paths:
+        raise UserError("sweep", str(folder), "holds no runs")
+    return [read(root / path, path) for path in sorted(paths, key=in_order)]
+
+
+def _load(file: Path) -> Any:
+    try:
+        if file.stat().st_size > LARGEST:
+            raise ValueError(f"is larger than {LARGEST // 1024} kB")
+        text = file.read_text()
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=Loader)):
+            raise ValueError("has YAML aliases")
+        return yaml.load(text, Loader=Loader)
+    except FileNotFoundError:
+        raise UserError("run", str(file.parent.parent), f"is no run: it has no .hydra/{file.name}") from None
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError("run", str(file.parent.parent), f".hydra/{file.name} {reason}") from None
+
+
+def _flatten(node: dict[str, Any], above: str = "") -> Iterable[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
+
+
+def numbers_of(summary: dict[str, Any]) -> dict[str, float]:
+    """Dotted name -> number, of a summary. A metric's own name stands for its value."""
+    chosen = {key: value for key, value in summary.items() if key not in ("versions", "seed", "threads")}
+    found = {}
+    for name, value in _flatten(chosen):
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+            found[name.removesuffix(".value")] = float(value)
+    return found
+
+
+def named(numbers: Iterable[str], name: str, key: str) -> str:
+    """The one among these names of numbers that is meant; UserError for `key` with what there is to choose from."""
+    known, asked = list(numbers), name
+    for alias, meant in ALIASES.items():
+        if name == alias or name.startswith(alias + "."):
+            name = meant + name.removeprefix(alias)
+    if name not in known:
+        choices = [other for other in known if other.rpartition(".")[2] not in SIZES]
+        raise UserError(key, asked, "no such number in summary.json", choices)
+    return name
+
+
+# Side by side.
+
+
+def varied(results: Sequence[Result]) -> list[str]:
+    """The keys said on any line whose values differ, in order; not the seed, nor what makes no other experiment."""
+    said = dict.fromkeys(key for result in results for key in result.said)
+    values = {
+        key: {_shown(result.keys.get(key)) for result in results} for key in said if key not in NOT_ASKED
+    }
+    return [key for key, different in values.items() if len(different) > 1]
+
+
+class Cell(NamedTuple):
+    """Runs that differ in nothing but their seed. values: of the keys they were grouped by."""
+
+    values: tuple[Any, ...]
+    results: list[Result]
+
+    def mean(self, name: str) -> float | None:
+        found = [result.numbers[name] for result in self.results if name in result.numbers]
+        return statistics.fmean(found) if found else None
+
+    def std(self, name: str) -> float | None:
+        """Sample standard deviation over the seeds; None for fewer than two."""
+        found = [result.numbers[name] for result in self.results if name in result.numbers]
+        return statistics.stdev(found) if len(found) > 1 else None
+
+    def text(self, name: str) -> str:
+        mean, std = self.mean(name), self.std(name)
+        return "" if mean is None else f"{mean:.3g}" + ("" if std is None else f" ± {std:.2g}")
+
+
+def group(results: Iterable[Result], keys: Sequence[str]) -> list[Cell]:
+    """Finished runs by their values of these keys, in the order of the values."""
+    cells: dict[str, Cell] = {}
+    for result in results:
+        if result.status == FINISHED:
+            values = tuple(result.keys.get(key) for key in keys)
+            cells.setdefault(json.dumps(values, default=str), Cell(values, [])).results.append(result)
+    return sorted(cells.values(), key=lambda cell: [place(value) for value in cell.values])
+
+
+def place(value: Any) -> tuple[int, float, str]:
+    """Sorts null first, then numbers, then names."""
+    if isinstance(value, (int, float)):
+        return 1, float(value), ""
+    return (0, 0.0, "") if value is None else (2, 0.0, _shown(value))
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def show(value: Any) -> str:
+    """A key's value as a label."""
+    return _shown(value).strip('"')
+
+
+def metrics(results: Iterable[Result]) -> list[str]:
+    """The loss and all metrics that any of these runs has, without the numbers beside a metric's value."""
+    names = dict.fromkeys(name for result in results for name in result.numbers)
+    known = set(names)
+    return [name for name in names
+            if name == "loss" or (name.startswith("metrics.") and name.rpartition(".")[0] not in known
+                                  and name.rpartition(".")[2] not in SIZES)]  # fmt: skip
+
+
+HIGHER = ("accuracy", "precision", "recall", "density", "coverage_cd", "coverage_emd", "diversity")
+BALANCED = ("one_nn_cd", "one_nn_emd")  # best at one half
+
+
+def better(name: str) -> Callable[[float], float]:
+    """What of a metric's value is to be small."""
+    last = name.rpartition(".")[2]
+    if last in BALANCED:
+        return lambda value: abs(value - 0.5)
+    return (lambda value: -value) if last.endswith(HIGHER) else (lambda value: value)
+
+
+class Comparison:
+    """What the keys sweep, runs, x, y and hue ask for. Raises UserError, with the choices, where they do not fit."""
+
+    def __init__(self, config: dict[str, Any]):
+        self.results = asked(config["sweep"], config["runs"])
+        finished = [result for result in self.results if result.status == FINISHED]
+        if not finished:
+            raise UserError("sweep", config["sweep"] or config["runs"], "holds no finished run yet")
+        swept = varied(finished)
+        hue = config["hue"]
+        self.hue: Sequence[str] = [] if hue is None else [hue] if isinstance(hue, str) else hue
+        self.x = self._key("x", config["x"], finished, swept)
+        for key in self.hue:
+            self._key("hue", key, finished, swept)
+        others = [key for key in swept if key != self.x and key not in self.hue]
+        if others:
+            all_of_them = ",".join([*self.hue, *others])
+            raise UserError("hue", hue, f"the runs differ in {', '.join(others)} too, over which no mean is taken; "
+                            f"say hue=[{all_of_them}]")  # fmt: skip
+        numbers = {name: value for result in finished for name, value in result.numbers.items()}
+        self.y = named(numbers, self._needed("y", config["y"], metrics(finished)), "y")
+        self.finished = [result for result in finished if self.y in result.numbers]
+
+    def _key(self, name: str, key: str | None, results: Sequence[Result], swept: list[str]) -> str:
+        key = self._needed(name, key, swept or ["seed"])
+        if not any(key in result.keys for result in results):
+            raise UserError(name, key, "no such key in these runs", swept or results[0].keys)
+        return key
+
+    def _needed(self, name: str, value: str | None, choices: Sequence[str]) -> str:
+        if value is None:
+            raise UserError(name, value, "a choice is needed", choices)
+        return value
+
+    def by_hue(self) -> dict[str, list[Cell]]:
+        """The finished runs: value of hue -> a cell for each value of x, all in order."""
+        found: dict[str, list[Cell]] = {}
+        for cell in group(self.finished, [*self.hue, self.x]):
+            name = ", ".join(show(value) for value in cell.values[:-1])
+            found.setdefault(name, []).append(Cell(cell.values[-1:], cell.results))
+        return found

@@ -1,0 +1,98 @@
+"""Results of many runs as tables: on the terminal, as CSV and as Markdown."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from diffusion_cli.runs.atomic import replacing
+from diffusion_cli.runs.directory import FINISHED
+from diffusion_cli.runs.results import Cell, Result, better, group, metrics, show, varied
+
+SHOWN = 3  # metrics on the terminal
+
+
+def terminal(results: Sequence[Result]) -> str:
+    """A line for each job: what was asked, its status, and what came of it; below, what failed and why."""
+    keys = [*varied(results), "seed"] if len(results) > 1 else list(results[0].said if results else ())
+    names = [name for name in metrics(results) if name != "loss"][:SHOWN]
+    head = ["job", *keys, "status", "steps", "loss", *(name.removeprefix("metrics.") for name in names)]
+    rows = [
+        [
+            result.name,
+            *(show(result.keys.get(key)) for key in keys),
+            result.status or "not begun",
+            *(_number(result.numbers.get(name)) for name in ("steps", "loss", *names)),
+        ]
+        for result in results
+    ]
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (head, *rows)
+    ]
+    return "\n".join([*(line.rstrip() for line in lines), *failures(results, keys)])
+
+
+def failures(results: Sequence[Result], keys: Sequence[str]) -> list[str]:
+    """A line for each run that has not finished, with its values of these keys."""
+    return [
+        f"job {result.name} ({', '.join(f'{key}={show(result.keys.get(key))}' for key in keys)}): "
+        + (result.error or result.status or "not begun")
+        for result in results
+        if result.status != FINISHED
+    ]
+
+
+def write(results: Sequence[Result], folder: Path, name: str) -> None:
+    """`name`.csv with every metric's mean and standard deviation over the seeds, `name`.md to be read."""
+    keys = varied(results)
+    cells, names = group(results, keys), metrics(results)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*keys, "runs", *(column for name in names for column in (name, f"{name} std"))])
+    for cell in cells:
+        numbers = [value for name in names for value in (cell.mean(name), cell.std(name))]
+        writer.writerow(
+            [*map(show, cell.values), len(cell.results), *("" if v is None else f"{v:.9g}" for v in numbers)]
+        )
+    for suffix, content in ((".csv", text.getvalue()), (".md", _markdown(results, keys, cells, names))):
+        with replacing(folder / f"{name}{suffix}") as part:
+            part.write_text(content)
+
+
+def _markdown(
+    results: Sequence[Result], keys: Sequence[str], cells: Sequence[Cell], names: Sequence[str]
+) -> str:
+    best = {name: _best(cells, keys, name) for name in names}
+    head = [*keys, "runs", *(name.removeprefix("metrics.") for name in names)]
+    rows = [
+        [
+            *map(show, cell.values),
+            str(len(cell.results)),
+            *(f"**{cell.text(name)}**" if i in best[name] else cell.text(name) for name in names),
+        ]
+        for i, cell in enumerate(cells)
+    ]
+    lines = ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
+    note = "Mean and sample standard deviation over the runs of each row; in bold the best mean"
+    note += " for each dataset." if "dataset" in keys else "."
+    failed = failures(results, [*varied(results), "seed"])
+    missing = ["", "Not in the table:", "", *(f"- {line}" for line in failed)] if failed else []
+    return "\n".join([*lines, "", note, *missing]) + "\n"
+
+
+def _best(cells: Sequence[Cell], keys: Sequence[str], name: str) -> set[int]:
+    """Rows with the best mean; values of different datasets are not compared. None where there is no choice."""
+    found: dict[str, list[tuple[float, int]]] = {}
+    for i, cell in enumerate(cells):
+        mean = cell.mean(name)
+        if mean is not None:
+            dataset = show(cell.values[list(keys).index("dataset")]) if "dataset" in keys else ""
+            found.setdefault(dataset, []).append((better(name)(mean), i))
+    return {min(rivals)[1] for rivals in found.values() if len(rivals) > 1}
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"
