@@ -11,7 +11,7 @@ from types import NoneType
 
 from diffusion_cli import __version__
 from diffusion_cli.cli import flags as line
-from diffusion_cli.errors import Interrupted, Passage, RunFailed, UserError
+from diffusion_cli.errors import Interrupted, Passage, RunFailed, TakenError, UserError
 
 USAGE = """\
 usage: diffusion COMMAND [group=option] [key=value] [flags]        (or: python -m diffusion_cli COMMAND ...)
@@ -89,7 +89,7 @@ def _dispatch(flags: list[str], words: list[str]) -> None:
     else:
         command, words = line.split_command(words)
     sys.argv = ["diffusion", *flags, *words]
-    importlib.import_module(f"diffusion_cli.commands.{command}").main()
+    importlib.import_module(f"diffusion_cli.cli.entries.{command}").main()
 
 
 def _completed_command(words: list[str]) -> str | None:
@@ -122,6 +122,8 @@ def _report(error: BaseException, overrides: list[str], show: bool) -> int:
     if isinstance(error, Interrupted):
         print(error, file=sys.stderr)
         return 128 + error.signum
+    if isinstance(error, TakenError):
+        _claims("keep")
     code = 2
     if isinstance(error, RunFailed) or not isinstance(error, Exception):
         code = 1
@@ -145,10 +147,15 @@ def _explained(error: Exception, overrides: list[str]) -> tuple[int, Exception]:
 
 def _settle(code: int) -> int:
     """A command line that was refused leaves no directory behind."""
+    _claims("give_back" if code == 2 else "keep")
+    return code
+
+
+def _claims(what: str) -> None:
+    """Calls a function of the module of claims, where anything was claimed."""
     claims = sys.modules.get("diffusion_cli.cli.claim")
     if claims is not None:
-        claims.give_back() if code == 2 else claims.keep()
-    return code
+        getattr(claims, what)()
 
 
 if __name__ == "__main__":

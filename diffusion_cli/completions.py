@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -12,10 +11,11 @@ from diffusion_cli.dataset.batch import Batch
 from diffusion_cli.dataset.mask import make_mask, spread
 from diffusion_cli.errors import UserError
 from diffusion_cli.inpainting import Inpainting, Known
+from diffusion_cli.metrics.progress import Progress, silent
 from diffusion_cli.noise import NoiseStream, generator
 
 if TYPE_CHECKING:
-    from diffusion_cli.components import Experiment
+    from diffusion_cli.components import Components
 
 HELD_OUT = 12  # stream of the seed
 BLOCK = 256  # points of a law that are drawn at once: point i shall not depend on how many there are
@@ -49,27 +49,25 @@ def held_out(dataset: Any, n: int, seed: int) -> Batch:
     return part.batch(rows) if images else Batch(part[rows, : dataset.shape[0]], None)
 
 
-def complete(experiment: Experiment, n: int, progress: Callable[[int], Any] | None = None) -> Completions:
+def complete(components: Components, n: int, progress: Progress = silent) -> Completions:
     """`completions` samples for each of n held-out points that agree with it on the pixels of the mask `inpaint`.
 
     Labels are the points' own, unless the config asks for others. progress(total) -> a bar with `update` and `close`.
     """
-    config, seed, device = experiment.config, experiment.seed, experiment.device
-    each, shape = config["completions"], experiment.dataset.shape
+    config, seed, device = components.config, components.seed, components.device
+    each, shape = config["completions"], components.dataset.shape
     mask = make_mask(config["inpaint"], shape, seed)
-    original, label = held_out(experiment.dataset, n, seed)
+    original, label = held_out(components.dataset, n, seed)
     if config["label"] is not None or label is None:
-        label = experiment.labels(n, seed, config["label"])
+        label = components.labels(n)
     original = original.repeat_interleave(each, 0).to(device)
     label = None if label is None else label.repeat_interleave(each).to(device)
     noise = NoiseStream(seed, len(original), shape, device)
-    inpainting = Inpainting(experiment.sampler, batch=config["sample_batch"], **config["repaint"])
+    inpainting = Inpainting(components.sampler, batch=config["sample_batch"], **config["repaint"])
     known = Known(original, spread(mask, shape).to(device))
-    bar = progress(len(inpainting.times(experiment.schedule)) - 1) if progress else None
-    for state in inpainting(experiment.denoiser, noise(), known, label, noise):
-        if bar is not None and state.prediction is not None:
-            bar.update()
-    if bar is not None:
-        bar.close()
+    with progress(len(inpainting.times(components.schedule)) - 1) as bar:
+        for state in inpainting(components.denoiser, noise(), known, label, noise):
+            if state.prediction is not None:
+                bar.update()
     arrays = (state.x, label, original, mask)
     return Completions(*(None if array is None else array.cpu().numpy() for array in arrays))

@@ -57,6 +57,10 @@ class Passage(BaseException):
         self.error = error
 
 
+class TakenError(UserError):
+    """Another process works in the directory: nothing in it is touched."""
+
+
 class RunFailed(Exception):
     """A run that started and could not finish, for a reason that is not the user's command line: exit code 1."""
 

@@ -15,6 +15,7 @@ import ast
 import functools
 import inspect
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -41,12 +42,13 @@ class Range:
 
 def whole(least: int, most: int = BIGGEST_INT) -> Range:
     """Whole numbers, least <= value <= most; true is not 1, 3.0 is not 3."""
-    span = f">= {least}" if most == BIGGEST_INT else f"in {least}..{most}"
+    span = f" >= {least}" if most == BIGGEST_INT else f" in {least}..{most}"
+    span = "" if least == -most else span
 
     def accepts(v: Any) -> bool:
         return isinstance(v, Integral) and not isinstance(v, bool) and least <= v <= most
 
-    return Range(accepts, f"a whole number {span}")
+    return Range(accepts, f"a whole number{span}")
 
 
 def real(low: float = -math.inf, high: float = math.inf, ends: str = "()") -> Range:
@@ -82,6 +84,11 @@ def one_of(*names: str) -> Range:
     return Range(lambda v: isinstance(v, str) and v in names, "one of the choices", names)
 
 
+def named(pattern: str, *like: str) -> Range:
+    """Names that match a pattern, which look like these."""
+    return Range(lambda v: isinstance(v, str) and bool(re.fullmatch(pattern, v)), "one of the choices", like)
+
+
 def either(first: Range, second: Range) -> Range:
     return Range(
         lambda v: first.accepts(v) or second.accepts(v),
@@ -110,6 +117,8 @@ NonNegative = Annotated[float, real(0, ends="[)")]
 Fraction = Annotated[float, real(0, 1, "[]")]
 BelowOne = Annotated[float, real(0, 1, "[)")]
 Inner = Annotated[float, real(0, 1, "()")]
+Device = Annotated[str, named(r"auto|cpu|mps|cuda(:\d{1,4})?", "auto", "cpu", "cuda", "cuda:N", "mps")]
+MaskFile = Annotated[str, named(r"(?i).+\.(npy|png)", "FILE.npy", "FILE.png")]
 
 PLAIN = {"bool": FLAG, "int": whole(-BIGGEST_INT), "float": real(), "str": TEXT, "None": NULL}
 

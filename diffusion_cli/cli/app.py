@@ -4,88 +4,101 @@ from __future__ import annotations
 
 import copy
 import functools
+import importlib
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from diffusion_cli.cli import gate, sweep
-from diffusion_cli.cli.callback import check, prepare
+from diffusion_cli.cli.callback import checked, refuse
 from diffusion_cli.cli.job import Job
 from diffusion_cli.cli.messages import explain, is_config_error
 from diffusion_cli.cli.places import CONFIGS
 from diffusion_cli.errors import RunFailed, UserError, one_line
+from diffusion_cli.runs import config as run_config
+from diffusion_cli.runs.directory import Run
 
 log = logging.getLogger(__name__)
 
 
-def command(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
-    """Make `task(config)` of the module `commands/NAME.py` the command NAME, configured by `configs/NAME.yaml`.
+def entry(module: str) -> Callable[[], None]:
+    """The command NAME, for a module cli.entries.NAME: configured by configs/NAME.yaml, done by commands.NAME.
 
-        @command
-        def main(config: DictConfig) -> None: ...
-
-    The configuration has passed `schema.check` and the module's own `prepare(config)` (see `callback.prepare`), where
-    it has one, before `task` is called. Job, log file and help carry the module's name; what `task` returns is the
-    job's value. The command raises `UserError` where the task finds the user's input bad, and `RunFailed` for any
-    other exception, its traceback being in the job's log. In a sweep either is a failed job, whose value is None; when
-    all have ended, the command raises `RunFailed`.
+    The command's module has `check(config, directory)`, which refuses what a job cannot do (see callback.refuse), and
+    `main(config, run, alone)`, whose value is the job's. config: plain and checked. run: the output directory. alone:
+    false in a sweep, where jobs may run side by side. A command raises UserError where the user's input is bad, and
+    RunFailed for any other exception of its task, whose traceback is in the job's log. In a sweep either is a failed
+    job, whose value is None; when all have ended, the command raises RunFailed.
     """
+    name = module.rpartition(".")[2]
 
-    @functools.wraps(task)
-    def job(config: DictConfig) -> Any:
+    def main(config: DictConfig) -> Any:
         current = HydraConfig.get()
         place = Job(current) if current.mode == RunMode.MULTIRUN else None
         try:
-            if place is not None:
-                return _of_sweep(place, config, task)
-            check(config)  # again: a line or a file of the user's may have taken the callback away
-            return task(config)
+            return run_task(name, config) if place is None else run_job(name, config, place)
         except BrokenPipeError:
-            raise  # whoever read our output went away: no failure of the run
+            # whoever read our output went away: no failure of the run
+            raise
         except Exception as error:
             error = explain(error) if is_config_error(error) else error
             expected = isinstance(error, (UserError, RunFailed))
             line = one_line(str(error)) if expected else describe(error)
             if place is not None:
                 log.error("job %s failed: %s", place.name, line)
-            _log_to_file(line, None if expected else error)
+            log_to_file(line, None if expected else error)
             if place is not None:
                 return place.failed(line)
             if expected:
                 raise error from error.__cause__
             raise RunFailed(line) from error
 
-    name = task.__module__.rpartition(".")[2]
-    entry = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=name)(job)
+    # Hydra names the job after the module, and launchers find the function by these names.
+    main.__module__, main.__qualname__ = module, "main"
+    composed = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=name)(main)
 
-    @functools.wraps(entry)
+    @functools.wraps(main)
     def guarded(*passed: DictConfig) -> Any:
         with gate.closed(), sweep.guard():
-            return entry(*passed)
+            return composed(*passed)
 
     return guarded
 
 
-def _of_sweep(place: Job, config: DictConfig, task: Callable[[DictConfig], Any]) -> Any:
-    """The value of a job of a sweep; None where a signal has ended it. What a single run prepares before its directory
-    is made (see callback.py) has been judged before the sweep began, and is done again for the job's own use."""
+def run_task(name: str, config: DictConfig, alone: bool = True) -> Any:
+    """Checks the configuration once more (a line or a file of the user's may have taken the callback away), records it
+    in a new directory, and calls the command."""
+    current = HydraConfig.get()
+    plain, run = checked(config), Run(current.runtime.output_dir)
+    if not Path(run.path, run_config.FILE).exists():
+        chosen = OmegaConf.to_container(current.runtime.choices)
+        choices = {str(k): v for k, v in chosen.items() if isinstance(v, str) and "/" not in str(k)}  # type: ignore[union-attr]
+        words = [str(word) for word in OmegaConf.to_container(current.overrides.task, resolve=False)]  # type: ignore[union-attr]
+        run_config.write(run.path, run_config.Record(plain, name, choices, words))
+    return importlib.import_module(f"diffusion_cli.commands.{name}").main(plain, run, alone)
+
+
+def run_job(name: str, config: DictConfig, place: Job) -> Any:
+    """The value of a job of a sweep; None where a signal has ended it. What a single run refuses before its directory
+    is made has been judged before the sweep began, and is judged again for what has changed since."""
     if not place.goes_ahead:
         return place.give_back()
     with open_dict(config):
         config.hydra = copy.deepcopy(place.hydra)
     with place.running(config):
+        refuse(config)
         with open_dict(config):
-            prepare(config, task.__module__)
             del config["hydra"]
-            if "resume" in config:  # what the job has done so far is its own, by its key
+            if "resume" in config:
+                # what the job has done so far is its own, by its key
                 config.resume = True
-        check(config)
-        value = task(config)
+        value = run_task(name, config, alone=False)
         place.finished()
         return value
     return None
@@ -97,9 +110,9 @@ def describe(error: BaseException) -> str:
     return one_line(type(error).__name__ + (f": {lines[0]}" if lines else ""))
 
 
-def _log_to_file(line: str, error: Exception | None) -> None:
+def log_to_file(line: str, error: Exception | None) -> None:
     """Write a line, and the traceback of `error`, to the job's own log; the console gets one line from `__main__`."""
-    exc_info = error and (type(error), error, error.__traceback__)
+    exc_info = (type(error), error, error.__traceback__) if error else None
     record = log.makeRecord(log.name, logging.ERROR, __file__, 0, line, (), exc_info)
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.FileHandler):

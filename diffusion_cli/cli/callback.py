@@ -6,15 +6,14 @@ Errors leave this module as `Passage`, which `__main__` opens again.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobRuntime, JobStatus
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
@@ -22,8 +21,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from diffusion_cli.cli import sweep
 from diffusion_cli.cli.claim import claim
+from diffusion_cli.cli.compose import parsed
 from diffusion_cli.errors import Passage, UserError
-from diffusion_cli.options import schema
+from diffusion_cli.options.check import check_complete, check_config
+from diffusion_cli.options.groups import GROUPS
+from diffusion_cli.runs.config import FILE
 
 
 class Checked(Callback):
@@ -32,12 +34,10 @@ class Checked(Callback):
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         with _stopping(), _current(config):
             command = str(JobRuntime.instance().get("name"))
-            _set(
-                config, "runtime.output_dir", os.path.abspath(_directory(config, "run"))
-            )  # keys may refer to it
-            prepare(config, f"diffusion_cli.commands.{command}")
-            HydraConfig.instance().set_config(config)  # for what `prepare` has changed of it
             directory, resume = _directory(config, "run"), config.get("resume") is True
+            # keys may refer to it
+            _set(config, "runtime.output_dir", os.path.abspath(directory))
+            refuse(config, directory)
             exclusive = _stamped(config, "run") and not (resume and _given(config, "run"))
             if command == "train" and not exclusive and not resume:
                 _refuse_second_run(directory)
@@ -57,9 +57,10 @@ class Checked(Callback):
             try:
                 known = plain(config, complete=False)
             except OmegaConfBaseException:
-                known = {}  # keys that refer to what only a job knows: each job is checked when it starts
-            schema.check(known)
-            sweep.plan(config, _judge)
+                # keys that refer to what only a job has: each job is checked when it starts
+                known = {}
+            check_config(known)
+            sweep.plan(config, refuse)
             directory = _directory(config, "sweep")
             resumed = (
                 known.get("resume") is True and _stamped(config, "sweep") and not _given(config, "sweep")
@@ -79,35 +80,26 @@ class Checked(Callback):
             sweep.begin(config, claimed)
 
 
-def _judge(config: DictConfig) -> None:
-    """Refuse one job of a sweep ahead of it."""
-    prepare(config, f"diffusion_cli.commands.{JobRuntime.instance().get('name')}")
+def refuse(config: DictConfig, directory: str | None = None) -> None:
+    """Refuse a job's composed configuration, `hydra` node included, before its directory is made (in a single run) and
+    before anything heavy is imported.
 
-
-def prepare(config: DictConfig, module: str) -> None:
-    """Check a job's composed configuration, `hydra` node included, and let its command complete it, before the job's
-    directory is made (in a single run) and before anything heavy is imported.
-
-    A command's module may define `prepare(config: DictConfig) -> None`, which may change `config` in place
-    (`hydra.run.dir` and `hydra.runtime.choices` too; new keys may be added), read files and raise `UserError`. What it
-    leaves is checked again. Raises `UserError`, or OmegaConf's exceptions for what does not resolve.
+    A command's module may define `check(config: dict, directory: str | None) -> None`, which may read files and raises
+    UserError. Raises UserError, or OmegaConf's exceptions for what does not resolve.
     """
-    for override in OverridesParser.create().parse_overrides(_overrides(config, "task")):
-        if override.key_or_group in schema.ROOMS and isinstance(override.value(), list):
+    for override in parsed(_overrides(config, "task")):
+        if override.key_or_group in GROUPS and isinstance(override.value(), list):
             raise UserError(override.key_or_group, override.value(), "takes one option, not a list")
-    check(config)
-    hook = getattr(sys.modules.get(module), "prepare", None)
-    if hook is not None:
-        with read_write(config.hydra), open_dict(config):
-            hook(config)
-        check(config)
+    command = importlib.import_module(f"diffusion_cli.commands.{JobRuntime.instance().get('name')}")
+    command.check(checked(config), directory)
 
 
-def check(config: DictConfig) -> None:
-    """Refuse what a job cannot run with, whether the configuration is composed or the job's part of it."""
+def checked(config: DictConfig) -> dict[str, Any]:
+    """The job's part of a configuration, plain; refused where a job cannot run with it."""
     known = plain(config)
-    schema.check(known)
-    schema.check_complete(known)
+    check_config(known)
+    check_complete(known, str(JobRuntime.instance().get("name")))
+    return known
 
 
 def plain(config: DictConfig, complete: bool = True) -> dict[str, Any]:
@@ -190,6 +182,6 @@ def _given(config: DictConfig, kind: str) -> bool:
 
 
 def _refuse_second_run(directory: str) -> None:
-    if (Path(directory) / ".hydra" / "config.yaml").exists():
+    if any(Path(directory, name).exists() for name in (".hydra/config.yaml", FILE)):
         reason = "a run is already there; resume=true continues it, or choose another directory"
         raise UserError("hydra.run.dir", directory, reason)

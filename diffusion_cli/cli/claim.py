@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from diffusion_cli.errors import UserError
+from diffusion_cli.runs import config
 
-# What Hydra writes into a directory before a job begins, beside the job's log; and what a trainer's lock leaves.
-HYDRAS_FILES = (".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml", "multirun.yaml")
-LOCKS = (".lock", ".owner", ".sweep")
+# What is written into a directory before a job begins, beside its log; and what a trainer's lock leaves.
+HYDRAS_FILES = (".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml")
+OURS = ("multirun.yaml", config.FILE, ".lock", ".owner", ".sweep")
 
-_made: list[Path] = []  # the directories that this process created, each after its parent
-_found: dict[
-    Path, dict[str, bytes | None]
-] = {}  # claimed ones that existed: top-level names, content of Hydra's files
+# the directories that this process created, each after its parent
+_made: list[Path] = []
+# those that existed: what was in them
+_found: dict[Path, set[str]] = {}
 
 
 def claim(key: str, directory: str, exclusive: bool) -> str:
@@ -52,35 +54,19 @@ def keep() -> None:
     _found.clear()
 
 
-def leave_to_its_owner() -> None:
-    """Another process works in the directory: what Hydra has written over is put back, and nothing else is touched,
-    whoever made it first (to remove its lock would let a third one in)."""
-    for directory, before in _found.items():
-        for name in HYDRAS_FILES:
-            if before.get(name) is not None:
-                (directory / name).write_bytes(before[name])
-    keep()
-
-
 def give_back() -> None:
-    """Undo `claim`: remove the directories that this process made, and Hydra's files and the log from those that it
-    found, as they were. A directory into which anything else has been written stays as it is."""
+    """Undo `claim`: remove the directories that this process made, and what a start writes from those that it found. A
+    directory into which anything else has been written stays as it is."""
     for directory, before in _found.items():
-        now = set(os.listdir(directory)) - before.keys()
-        if all(map(_is_hydras, now)):
-            for name in now:
-                if name.endswith(".log") or name in LOCKS:
-                    (directory / name).unlink()
-            for name in HYDRAS_FILES:
-                _restore(directory / name, before.get(name))
-    for directory in reversed(_made):
-        names = os.listdir(directory)
-        if not all(map(_is_hydras, names)):
+        new = set(os.listdir(directory)) - before
+        if all(map(_is_of_a_start, new)):
+            _clear(directory, new)
+    for made in reversed(_made):
+        if not all(map(_is_of_a_start, os.listdir(made))):
             break
-        for name in (*HYDRAS_FILES, *LOCKS, *(name for name in names if name.endswith(".log"))):
-            _restore(directory / name, None)
+        _clear(made, os.listdir(made))
         try:
-            directory.rmdir()
+            made.rmdir()
         except OSError:
             break
     keep()
@@ -104,11 +90,7 @@ def _take(directory: Path) -> None:
     if not os.access(directory, os.W_OK | os.X_OK):
         raise PermissionError(13, "Permission denied")
     _refuse_links(directory)
-    before: dict[str, bytes | None] = dict.fromkeys(os.listdir(directory))
-    for name in HYDRAS_FILES:
-        if (directory / name).is_file():
-            before[name] = (directory / name).read_bytes()
-    _found[directory.absolute()] = before
+    _found[directory.absolute()] = set(os.listdir(directory))
 
 
 def _refuse_links(directory: Path) -> None:
@@ -122,14 +104,17 @@ def _refuse_links(directory: Path) -> None:
                 raise OSError(22, f"{entry.name} in it is neither a file nor a directory")
 
 
-def _is_hydras(name: str) -> bool:
-    return name in (".hydra", "multirun.yaml", *LOCKS) or name.endswith(".log")
+def _is_of_a_start(name: str) -> bool:
+    return name in (".hydra", *OURS) or name.endswith(".log")
 
 
-def _restore(path: Path, content: bytes | None) -> None:
-    if content is not None:
-        path.write_bytes(content)
-        return
-    path.unlink(missing_ok=True)
-    if path.parent.name == ".hydra" and path.parent.is_dir() and not any(path.parent.iterdir()):
-        path.parent.rmdir()
+def _clear(directory: Path, names: Iterable[str]) -> None:
+    """Remove these names, of what a start writes."""
+    for name in names:
+        if name == ".hydra":
+            for file in HYDRAS_FILES:
+                (directory / file).unlink(missing_ok=True)
+            if not any((directory / name).iterdir()):
+                (directory / name).rmdir()
+        else:
+            (directory / name).unlink()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from diffusion_cli.errors import UserError, closest
+from diffusion_cli.options.keys import COMMANDS
 
-COMMANDS = ("train", "sample", "evaluate", "plot")
 INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 BARE = {
     "--help": "-h",

@@ -13,14 +13,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from diffusion_cli.errors import Interrupted, Passage, UserError
+from diffusion_cli.errors import Interrupted
 from diffusion_cli.runs import jobs
-from diffusion_cli.runs import results as gather
 from diffusion_cli.runs.directory import FINISHED, Run
 from diffusion_cli.runs.resume import fingerprint
 from diffusion_cli.runs.signals import Stop
 
 RESOLVER = "job_directory"
+HYDRA = ".hydra"
 FAILED = "failed"  # a status, beside FINISHED
 WATCH = 0.5  # seconds between looks whether the sweep was halted, in a job that has a process of its own
 
@@ -45,7 +45,16 @@ def directory_of(*, _root_: DictConfig) -> str:
     return jobs.claim(Path(hydra.sweep.dir), key_of(_root_), hydra.job.num, _overrides(_root_))
 
 
+def first_start(*, _root_: DictConfig) -> str | None:
+    """The resolver `${first_start:}` behind hydra.output_subdir: where Hydra writes its files; null where they are
+    already, so that a resumed run keeps those of its first start."""
+    directory = OmegaConf.select(_root_, "hydra.runtime.output_dir", throw_on_missing=False)
+    began = directory is not None and Path(directory, HYDRA, "config.yaml").exists()
+    return None if began else HYDRA
+
+
 OmegaConf.register_new_resolver(RESOLVER, directory_of, replace=True)
+OmegaConf.register_new_resolver("first_start", first_start, replace=True)
 
 
 def is_found(config: DictConfig) -> bool:
@@ -55,18 +64,6 @@ def is_found(config: DictConfig) -> bool:
 
 def _overrides(config: DictConfig) -> list[str]:
     return [str(word) for word in OmegaConf.to_container(config.hydra.overrides.task, resolve=False)]
-
-
-def value_of(run: Run, optimize: str | None) -> float | None:
-    """What a search is told of a finished run: the number that `optimize=` names. A name that is not there ends the
-    sweep at once, since no other job would have it."""
-    if optimize is None:
-        return None
-    try:
-        numbers = gather.numbers_of(run.summary)
-        return numbers[gather.named(numbers, optimize, "optimize")]
-    except UserError as error:
-        raise Passage(error) from None
 
 
 class Job:

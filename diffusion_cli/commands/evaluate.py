@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
-
-from diffusion_cli.cli.app import command
-from diffusion_cli.cli.inherit import EXACT, inherit
-from diffusion_cli.commands.output import describe, evaluate
-from diffusion_cli.runs.directory import Run, write_json
+from diffusion_cli.commands.output import bars, describe, evaluate, prepare_process
+from diffusion_cli.runs.atomic import write_json
+from diffusion_cli.runs.directory import Run
 
 log = logging.getLogger(__name__)
-prepare = inherit
 
 
-@command
-def main(config: DictConfig) -> None:
-    from diffusion_cli.components import Experiment
+def check(config: dict[str, Any], directory: str | None) -> None:
+    """Nothing beyond the keys themselves."""
 
-    plain = OmegaConf.to_container(config, resolve=True)
-    experiment = Experiment(plain, None if config.run == EXACT else Run(config.run))
-    out = Run(HydraConfig.get().runtime.output_dir)
+
+def main(config: dict[str, Any], run: Run, alone: bool) -> None:
+    from diffusion_cli.components import of
+
+    prepare_process(config["threads"])
+    components = of(config)
     report = {
-        "run": config.run,
-        "sampler": plain["sampler"],
-        "guidance": plain["guidance"],
-        "label": plain["label"],
-        "seed": config.seed,
-        "metrics": evaluate(experiment),
-        **describe(experiment.device),
+        **{key: config[key] for key in ("run", "sampler", "guidance", "label", "seed")},
+        "metrics": evaluate(components, bars(alone)),
+        **describe(components.device),
     }
-    write_json(out.evaluation_file, report)
-    log.info("%s", out.evaluation_file)
+    write_json(run.evaluation_file, report)
+    log.info("%s", run.evaluation_file)

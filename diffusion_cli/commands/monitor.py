@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from diffusion_cli.commands.output import bar
+from diffusion_cli.commands.output import bars
 from diffusion_cli.runs.directory import Metrics, Run
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from diffusion_cli.components import Components
 
 log = logging.getLogger(__name__)
 
@@ -19,21 +25,22 @@ class Monitor:
     on: a killed and resumed run has the rows, bit for bit, of one that was never killed.
     """
 
-    def __init__(self, experiment: Any, run: Run, step: int) -> None:
-        self.every = experiment.config["monitor"]["every"] or 0
-        self.steps = experiment.config["steps"]
+    def __init__(self, components: Components, run: Run, step: int, alone: bool) -> None:
+        self.every = components.config["monitor"]["every"] or 0
+        self.steps, self.alone = components.config["steps"], alone
         self.table = Metrics(run.evaluations_file, since=step)
         self.started, self.first = time.monotonic(), step
-        self.costs_told = not self.every
+        self.cost_logged = not self.every
         if self.every:
-            self.experiment = experiment.repeated()
+            self.components = smaller(components)
 
-    def prepare(self, state: Any) -> None:
+    def prepare(self, net: nn.Module) -> None:
         """What the evaluation needs once, so that it is done, and its cost known, before training begins."""
-        if self.every:
-            prepare = getattr(self.experiment.evaluation, "prepare", None)
+        if self.every and self.components.objective.generates:
+            evaluation = self.components.evaluation
+            prepare = getattr(evaluation, "prepare", None)
             if prepare is not None:
-                prepare(self.experiment.subject(state.ema, bar))
+                prepare(replace(self.components, net=net).subject(bars(self.alone)))
         self.started = time.monotonic()
 
     def due(self, step: int) -> bool:
@@ -41,26 +48,42 @@ class Monitor:
         wanted = self.every and step and step % self.every == 0
         return bool(wanted) and all(int(row["step"]) != step for row in self.table.rows[-1:])
 
-    def evaluate(self, state: Any) -> dict[str, float]:
+    def evaluate(self, net: nn.Module, step: int) -> dict[str, float]:
         """The row of this step: name -> value, and name_floor."""
         from diffusion_cli.metrics.evaluation import numbers
 
         before = time.monotonic()
-        row = numbers(self.experiment.evaluate(state.ema))
+        row = numbers(replace(self.components, net=net).evaluate())
         if self.table.rows and list(self.table.rows[0]) != ["step", *row]:
             log.warning("%s held another evaluation's figures and begins anew", self.table.path.name)
             self.table.rows.clear()
-        self.table.add({"step": state.step, **row})
+        self.table.add({"step": step, **row})
         self.table.write()
-        if not self.costs_told:
-            self._tell_costs(state.step, time.monotonic() - before, before - self.started)
+        if not self.cost_logged:
+            self._log_cost(step, time.monotonic() - before, before - self.started)
         return row
 
-    def _tell_costs(self, step: int, seconds: float, training: float) -> None:
+    def _log_cost(self, step: int, seconds: float, training: float) -> None:
         """After the first one: how many there will be, how long each takes, and how much of the whole time that is."""
         if step == self.first:
-            return  # a row made up for: nothing has been trained to compare it with
-        self.costs_told = True
+            # a row made up for: nothing has been trained to compare it with
+            return
+        self.cost_logged = True
         interval = training / (step - self.first) * self.every
         log.info("evaluating every %d steps: %d times about %.1f s, %.0f %% of the time", self.every,
                  self.steps // self.every, seconds, 100 * seconds / (seconds + interval))  # fmt: skip
+
+
+def smaller(components: Components) -> Components:
+    """The components as they are evaluated during training (config `monitor`): fewer samples, one draw, fewer steps."""
+    from diffusion_cli.metrics.classification import ClassifierEvaluation
+
+    monitor = components.config["monitor"]
+    if not components.objective.generates:
+        return replace(components, evaluation=ClassifierEvaluation(monitor["n"]))
+    sizes = {"n": monitor["n"], "draws": 1}
+    known = components.config["evaluation"]
+    changes = {"evaluation": {key: value for key, value in sizes.items() if key in known}}
+    if monitor["steps"] is not None:
+        changes["sampler"] = {"steps": monitor["steps"]}
+    return components.varied(**changes)

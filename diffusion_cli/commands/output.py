@@ -1,62 +1,93 @@
-"""What the commands have in common to show: a progress bar, the evaluation's table, figures, versions."""
+"""What the commands have in common to show: progress, the evaluation's table, figures, versions."""
 
 from __future__ import annotations
 
 import logging
 import platform
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-
+from diffusion_cli import __version__
 from diffusion_cli.runs.resume import fingerprint
+
+if TYPE_CHECKING:
+    from diffusion_cli.components import Components
+    from diffusion_cli.metrics.progress import Progress
 
 log = logging.getLogger(__name__)
 
 
-def bar(total: int, done: int = 0, unit: str = "step"):
-    """A progress bar with rate and remaining time; silent in a sweep and where stderr is no terminal."""
-    from tqdm import tqdm
+def bars(alone: bool) -> Progress:
+    """Progress bars with rate and remaining time; silent for a job among others, and where stderr is no terminal."""
 
-    quiet = HydraConfig.get().mode == RunMode.MULTIRUN or not sys.stderr.isatty()
-    return tqdm(total=total, initial=done, unit=unit, disable=quiet, dynamic_ncols=True, mininterval=0.5)
+    def bar(total: int, done: int = 0, unit: str = "step") -> Any:
+        from tqdm import tqdm
+
+        quiet = not alone or not sys.stderr.isatty()
+        return tqdm(total=total, initial=done, unit=unit, disable=quiet, dynamic_ncols=True, mininterval=0.5)
+
+    return bar
 
 
-def evaluate(experiment: Any) -> dict[str, Any]:
-    """The experiment's metrics, logged as a table; {} where there are none."""
-    report = experiment.evaluate(progress=bar)
+def prepare_process(threads: int | None) -> None:
+    """What a command sets for the whole process: torch's threads (None: torch's choice), and that freed memory is kept."""
+    import torch
+
+    from diffusion_cli.device import keep_freed_memory
+
+    keep_freed_memory()
+    if threads:
+        torch.set_num_threads(threads)
+
+
+def evaluate(components: Components, progress: Progress) -> dict[str, Any]:
+    """The metrics of fresh samples, logged as a table; {} where there are none."""
+    report = components.evaluate(progress)
     if report:
-        log.info("%s, seed %d\n%s", experiment.sampler, experiment.seed, experiment.evaluation.table(report))
+        table = components.evaluation.table(report)
+        log.info("%s, seed %d\n%s", components.sampler, components.seed, table)
     return report
 
 
-def draw_figures(experiment: Any, nodes: dict[str, Any], folder: Path) -> list[Path]:
-    """Draws the figures configured in `nodes`, name -> figure; the files of those of which there is something."""
-    from diffusion_cli.build import build
+def draw_figures(
+    nodes: Mapping[str, Any], folder: Path, components: Components, results: Any = None
+) -> list[Path]:
+    """Draws the figures configured in `nodes`, name -> figure; the files of those of which there is something.
+
+    components: of the run that they show.
+    results: of the many runs that they compare, or None.
+    """
     from diffusion_cli.figures.files import save, suffixes
+    from diffusion_cli.options.build import build
+    from diffusion_cli.options.check import TARGET
+    from diffusion_cli.options.signature import read
 
     files = []
     for name, node in nodes.items():
-        if node is None:  # a config has left this one out
+        if node is None:
+            # a config has left this one out
             continue
-        figure = build({"figure": node}, "figure", experiment=experiment)
+        signature = read(node[TARGET])
+        wanted = signature.arguments if signature else {"components": None}
+        handed = {"components": components, "results": results}
+        given = {key: value for key, value in handed.items() if key in wanted}
+        figure = build({"figure": node}, "figure", **given)
         if figure is not None:
-            files.append(save(figure, folder / f"{name}{suffixes(figure)[0]}", facts(experiment)))
+            files.append(save(figure, folder / f"{name}{suffixes(figure)[0]}", facts(components)))
     return files
 
 
-def facts(experiment: Any) -> dict[str, str]:
+def facts(components: Components) -> dict[str, str]:
     """What a figure file says of itself: version, run, seed, and a hash of the whole config."""
-    from diffusion_cli import __version__
-
-    many = experiment.config.get("sweep") or ",".join(experiment.config.get("runs") or ())
+    config = components.config
+    many = config.get("sweep") or ",".join(config.get("runs") or ())
     return {
         "Software": f"diffusion_cli {__version__}",
-        "run": str(experiment.run.path) if experiment.run else many or "exact",
-        "seed": str(experiment.seed),
-        "config": fingerprint(experiment.config),
+        "run": str(components.run.path) if components.run else many or "exact",
+        "seed": str(components.seed),
+        "config": fingerprint(config),
     }
 
 
@@ -64,8 +95,6 @@ def describe(device: Any) -> dict[str, Any]:
     """What a result depends on beside its config."""
     import numpy as np
     import torch
-
-    from diffusion_cli import __version__
 
     versions = {"diffusion_cli": __version__, "torch": str(torch.__version__), "numpy": np.__version__}
     return {

@@ -4,67 +4,67 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
-
-from diffusion_cli.cli.app import command
-from diffusion_cli.cli.inherit import EXACT, inherit
-from diffusion_cli.commands.output import bar, describe, draw_figures, facts
+from diffusion_cli.commands.output import bars, describe, draw_figures, facts, prepare_process
 from diffusion_cli.runs.directory import FINISHED, Run
 
+if TYPE_CHECKING:
+    from diffusion_cli.completions import Completions
+    from diffusion_cli.components import Components
+
 log = logging.getLogger(__name__)
-prepare = inherit
+PAINTED = ("inpaint", "completions", "repaint")
 
 
-@command
-def main(config: DictConfig) -> None:
+def check(config: dict[str, Any], directory: str | None) -> None:
+    """Nothing beyond the keys themselves."""
+
+
+def main(config: dict[str, Any], run: Run, alone: bool) -> None:
     from diffusion_cli.completions import complete
-    from diffusion_cli.components import Experiment
+    from diffusion_cli.components import of
 
-    plain = OmegaConf.to_container(config, resolve=True)
-    source = None if config.run == EXACT else Run(config.run)
-    out = Run(HydraConfig.get().runtime.output_dir)
-    experiment = Experiment(plain, source)
+    prepare_process(config["threads"])
+    components = of(config)
     started = time.monotonic()
-    asked = {}
-    if config.inpaint is None:
-        completed, (x, label) = None, experiment.samples
-        out.write_samples(x, label)
+    painted = config["inpaint"] is not None
+    if painted:
+        completed = complete(components, config["n"], bars(alone))
+        run.write_samples(completed.x0, completed.label, original=completed.original, mask=completed.mask)
     else:
-        asked = {key: plain[key] for key in ("inpaint", "completions", "repaint")}
-        completed = complete(experiment, config.n, bar)
-        x, label, original, mask = completed
-        out.write_samples(x, label, original=original, mask=mask)
+        run.write_samples(*components.samples)
     seconds = time.monotonic() - started
-    if config.plots and completed:
-        draw_completions(experiment, completed, out)
-    elif config.plots:
-        draw_figures(experiment, {"samples": plain["figures"]["samples"]}, out.figures)
-    if config.export:
-        experiment.export(out.weights_file)
-    out.write_summary(
+    if config["plots"] and painted:
+        draw_completions(components, completed, run)
+    elif config["plots"]:
+        draw_figures({"samples": config["figures"]["samples"]}, run.figures, components)
+    if config["export"]:
+        export(components, run)
+    run.write_summary(
         status=FINISHED,
-        run=config.run,
-        weights=config.weights,
-        n=config.n,
+        **{key: config[key] for key in ("run", "weights", "n", "sampler", "guidance", "label", "seed")},
         seconds=round(seconds, 3),
-        sampler=plain["sampler"],
-        guidance=plain["guidance"],
-        label=plain["label"],
-        **asked,
-        seed=config.seed,
-        **describe(experiment.device),
+        **({key: config[key] for key in PAINTED} if painted else {}),
+        **describe(components.device),
     )
-    log.info("%d samples in %.1f s: %s", len(x), seconds, out.path)
+    log.info("%d samples in %.1f s: %s", config["n"], seconds, run.path)
 
 
-def draw_completions(experiment: Any, completed: Any, out: Run) -> None:
+def draw_completions(components: Components, completed: Completions, run: Run) -> None:
     """The figure of in-painting, where the data allow one."""
     from diffusion_cli.figures.files import save
     from diffusion_cli.figures.recipes.inpainting import show_completions
 
-    figure = show_completions(experiment, completed)
+    figure = show_completions(components, completed)
     if figure is not None:
-        save(figure, out.figures / "inpainting.png", facts(experiment))
+        save(figure, run.figures / "inpainting.png", facts(components))
+
+
+def export(components: Components, run: Run) -> None:
+    """Writes the averaged weights as weights.safetensors, for whoever does without this package."""
+    from diffusion_cli.runs.checkpoint import export as write
+    from diffusion_cli.runs.restore import chosen
+
+    source = Run(components.config["run"])
+    write(run.weights_file, chosen(source, components.config["weights"]), str(source.path))

@@ -6,108 +6,183 @@ import contextlib
 import logging
 import math
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
-
-from diffusion_cli.cli.app import command
-from diffusion_cli.cli.claim import leave_to_its_owner
-from diffusion_cli.cli.inherit import read_config, without_hydra
-from diffusion_cli.cli.job import value_of
 from diffusion_cli.commands.monitor import Monitor
-from diffusion_cli.commands.output import bar, describe, draw_figures, evaluate
+from diffusion_cli.commands.output import bars, describe, draw_figures, evaluate, prepare_process
 from diffusion_cli.errors import Interrupted, RunFailed, UserError
+from diffusion_cli.runs import config as run_config
 from diffusion_cli.runs.directory import FINISHED, Metrics, Run
+from diffusion_cli.runs.results import value_of
 from diffusion_cli.runs.resume import check_made_with, check_same
 from diffusion_cli.runs.signals import Stop
 
+if TYPE_CHECKING:
+    from torch import nn
+
+    from diffusion_cli.components import Components
+    from diffusion_cli.trainer import TrainState
+
 log = logging.getLogger(__name__)
 
-
-@command
-def main(config: DictConfig) -> float | None:
-    run, hydra = Run(HydraConfig.get().runtime.output_dir), HydraConfig.get()
-    train(OmegaConf.to_container(config, resolve=True), run, wait=hydra.mode == RunMode.MULTIRUN)
-    return value_of(run, config.optimize)
+SCORE = 2**40  # batches from here on are trained on by nobody
+SCORE_BATCHES = 4
 
 
-def train(config: dict[str, Any], run: Run, wait: bool = False) -> None:
-    """Trains in `run`, resuming where `resume` asks for it; a finished run is left as it is.
+def check(config: dict[str, Any], directory: str | None) -> None:
+    """Before anything is written: a run that goes on must be the run that was begun."""
+    if str(config["optimize"]).startswith("metrics.") and not config["plots"]:
+        raise UserError(
+            "optimize", config["optimize"], "is measured at the end, which plots=false leaves out"
+        )
+    begun = Path(directory, run_config.FILE) if directory and config["resume"] else None
+    if begun and begun.is_file():
+        check_same(config, run_config.read(begun.parent, "hydra.run.dir").config, quiet=True)
 
-    wait: for another process that trains here, which is the same job left over from a sweep that was killed.
+
+def main(config: dict[str, Any], run: Run, alone: bool) -> float | None:
+    train(config, run, alone)
+    return value_of(run, config["optimize"])
+
+
+def train(config: dict[str, Any], run: Run, alone: bool = True) -> None:
+    """Trains in `run`, resuming where `resume` says so; a finished run is left as it is.
+
+    alone: false for a job of a sweep, which waits for another process that trains here: the same job, left over from a
+        sweep that was killed.
     """
-    try:
-        lock = run.lock(wait)
-    except UserError:
-        leave_to_its_owner()
-        raise
-    with lock:
+    with run.lock(wait=not alone):
         if run.status == FINISHED:
             log.info("%s is finished already", run.path)
             return
-        from diffusion_cli.components import Experiment
+        from diffusion_cli.components import build
 
         run.sweep_up()
+        prepare_process(config["threads"])
         with Stop() as stop:
-            experiment = Experiment(config)
-            story = Story(experiment, run)
+            training = Training(build(config), run, alone)
             try:
-                story.train(stop)
+                training.train(stop)
                 if config["plots"]:
-                    story.finish()
+                    training.finish()
             except BaseException as error:
                 if isinstance(error, UserError) and not run.checkpoints():
-                    raise  # nothing has happened yet, and nothing is left behind
+                    # nothing has happened yet, and nothing is left behind
+                    raise
                 stopped = isinstance(error, Interrupted | KeyboardInterrupt | SystemExit)
-                story.write_summary("interrupted" if stopped else "failed", error)
+                training.write_summary("interrupted" if stopped else "failed", error)
                 raise
-            story.write_summary(FINISHED)
+            training.write_summary(FINISHED)
     log.info("finished: %s", run.path)
 
 
-class Story:
+def new_state(components: Components) -> TrainState:
+    """The state of training before its first step."""
+    from diffusion_cli.trainer import TrainState
+
+    config = components.config
+    state = TrainState.start(components.new_net(), components.optimizer, config["loss_levels"] or ())
+    if config["compile"]:
+        state.net.compile()
+    return state
+
+
+def fit(components: Components, state: TrainState) -> Iterator[TrainState]:
+    """The generator that trains; see trainer.fit."""
+    from diffusion_cli import trainer
+
+    config = components.config
+    # a classifier needs every label
+    dropout = components.guidance.label_dropout if components.objective.generates else 0.0
+    batches = trainer.Batches(
+        components.dataset,
+        components.schedule,
+        components.objective,
+        config["batch_size"],
+        components.seed,
+        dropout,
+        components.device,
+    )
+    denoiser = components.network_denoiser(state.net)
+    return trainer.fit(state, denoiser, batches, config["steps"], config["ema"]["decay"])
+
+
+def score(components: Components, net: nn.Module) -> float:
+    """The mean loss of a network on a few fixed batches, the same at every step, of held-out data where there are any:
+    by it checkpoints are compared. Training is not touched: no random state is shared."""
+    import torch
+
+    from diffusion_cli.dataset.held_out import HeldOut
+    from diffusion_cli.trainer import Batches
+
+    c = components
+    held_out = HeldOut(c.dataset)
+    batches = Batches(held_out, c.schedule, c.objective, c.config["batch_size"], c.seed, device=c.device)
+    with torch.no_grad():
+        denoiser = c.network_denoiser(net.eval())
+        losses = [c.objective(denoiser, *batches(SCORE + k)).mean() for k in range(SCORE_BATCHES)]
+        return float(torch.stack(losses).mean())
+
+
+class Training:
     """One run's course: what is logged, saved and drawn, and when."""
 
-    def __init__(self, experiment: Any, run: Run):
-        self.experiment, self.run, self.config = experiment, run, experiment.config
-        # What is wrong with them is said before anything is written.
-        _ = experiment.guidance, experiment.evaluation, experiment.times
-        self.state = experiment.new_state()
+    def __init__(self, components: Components, run: Run, alone: bool):
+        self.components, self.run, self.config, self.alone = components, run, components.config, alone
+        # What is wrong with these is said before anything is written.
+        _ = components.times, self.config["logger"]
+        self.logger = components.logger
+        self.state = new_state(components)
         self.started, self.first_step = time.monotonic(), 0
         self.training_seconds: float | None = None
         self.loss = math.nan
         self.metrics: dict[str, Any] = {}
-        self.best: dict[str, Any] | None = None  # step and score of the best checkpoint so far
+        # step and score of the best checkpoint so far
+        self.best: dict[str, Any] | None = None
         if self.config["resume"] and run.checkpoints():
-            from diffusion_cli.runs.restore import fit_in
-
-            saved = experiment.continue_from(run)
-            check_made_with(self.made_with(), saved["made_with"])
-            fit_in(self.state, saved["state"], "hydra.run.dir", run)
-            self.best = saved.get("best")
-            self.first_step = self.state.step
-            log.info("resumed at step %d", self.state.step)
+            self.resume()
         self.table = Metrics(run.metrics_file, since=self.state.step)
-        self.monitor = Monitor(experiment, run, self.state.step)
+        self.monitor = Monitor(components, run, self.state.step, alone)
         if self.table.rows:
             self.loss = float(self.table.rows[-1]["loss"])
 
+    def resume(self) -> None:
+        """Goes on from the newest checkpoint that verifies; UserError where this config makes it another run."""
+        from diffusion_cli.runs.restore import fit_in, newest
+
+        saved = newest(self.run, "hydra.run.dir")
+        check_same(self.config, saved["config"])
+        check_made_with(self.made_with(), saved["made_with"])
+        fit_in(self.state, saved["state"], "hydra.run.dir", self.run)
+        self.best = saved.get("best")
+        self.first_step = self.state.step
+        log.info("resumed at step %d", self.state.step)
+
+    @property
+    def averaged(self) -> Components:
+        """The components with the averaged network as it is now."""
+        return replace(self.components, net=self.state.ema)
+
     def train(self, stop: Stop) -> None:
         config, state = self.config, self.state
-        every = config["stages"]["every"] if self.experiment.objective.generates else 0
-        logger = self.experiment.logger
+        every = config["stages"]["every"] if self.components.objective.generates else 0
+        logger = self.logger
         logger.open(self.run.path, config)
         if every and state.step == 0:
             self.save_stage()
         self.write_summary("running")
-        self.monitor.prepare(state)
+        self.monitor.prepare(state.ema)
         if self.monitor.due(state.step):
             self.evaluate_again(logger)
-        with stop.finishing_steps(), contextlib.closing(logger), bar(config["steps"], state.step) as progress:
-            for _ in self.experiment.fit(state):
+        with (
+            stop.finishing_steps(),
+            contextlib.closing(logger),
+            bars(self.alone)(config["steps"], state.step) as progress,
+        ):
+            for _ in fit(self.components, state):
                 last = state.step == config["steps"]
                 if last or state.step % config["log_every"] == 0:
                     row = self.log_row()
@@ -117,7 +192,8 @@ class Story:
                 if self.monitor.due(state.step) and not stop.signum:
                     self.evaluate_again(logger)
                 if every and state.step % every == 0:
-                    self.save_stage()  # before the checkpoint, from which a resumed run would leave it out
+                    # before the checkpoint, from which a resumed run would leave it out
+                    self.save_stage()
                 if last or stop.signum or state.step % config["checkpoint"]["every"] == 0:
                     self.save_checkpoint()
                 if stop.signum:
@@ -127,11 +203,10 @@ class Story:
     def log_row(self) -> dict[str, float]:
         """Closes the log interval. Raises RunFailed when the loss or the gradient is not finite any more."""
         state = self.state
-        lr = self.experiment.optimizer.lr_at(state.step - 1, self.config["steps"])
+        lr = self.components.optimizer.lr_at(state.step - 1, self.config["steps"])
         row = {**state.log(), "lr": lr}
-        if not math.isfinite(
-            row["loss"] + row["grad_norm"]
-        ):  # a noise level that was not drawn is nan by right
+        # a noise level that was not drawn is nan by right
+        if not math.isfinite(row["loss"] + row["grad_norm"]):
             raise self.diverged(f"loss {row['loss']}, gradient norm {row['grad_norm']}")
         self.loss = row["loss"]
         self.table.add({"step": state.step, **row})
@@ -140,11 +215,11 @@ class Story:
     def evaluate_again(self, logger: Any) -> None:
         """A row of evaluations.csv."""
         self.refuse_divergence()
-        logger.log(self.state.step, self.monitor.evaluate(self.state))
+        logger.log(self.state.step, self.monitor.evaluate(self.state.ema, self.state.step))
 
     def diverged(self, how: str) -> RunFailed:
         step, last = self.state.step, self.run.checkpoints()[-1:]
-        lr = self.experiment.optimizer.lr_at(step - 1, self.config["steps"])
+        lr = self.components.optimizer.lr_at(step - 1, self.config["steps"])
         good = f"the last good checkpoint is {last[0]}" if last else "there is no checkpoint yet"
         return RunFailed(f"diverged by step {step} ({how}, lr {lr:.3g}); {good}")
 
@@ -166,9 +241,9 @@ class Story:
         state, kept = self.state, self.config["checkpoint"]
         self.refuse_divergence()
         if state.step % kept["every"] == 0 or state.step == self.config["steps"]:
-            score = self.experiment.score(state.ema)
-            if math.isfinite(score) and (self.best is None or score < self.best["score"]):
-                self.best = {"step": state.step, "score": score}
+            value = score(self.components, state.ema)
+            if math.isfinite(value) and (self.best is None or value < self.best["score"]):
+                self.best = {"step": state.step, "score": value}
         self.table.write()
         content = {
             "state": state.state_dict(),
@@ -183,7 +258,7 @@ class Story:
         """What the bits of this run depend on beside its config; resume.check_made_with compares it."""
         import torch
 
-        about = describe(self.experiment.device)
+        about = describe(self.components.device)
         return {
             "torch": about["versions"]["torch"],
             "diffusion_cli": about["versions"]["diffusion_cli"],
@@ -191,31 +266,28 @@ class Story:
             "threads": about["threads"],
             "cpu": torch.backends.cpu.get_cpu_capability(),
             "compile": self.config["compile"],
-            "precision": str(self.experiment.network_denoiser(self.state.net).precision).removeprefix(
+            "precision": str(self.components.network_denoiser(self.state.net).precision).removeprefix(
                 "torch."
             ),
-            "data": getattr(self.experiment.dataset, "fingerprint", None),
+            "data": getattr(self.components.dataset, "fingerprint", None),
         }
 
     def save_stage(self) -> None:
         """Samples of the network as it is now, always from the same noise."""
         self.refuse_divergence()
-        x, _ = self.experiment.arrays(
-            self.experiment.denoise_with(self.state.ema), self.config["stages"]["n"]
-        )
-        self.run.write_stage(self.state.step, x)
+        x0 = self.averaged.draw(self.config["stages"]["n"]).x0
+        self.run.write_stage(self.state.step, x0.cpu().numpy())
 
     def finish(self) -> None:
         """Samples, evaluation and figures of the finished network."""
-        experiment = self.experiment
-        experiment.run = self.run
-        if experiment.objective.generates:
-            self.run.write_samples(*experiment.samples)
-        self.metrics = evaluate(experiment)
+        finished = replace(self.averaged, run=self.run)
         figures = self.config["figures"]
-        if not experiment.objective.generates:
+        if finished.objective.generates:
+            self.run.write_samples(*finished.samples)
+        else:
             figures = {"loss": figures["loss"]}
-        draw_figures(experiment, figures, self.run.figures)
+        self.metrics = evaluate(finished, bars(self.alone))
+        draw_figures(figures, self.run.figures, finished)
 
     def write_summary(self, status: str, error: BaseException | None = None) -> None:
         seconds = time.monotonic() - self.started if self.training_seconds is None else self.training_seconds
@@ -228,17 +300,6 @@ class Story:
             steps_per_second=round(done / seconds, 3) if seconds else None,
             loss=self.loss if math.isfinite(self.loss) else None,
             metrics=self.metrics,
-            seed=self.experiment.seed,
-            **describe(self.experiment.device),
+            seed=self.components.seed,
+            **describe(self.components.device),
         )
-
-
-def prepare(config: DictConfig) -> None:
-    """Before Hydra writes its files: a run that goes on must be the run that was begun."""
-    if str(config.optimize).startswith("metrics.") and not config.plots:
-        raise UserError("optimize", config.optimize, "is measured at the end, which plots=false leaves out")
-    folder = OmegaConf.select(config, "hydra.run.dir")
-    saved = Path(folder, ".hydra", "config.yaml") if folder and config.resume else None
-    if saved and saved.is_file() and Run(folder).checkpoints():  # killed before that, it may be half written
-        now, before = without_hydra(config), read_config(saved)
-        check_same(*(OmegaConf.to_container(c, resolve=True) for c in (now, before)), quiet=True)

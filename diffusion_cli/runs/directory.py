@@ -15,8 +15,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from diffusion_cli.errors import UserError
-from diffusion_cli.runs.atomic import replacing
+from diffusion_cli.errors import TakenError, UserError
+from diffusion_cli.runs import config
+from diffusion_cli.runs.atomic import replacing, write_json
+from diffusion_cli.runs.config import Record
 
 log = logging.getLogger(__name__)
 FINISHED = "finished"
@@ -34,7 +36,6 @@ class Run:
 
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path)
-        self.config_file = self.path / ".hydra" / "config.yaml"
         self.metrics_file = self.path / "metrics.csv"
         self.evaluations_file = self.path / "evaluations.csv"
         self.samples_file = self.path / "samples.npz"
@@ -50,9 +51,9 @@ class Run:
             run = cls(name)
             if not run.path.is_dir():
                 raise UserError("run", name, "no such directory")
-            if not run.config_file.is_file() or not run.checkpoints():
-                missing = "checkpoints" if run.config_file.is_file() else ".hydra/config.yaml"
-                raise UserError("run", name, f"is not a trained run: it has no {missing}")
+            _ = run.record
+            if not run.checkpoints():
+                raise UserError("run", name, "is not a trained run: it has no checkpoints")
             return run
         found = [cls(file.parent) for file in Path(root).glob("train/*/*/summary.json")]
         finished = [run for run in found if run.status == FINISHED and run.checkpoints()]
@@ -63,6 +64,11 @@ class Run:
                 f"there is no finished run below {Path(root, 'train')}; train one, or say run=DIR",
             )
         return max(finished, key=lambda run: run.summary_file.stat().st_mtime)
+
+    @property
+    def record(self) -> Record:
+        """What the run is, as config.json says; UserError where that is missing or damaged."""
+        return config.read(self.path)
 
     # checkpoints
 
@@ -159,15 +165,10 @@ class Run:
             lock.acquire()
         except Timeout:
             who = owner.read_text().strip() if owner.is_file() else "another process"
-            raise UserError("hydra.run.dir", str(self.path), f"is being trained by {who}") from None
+            raise TakenError("hydra.run.dir", str(self.path), f"is being trained by {who}") from None
         with replacing(owner) as part:
             part.write_text(f"process {os.getpid()} on {os.uname().nodename}\n")
         return lock
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    with replacing(path) as part:
-        part.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def read_csv(path: Path) -> dict[str, list[float]]:

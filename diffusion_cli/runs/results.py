@@ -14,13 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
-from diffusion_cli.errors import UserError
+from diffusion_cli.errors import Passage, UserError
+from diffusion_cli.runs import config as run_config
 from diffusion_cli.runs.directory import FINISHED, Run
 from diffusion_cli.runs.jobs import in_order
 
-LARGEST = 256 * 1024  # bytes of a file of Hydra's that was ever ours
 ALIASES = {"metrics.sw2": "metrics.sliced_w2"}
 SIZES = (
     "n",
@@ -30,7 +28,6 @@ SIZES = (
     "floor_spread",
 )  # numbers of a metric that are no choice to draw
 NOT_ASKED = ("seed", "resume", "optimize", "plots", "device", "threads")  # what makes no other experiment
-Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
@@ -48,37 +45,43 @@ class Result:
 
 
 def read(path: str | Path, name: str | None = None) -> Result:
-    """The result in a run directory. Raises UserError where it is none, or holds files that are not Hydra's."""
+    """The result in a run directory. Raises UserError where it is none, or its config.json is not one."""
     run = Run(path)
-    config = _load(run.config_file)
-    words = _load(run.config_file.with_name("overrides.yaml")) if run.config_file.is_file() else []
-    hydra = _load(run.config_file.with_name("hydra.yaml")) if run.config_file.is_file() else {}
-    try:
-        choices = {str(key): value for key, value in hydra["hydra"]["runtime"]["choices"].items()}
-        said = [str(word).lstrip("+~").partition("=")[0] for word in words]
-        flat = dict(_flatten(config))
-    except (AttributeError, KeyError, TypeError):
-        raise UserError("run", str(path), ".hydra is not as Hydra writes it") from None
-    keys = flat | {key: value for key, value in choices.items() if "/" not in key and key in config}
+    record = run_config.read(run.path)
+    words = [str(word).lstrip("+~").partition("=")[0] for word in record.overrides]
+    keys = dict(_flatten(record.config))
+    keys |= {key: value for key, value in record.choices.items() if key in record.config}
     summary = run.summary
     status = summary.get("status")
     return Result(
         name if name is not None else str(path),
         run.path,
-        config,
+        record.config,
         keys,
-        tuple(dict.fromkeys(key for key in said if not key.startswith("hydra"))),
+        tuple(dict.fromkeys(key for key in words if not key.startswith("hydra"))),
         numbers_of(summary),
         status if isinstance(status, str) else None,
         str(summary["error"]) if "error" in summary and status != FINISHED else None,
     )
 
 
+def value_of(run: Run, optimize: str | None) -> float | None:
+    """What a search is given of a finished run: the number that `optimize=` names. A name that is not there ends the
+    sweep at once, since no other job would have it."""
+    if optimize is None:
+        return None
+    try:
+        numbers = numbers_of(run.summary)
+        return numbers[named(numbers, optimize, "optimize")]
+    except UserError as error:
+        raise Passage(error) from None
+
+
 def asked(sweep: str | None, runs: Sequence[str] | None) -> list[Result]:
     """The results that `sweep=DIR` or `runs=[DIR,DIR]` means."""
     if (sweep is None) == (runs is None):
         raise UserError("sweep", sweep, "say sweep=DIR, or a list of runs: runs=[DIR,DIR]")
-    return find(sweep) if runs is None else [read(path) for path in runs]
+    return find(sweep) if sweep is not None else [read(path) for path in runs or ()]
 
 
 def find(folder: str | Path) -> list[Result]:
@@ -86,25 +89,10 @@ def find(folder: str | Path) -> list[Result]:
     root = Path(folder)
     if not root.is_dir():
         raise UserError("sweep", str(folder), "no such directory")
-    paths = {file.parent.parent.relative_to(root).as_posix() for file in root.rglob(".hydra/config.yaml")}
+    paths = {file.parent.relative_to(root).as_posix() for file in root.rglob(run_config.FILE)}
     if not paths:
         raise UserError("sweep", str(folder), "holds no runs")
     return [read(root / path, path) for path in sorted(paths, key=in_order)]
-
-
-def _load(file: Path) -> Any:
-    try:
-        if file.stat().st_size > LARGEST:
-            raise ValueError(f"is larger than {LARGEST // 1024} kB")
-        text = file.read_text()
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=Loader)):
-            raise ValueError("has YAML aliases")
-        return yaml.load(text, Loader=Loader)
-    except FileNotFoundError:
-        raise UserError("run", str(file.parent.parent), f"is no run: it has no .hydra/{file.name}") from None
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        reason = str(error).partition("\n")[0]
-        raise UserError("run", str(file.parent.parent), f".hydra/{file.name} {reason}") from None
 
 
 def _flatten(node: dict[str, Any], above: str = "") -> Iterable[tuple[str, Any]]:

@@ -1,1 +1,1 @@
-"""Recipes of figures: an experiment in, a figure out."""
+"""Recipes of figures: an components in, a figure out."""

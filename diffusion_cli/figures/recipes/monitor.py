@@ -13,16 +13,16 @@ from diffusion_cli.metrics import image_report, points, set_report
 from diffusion_cli.runs.directory import read_csv
 
 if TYPE_CHECKING:
-    from diffusion_cli.components import Experiment
+    from diffusion_cli.components import Components
 
 LABELS = points.LABELS | set_report.LABELS | image_report.LABELS
 FLOOR = "_floor"
 
 
-def metric_curve(experiment: Experiment, metrics: list[str] | None) -> Any:
+def metric_curve(components: Components, metrics: list[str] | None) -> Any:
     """The metrics of evaluations.csv over steps, with their floors; None where the run has not measured any (see
     `monitor` in train.yaml). metrics: their names, in this order; None: all."""
-    run = of_run(experiment, "metric_curve")
+    run = of_run(components, "metric_curve")
     columns = read_csv(run.evaluations_file) if run.evaluations_file.is_file() else {}
     if not columns:
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,17 +10,17 @@ import numpy as np
 import torch
 
 from diffusion_cli import sampler as samplers_of
+from diffusion_cli.components import trained
 from diffusion_cli.errors import UserError
 from diffusion_cli.figures import quality
 from diffusion_cli.figures.recipes.monitor import LABELS
-from diffusion_cli.figures.recipes.study import varied
 from diffusion_cli.metrics.evaluation import PointEvaluation
 from diffusion_cli.prediction import Prediction
 from diffusion_cli.runs import results as gather
 from diffusion_cli.runs.directory import Run
 
 if TYPE_CHECKING:
-    from diffusion_cli.components import Experiment
+    from diffusion_cli.components import Components
 
 SAMPLERS = {
     "ddpm": samplers_of.DDPM,
@@ -34,7 +34,7 @@ PARAMETERIZATIONS = ("mean", "eps", "x0", "v")  # in the order of Ho et al. 2020
 
 
 def sampler_study(
-    experiment: Experiment,
+    components: Components,
     samplers: list[str],
     steps: list[int],
     metric: str,
@@ -48,27 +48,27 @@ def sampler_study(
         raise UserError("figure.samplers", unknown[0], "no such sampler", SAMPLERS)
     measure = Measure([metric], n, draws)
 
-    def line(one: Experiment, name: str) -> quality.Line:
+    def line(one: Components, name: str) -> quality.Line:
         chosen = [SAMPLERS[name](steps=count, clip=one.sampler.clip) for count in steps]
         calls = [network_calls(sampler, one.schedule) for sampler in chosen]
         return quality.Line(calls, [measure(one, sampler)[metric] for sampler in chosen])
 
-    lines, best = {name: line(experiment, name) for name in samplers}, {}
-    if exact and experiment.run is not None and experiment.dataset.density is not None:
-        best = {name: line(varied(experiment, run=None), name) for name in samplers}
+    lines, best = {name: line(components, name) for name in samplers}, {}
+    if exact and components.run is not None and components.dataset.density is not None:
+        best = {name: line(replace(components, net=None), name) for name in samplers}
     return quality.over_calls(lines, best, measure.name(metric), measure.floors[metric] is not None)
 
 
 def objective_table(
-    experiment: Experiment, variances: list[str], metrics: list[str], n: int, draws: int
+    results: Sequence[gather.Result], variances: list[str], metrics: list[str], n: int, draws: int
 ) -> Any:
     """What networks of a sweep predict (rows), for which loss they were trained and with which variance they are
     sampled (columns): a table for each metric, means over seeds. Runs of objective=hybrid have a variance of their own,
     which is learned; the others are sampled with each of `variances`."""
     found: dict[tuple[str, tuple[str, str]], list[dict[str, float]]] = {}
     measure = Measure(metrics, n, draws)
-    for result in finished(experiment):
-        one = type(experiment)(result.config, Run(result.path))
+    for result in finished(results):
+        one = trained(result.config, Run(result.path))
         learned = one.objective.outputs > 1
         loss = "L hybrid" if learned else LOSSES[one.objective.weighting]
         for variance in ["learned"] if learned else variances:
@@ -92,17 +92,16 @@ def mean(reports: list[dict[str, float]], metric: str) -> float:
     return float(np.mean([report[metric] for report in reports])) if reports else float("nan")
 
 
-def finished(experiment: Experiment) -> Iterator[gather.Result]:
-    """The finished runs of `sweep=DIR` or `runs=[...]`."""
-    asked = gather.asked(experiment.config.get("sweep"), experiment.config.get("runs"))
-    results = [result for result in asked if result.status == "finished"]
-    if not results:
-        raise UserError("sweep", experiment.config.get("sweep"), "has no finished run")
-    yield from results
+def finished(results: Sequence[gather.Result]) -> Iterator[gather.Result]:
+    """The finished runs among these; UserError where there is none."""
+    found = [result for result in results if result.status == "finished"]
+    if not found:
+        raise UserError("sweep", ..., "has no finished run")
+    yield from found
 
 
 class Measure:
-    """Some metrics of an experiment's own evaluation, with n samples in each of so many draws, as ratios to the floor
+    """Some metrics of an components's own evaluation, with n samples in each of so many draws, as ratios to the floor
     where there is one; the floor is measured once, with the first."""
 
     def __init__(self, metrics: list[str], n: int, draws: int):
@@ -113,16 +112,13 @@ class Measure:
     def name(self, metric: str) -> str:
         return LABELS.get(metric, metric) + (" / floor" if self.floors[metric] else "")
 
-    def __call__(self, experiment: Experiment, sampler: Any) -> dict[str, float]:
+    def __call__(self, components: Components, sampler: Any) -> dict[str, float]:
         """metric -> value with this sampler."""
-        one = varied(experiment)
-        one.sampler, one.dataset = sampler, experiment.dataset
         if self.evaluation is None:
-            node = experiment.config["evaluation"]
+            node = components.config["evaluation"]
             sizes = {key: size for key, size in self.sizes.items() if key in node}
-            self.evaluation = varied(experiment, evaluation=sizes).evaluation
-        one.evaluation = self.evaluation
-        report = one.evaluate()
+            self.evaluation = components.varied(evaluation=sizes).evaluation
+        report = replace(components, sampler=sampler, evaluation=self.evaluation).evaluate()
         entries = {
             key: entry for key, entry in report.items() if isinstance(entry, dict) and "value" in entry
         }

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import yaml
 
+from diffusion_cli.components import trained
 from diffusion_cli.figures.page import Page, Table, pictures
 from diffusion_cli.figures.plane import limits_of
 from diffusion_cli.figures.reverse import Process, kind_of
 from diffusion_cli.runs import results as gather
 from diffusion_cli.runs.directory import FINISHED, Run
+from diffusion_cli.runs.results import Result
 
 if TYPE_CHECKING:
-    from diffusion_cli.components import Experiment
+    from diffusion_cli.components import Components
 
 MOST = {"line": 20_000, "plane": 5_000, "sets": 9, "images": 16}  # samples that a page holds
 WEIGHT = 800_000  # bytes of one view of the chain
@@ -24,32 +27,32 @@ BLUR = 0.6  # of a cell's side: width of the Gaussian that keeps a thin density 
 NOTE = "The true density is that of x_t at each time."
 
 
-def report(experiment: Experiment, n: int, frames: int, density: int) -> Page:
+def report(
+    components: Components, n: int, frames: int, density: int, results: Sequence[Result] | None = None
+) -> Page:
     """The page of a run, or of many (`sweep=DIR`, `runs=[DIR,DIR]`). n: samples, frames: states of their chain, at most.
     density: cells along each side of the true one."""
-    if experiment.config.get("sweep") or experiment.config.get("runs"):
-        return of_many(experiment, n, frames, density)
-    run = experiment.run
+    if results is not None:
+        return of_many(results, components.config["sweep"], n, frames, density)
+    run = components.run
     summary = {} if run is None else run.summary
-    about = name_of(experiment.config)
+    about = name_of(components.config)
     environment = {key: summary[key] for key in ("device", "threads", "versions") if key in summary}
     return Page(
         title=f"{about}: exact denoiser" if run is None else f"{about}: {run.path.name}",
-        subtitle=[*training(summary), f"{experiment.schedule.name} schedule, T = {experiment.schedule.T}",
-                  f"{type(experiment.sampler).__name__}, {experiment.sampler.steps or experiment.schedule.T} steps",
-                  f"seed {experiment.seed}"],
-        process=process(experiment, n, frames, density) if experiment.objective.generates else None,
+        subtitle=[*training(summary), f"{components.schedule.name} schedule, T = {components.schedule.T}",
+                  f"{type(components.sampler).__name__}, {components.sampler.steps or components.schedule.T} steps",
+                  f"seed {components.seed}"],
+        process=process(components, n, frames, density) if components.objective.generates else None,
         tables=tables(summary.get("metrics")),
         pictures=pictures({words(file.stem): file for file in sorted(run.figures.glob("*.png"))}) if run else {},
-        details={"configuration": dump(experiment.config)} | ({"environment": dump(environment)} if environment else {}),
+        details={"configuration": dump(components.config)} | ({"environment": dump(environment)} if environment else {}),
     )  # fmt: skip
 
 
-def of_many(experiment: Experiment, n: int, frames: int, density: int) -> Page:
+def of_many(results: Sequence[Result], sweep: str | None, n: int, frames: int, density: int) -> Page:
     """The page of many runs: what each was asked for and what came of it, the samples of each, and the reverse process
     of the best by their first metric."""
-    sweep, runs = experiment.config.get("sweep"), experiment.config.get("runs")
-    results = gather.asked(sweep, runs)
     keys, numbers = [*gather.varied(results), "seed"], gather.metrics(results)
     done = [result for result in results if result.status == FINISHED]
     first = next((name for name in numbers if name != "loss"), "loss")
@@ -67,7 +70,7 @@ def of_many(experiment: Experiment, n: int, frames: int, density: int) -> Page:
         told.append(
             f"the best by {words(first.removeprefix('metrics.'))}, whose samples follow, is run {best.name}"
         )
-        one = type(experiment)(best.config, Run(best.path))
+        one = trained(best.config | {"device": "cpu"}, Run(best.path))
         chain = process(one, n, frames, density) if one.objective.generates else None
     return Page(
         title=f"{', '.join(dict.fromkeys(name_of(r.config) for r in results))}: {sweep or f'{len(results)} runs'}",
@@ -95,16 +98,16 @@ def training(summary: dict[str, Any]) -> list[str]:
     return [form.format(text(summary[key])) for key, form in named.items() if summary.get(key) is not None]
 
 
-def process(experiment: Experiment, n: int, frames: int, cells: int) -> Process:
+def process(components: Components, n: int, frames: int, cells: int) -> Process:
     """`frames` states of the chains of n samples, what the denoiser took for x0 in each, and the truth where known."""
-    shape, dataset = experiment.dataset.shape, experiment.dataset
+    shape, dataset = components.dataset.shape, components.dataset
     kind = "sets" if len(shape) == 2 else kind_of(shape)
     n = min(n, MOST[kind])
-    label = experiment.labels(n, experiment.seed, experiment.config.get("label"))
+    label = components.labels(n)
     size = n * int(np.prod(shape)) * (1 if kind == "images" else 2)
-    times, x, x0 = states(experiment, n, label, max(2, min(frames, WEIGHT // size)))
+    times, x, x0 = states(components, n, label, max(2, min(frames, WEIGHT // size)))
     like = torch.zeros(1, dtype=torch.float64)
-    levels = [experiment.schedule.level(time, like=like) for time in times]
+    levels = [components.schedule.level(time, like=like) for time in times]
     limits, law, outline = (-1.0, 1.0), None, []
     if kind != "images":
         flat = x.reshape(len(times), -1, shape[-1])
@@ -115,12 +118,12 @@ def process(experiment: Experiment, n: int, frames: int, cells: int) -> Process:
         outline = [line.numpy() for line in dataset.density.outline() or ()]
     return Process(
         times=times,
-        T=experiment.schedule.T,
+        T=components.schedule.T,
         noise=[float(level.sigma / level.alpha) for level in levels],
         x=x,
         x0=x0,
         label=None if label is None or kind == "sets" else label.cpu().numpy(),
-        names=getattr(dataset, "class_names", ()) or [str(k) for k in range(experiment.num_classes)],
+        names=getattr(dataset, "class_names", ()) or [str(k) for k in range(components.num_classes)],
         limits=limits,
         density=law,
         outline=outline,
@@ -129,14 +132,14 @@ def process(experiment: Experiment, n: int, frames: int, cells: int) -> Process:
 
 
 def states(
-    experiment: Experiment, n: int, label: torch.Tensor | None, frames: int
+    components: Components, n: int, label: torch.Tensor | None, frames: int
 ) -> tuple[list[float], np.ndarray, np.ndarray]:
     """Times (K,), x_t (K, n, *shape) and the denoiser's x0 from each x_t, of at most `frames` states, the first and the
     last among them; the last x0 is the sample itself."""
-    total = (experiment.sampler.steps or experiment.schedule.T) + 1
+    total = (components.sampler.steps or components.schedule.T) + 1
     chosen = set(np.linspace(0, total - 1, min(frames, total)).round().astype(int).tolist())
     times, x, x0 = [], [], []
-    for k, state in enumerate(experiment.walk(experiment.denoiser, n, experiment.seed, label)):
+    for k, state in enumerate(components.walk(n, label=label)):
         if k - 1 in chosen:
             x0.append(state.prediction.x0.float().cpu().numpy())
         if k in chosen:

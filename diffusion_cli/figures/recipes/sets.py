@@ -14,37 +14,37 @@ from diffusion_cli.metrics.sets import chamfer
 from diffusion_cli.noise import NoiseStream
 
 if TYPE_CHECKING:
-    from diffusion_cli.components import Experiment
+    from diffusion_cli.components import Components
 
 NEIGHBOUR_POINTS = 256  # of each set, when nearest neighbours are looked for
 
 
-def true_sets(experiment: Experiment, figure: str, n: int | None = None) -> np.ndarray:
+def true_sets(components: Components, figure: str, n: int | None = None) -> np.ndarray:
     """The first n training sets (n, p, 2), at most as many points in each as a generated one has."""
-    dataset = experiment.dataset
+    dataset = components.dataset
     if len(dataset.shape) != 2 or not hasattr(dataset, "train"):
         raise UserError("figure", figure, "draws sets of points, which this dataset does not hold")
     return dataset.train[:n, : dataset.shape[0]].cpu().numpy()
 
 
-def data(experiment: Experiment, n: int, columns: int) -> Any:
+def data(components: Components, n: int, columns: int) -> Any:
     """n sets of the data."""
-    return sets.grid(true_sets(experiment, "set_data", n), columns)
+    return sets.grid(true_sets(components, "set_data", n), columns)
 
 
-def samples(experiment: Experiment, n: int, columns: int) -> Any:
+def samples(components: Components, n: int, columns: int) -> Any:
     """The first n samples of this config."""
-    truth = true_sets(experiment, "sets")
-    return sets.grid(experiment.samples[0][:n], columns, truth)
+    truth = true_sets(components, "sets")
+    return sets.grid(components.samples[0][:n], columns, truth)
 
 
-def nearest(experiment: Experiment, n: int, neighbours: int, pairs_in_row: int) -> Any:
+def nearest(components: Components, n: int, neighbours: int, pairs_in_row: int) -> Any:
     """The first n samples of this config, each beside the training sets nearest to it by Chamfer distance.
 
     Sets of the data are what they are: where training turns them at random, a neighbour may lie at another angle.
     """
-    truth = true_sets(experiment, "nearest_sets")
-    ours = experiment.samples[0][:n]
+    truth = true_sets(components, "nearest_sets")
+    ours = components.samples[0][:n]
     distance = chamfer(ours[:, :NEIGHBOUR_POINTS], truth[:, :NEIGHBOUR_POINTS])
     order = np.argsort(distance, 1)[:, :neighbours]
     return sets.beside_nearest(
@@ -52,29 +52,29 @@ def nearest(experiment: Experiment, n: int, neighbours: int, pairs_in_row: int) 
     )
 
 
-def forward_strip(experiment: Experiment, n: int, percents: list[float]) -> Any:
+def forward_strip(components: Components, n: int, percents: list[float]) -> Any:
     """x_t of n training sets at these percents of T, always with the same noise."""
-    truth = true_sets(experiment, "set_forward")
-    x0, T = torch.as_tensor(truth[:n]), experiment.schedule.T
-    eps = NoiseStream(experiment.seed, len(x0), x0.shape[1:])()
+    truth = true_sets(components, "set_forward")
+    x0, T = torch.as_tensor(truth[:n]), components.schedule.T
+    eps = NoiseStream(components.seed, len(x0), x0.shape[1:])()
     times = [round(percent / 100 * T) for percent in percents]
-    levels = [experiment.schedule.level(t, like=x0) for t in times]
+    levels = [components.schedule.level(t, like=x0) for t in times]
     columns = [(level.alpha * x0 + level.sigma * eps).numpy() for level in levels]
     return sets.strip(list(zip(*columns, strict=True)), times, truth)
 
 
-def reverse_strip(experiment: Experiment, n: int, columns: int) -> Any:
+def reverse_strip(components: Components, n: int, columns: int) -> Any:
     """The chains of n sets from noise to data: `columns` states, evenly chosen, the last being x_0."""
-    truth = true_sets(experiment, "set_reverse")
-    times, states = chain(experiment, n)
+    truth = true_sets(components, "set_reverse")
+    times, states = chain(components, n)
     chosen = _evenly(len(times), columns)
     return sets.strip([[states[i, j] for i in chosen] for j in range(n)], [times[i] for i in chosen], truth)
 
 
-def stages(experiment: Experiment, n: int, columns: int) -> Any:
+def stages(components: Components, n: int, columns: int) -> Any:
     """What n sets became in the course of training, from the same noise; `columns` evenly chosen steps."""
-    kept = of_run(experiment, "set_stages").stages()
-    truth = true_sets(experiment, "set_stages")
+    kept = of_run(components, "set_stages").stages()
+    truth = true_sets(components, "set_stages")
     if not kept:
         return None
     steps = [list(kept)[i] for i in _evenly(len(kept), columns)]

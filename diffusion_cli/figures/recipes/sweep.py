@@ -7,20 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from diffusion_cli.components import build
 from diffusion_cli.errors import UserError
 from diffusion_cli.figures import sweep as pictures
 from diffusion_cli.figures.recipes.plane import truth
 from diffusion_cli.runs import results as gather
 from diffusion_cli.runs.directory import Run
-from diffusion_cli.runs.results import Result
+from diffusion_cli.runs.results import Comparison, Result
 
 if TYPE_CHECKING:
-    from diffusion_cli.components import Experiment
+    pass
 
 
-def metric(experiment: Experiment) -> Any:
+def metric(results: Comparison) -> Any:
     """A number of each run's summary over a swept key, mean and standard deviation over seeds."""
-    asked = gather.Comparison(experiment.config)
+    asked = results
     y, lines = asked.y, {}
     for name, cells in asked.by_hue().items():
         runs = [[result.numbers[y] for result in cell.results if y in result.numbers] for cell in cells]
@@ -34,9 +35,9 @@ def metric(experiment: Experiment) -> Any:
     return pictures.metric_lines(lines, asked.x, y.removeprefix("metrics."), ", ".join(asked.hue) or None)
 
 
-def grid(experiment: Experiment) -> Any:
+def grid(results: Comparison) -> Any:
     """Samples of one run for each pair of values of x (columns) and hue (rows), under their metric's mean over seeds."""
-    asked = gather.Comparison(experiment.config)
+    asked = results
     rows = asked.by_hue()
     columns = sorted({cell.values[0] for cells in rows.values() for cell in cells}, key=gather.place)
     panels, name = {}, asked.y.removeprefix("metrics.")
@@ -44,11 +45,7 @@ def grid(experiment: Experiment) -> Any:
         for cell in cells:
             first = min(cell.results, key=lambda result: gather.place(result.keys.get("seed")))
             samples = _samples(first)
-            outline = (
-                truth(type(experiment)(first.config | {"device": "cpu", "threads": None}))
-                if samples.ndim == 2
-                else None
-            )
+            outline = truth(build(first.config | {"device": "cpu"})) if samples.ndim == 2 else None
             panels[r, columns.index(cell.values[0])] = pictures.Panel(
                 samples, outline, f"{name}: {cell.text(asked.y)}"
             )

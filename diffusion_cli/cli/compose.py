@@ -1,0 +1,133 @@
+"""What Hydra composes from files, completed before the words of the line are applied to it: every key with its default,
+and for sample, evaluate and plot the configuration of the run that they take.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from diffusion_cli.errors import UserError
+from diffusion_cli.options.check import TARGET, arguments_of, check_config
+from diffusion_cli.options.groups import EXACT, FIGURES, GROUPS
+from diffusion_cli.options.keys import defaults_of, keys_of
+from diffusion_cli.options.signature import MISSING, read
+from diffusion_cli.runs.directory import Run
+
+ANEW = ("sampler", "guidance", "evaluation")  # groups of which a run's own choice may be replaced
+MANY = "results"  # the argument of a figure of many runs
+
+
+class Found(NamedTuple):
+    """What the line's `run=` has come to, to be set once its words have been applied: the run, and its dataset's name."""
+
+    run: str
+    dataset: str
+
+
+def complete(config: DictConfig, command: str, words: Sequence[str]) -> Found | None:
+    """Completes what the files of a command have composed, in place.
+
+    command: train, sample, evaluate or plot.
+    words: the line's, which have not been applied yet.
+    """
+    said = {override.key_or_group: override for override in parsed(words)}
+    with open_dict(config):
+        for key, value in (defaults_of("train") | defaults_of(command)).items():
+            fill(config, key, value)
+        found = lay_run_under(config, command, said) if command != "train" else None
+        for group in GROUPS:
+            if group != "figure":
+                fill_component(config, group, group)
+        for figure in config.get(FIGURES) or ():
+            fill_component(config[FIGURES], figure, "figure")
+        if command == "plot" and "figure" in config:
+            fill_component(config, "figure", "figure")
+    return found
+
+
+def parsed(words: Sequence[str]) -> list[Override]:
+    """The words of a line as Hydra understands them, without those that speak of Hydra itself."""
+    overrides = OverridesParser.create().parse_overrides([*words])
+    return [override for override in overrides if not override.is_hydra_override()]
+
+
+def fill(config: DictConfig, key: str, value: Any) -> None:
+    """Sets what is not set, key by key in a section."""
+    if isinstance(value, dict):
+        if key not in config:
+            config[key] = {}
+        if OmegaConf.is_dict(config[key]):
+            for name, item in value.items():
+                fill(config[key], name, item)
+    elif key not in config:
+        config[key] = value
+
+
+def fill_component(config: DictConfig, key: str, group: str) -> None:
+    """The arguments of a component that no file has set, with their defaults."""
+    node = OmegaConf.to_container(config, resolve=False).get(key)  # type: ignore[union-attr]
+    if not isinstance(node, dict) or not isinstance(node.get(TARGET), str):
+        return
+    for name, argument in (arguments_of(group, node[TARGET]) or {}).items():
+        fill(config[key], name, argument.default)
+
+
+def lay_run_under(config: DictConfig, command: str, said: dict[str, Override]) -> Found | None:
+    """Replaces what the files say by what the run says that the line names (or the figure's own file)."""
+    if "run" in said and said["run"].is_sweep_override():
+        # of a sweep as a whole: each of its jobs is composed with a run of its own
+        return None
+    name = said["run"].value() if "run" in said else config.run
+    if "run" not in said and takes_many(config, said):
+        return Found(EXACT, "sweep")
+    if name == EXACT:
+        for key in ("weights", "export"):
+            if key in said:
+                raise UserError(key, said[key].value(), "needs a trained run")
+        return None
+    run = Run.find(str(name))
+    record = run.record
+    check_config(record.config)
+    for key, override in said.items():
+        first = key.partition(".")[0]
+        if (
+            first not in keys_of(command)
+            and first not in (*ANEW, "figure", FIGURES)
+            and not override.is_add()
+        ):
+            reason = "comes from the run; leave it out, or say run=exact for no run at all"
+            raise UserError(key, override.value(), reason)
+    own = {key for key in keys_of(command) if key not in record.config or key in ("label", "resume", "plots")}
+    for key, value in record.config.items():
+        if key not in own and not (key in ANEW and key in said):
+            config[key] = value
+    if "guidance" in said:
+        keep_label_dropout(
+            config, said["guidance"].value(), record.config["guidance"].get("label_dropout", 0.0)
+        )
+    chosen = str(record.choices.get("dataset"))
+    return Found(str(run.path), chosen if re.fullmatch(r"\w+", chosen) else "unknown")
+
+
+def keep_label_dropout(config: DictConfig, chosen: Any, dropout: float) -> None:
+    """What a network has learned of "no label" was decided when it was trained."""
+    config.guidance.label_dropout = dropout
+    if dropout == 0 and chosen == "cfg":
+        raise UserError(
+            "guidance", "cfg", "this model was trained without label dropout; train it with guidance=cfg"
+        )
+
+
+def takes_many(config: DictConfig, said: dict[str, Override]) -> bool:
+    """Whether the figure is one of many runs: always, or since the line names some."""
+    if "figure" not in config or OmegaConf.is_missing(config, "figure"):
+        return False
+    signature = read(str(config.figure.get(TARGET)))
+    argument = signature and signature.arguments.get(MANY)
+    return bool(argument) and (argument.default == MISSING or "sweep" in said or "runs" in said)

@@ -1,0 +1,5 @@
+"""`diffusion sample`."""
+
+from diffusion_cli.cli.app import entry
+
+main = entry(__name__)

@@ -1,0 +1,47 @@
+"""The only place where a `_target_` becomes code, and the gate on what may be built."""
+
+from __future__ import annotations
+
+import inspect
+import pkgutil
+from typing import Any
+
+from diffusion_cli.errors import ArgumentError, UserError
+from diffusion_cli.options.check import TARGET, check_target
+from diffusion_cli.options.groups import GROUPS, TRUST, homes
+
+
+def build(config: dict[str, Any], group: str, **given: Any) -> Any:
+    """The object described by config[group]: its `_target_` called with the node's other keys and with `given`.
+
+    Only classes and functions defined in the homes of that group (groups.homes) are called; what counts is where the
+    resolved object was defined, not how it was spelt. Nothing else is even imported, and of ours no function but of
+    groups of functions: what reads, writes or downloads within a room is none of its components.
+    Raises UserError, naming the key to which an argument is set.
+    """
+    node = dict(config[group])
+    target = node.pop(TARGET, None)
+    key = f"{group}.{TARGET}"
+    check_target(key, group, target)
+    try:
+        made = pkgutil.resolve_name(target)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(key, target, f"cannot be imported ({error})") from None
+    home = inspect.getmodule(made)
+    name = f"{home.__name__}." if home else ""
+    of_ours = name.startswith("diffusion_cli.")
+    if (
+        not callable(made)
+        or not name.startswith(tuple(f"{module}." for module in homes(group)))
+        or (of_ours and not (inspect.isclass(made) or GROUPS[group].functions))
+    ):
+        reason = f"is not a component of {group}; a module of your own is enabled by {TRUST}=MODULE"
+        raise UserError(key, target, reason)
+    try:
+        inspect.signature(made).bind(**node, **given)
+    except TypeError as error:
+        raise UserError(key, target, str(error)) from None
+    try:
+        return made(**node, **given)
+    except ArgumentError as error:
+        raise error.of(group) from error

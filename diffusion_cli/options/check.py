@@ -1,0 +1,146 @@
+"""What a configuration may say: each key in its range, and no class that is not ours or the user's own.
+
+Works on a plain nested dict and reads sources, so that bad input is refused before anything heavy is imported, and a
+stranger's saved configuration can be judged before anything of it is resolved or built.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from diffusion_cli.errors import ArgumentError, UserError
+from diffusion_cli.options.groups import FIGURES, GROUPS, RUN, TRUST, group_of, homes
+from diffusion_cli.options.keys import keys_of
+from diffusion_cli.options.signature import MISSING, Argument, read
+from diffusion_cli.ranges import TEXT, check
+
+BIGGEST_CONFIG = 100_000  # nodes; a YAML "alias bomb" unfolds to billions
+DEEPEST_CONFIG = 32
+PLAIN_NAME = re.compile(r"[\w-]{1,100}")
+DIRECTIVES = {"_target_", "_args_", "_partial_", "_recursive_", "_convert_"}  # what Hydra's instantiate obeys
+TARGET = "_target_"
+OF_ALL = ("train", "plot", "sample")  # commands whose keys together are all there are
+
+RUN_NAMED = Argument(
+    RUN, "str", TEXT, MISSING, "a run of objective=classifier, or exact for a mixture's own posterior."
+)
+
+
+def check_config(config: Mapping[str, Any]) -> None:
+    """Refuse the first bad key of a whole configuration, in its own order: UserError.
+
+    config: plain and resolved. Bad is a value out of its range, a key that its component does not have, and everything
+    that would make Hydra's `instantiate` call something that is not ours (the object that a name leads to is judged
+    again where it is built). Keys of a component whose source is not found are left to it.
+    """
+    _check_tree(config)
+    keys = {name: entry for command in OF_ALL for name, entry in keys_of(command).items()}
+    for name, value in config.items():
+        if name in GROUPS:
+            _check_component(name, name, value)
+        elif name == FIGURES:
+            if not isinstance(value, Mapping):
+                raise UserError(name, value, "holds figures by their names, not a value")
+            for figure, node in value.items():
+                _check_component(f"{name}.{figure}", "figure", node)
+        elif name in keys:
+            _check_entry(name, keys[name], value)
+
+
+def check_complete(config: Mapping[str, Any], command: str) -> None:
+    """Refuse a configuration from which something that its command needs has been deleted: UserError."""
+    groups = [group for group in GROUPS if group != "figure" or command == "plot"]
+    for name in [*groups, *keys_of(command)]:
+        entry = keys_of(command).get(name)
+        if name not in config or (name in GROUPS and not isinstance(config[name], Mapping)):
+            raise UserError(name, ..., "missing; it can be set, but not deleted")
+        for key in entry if isinstance(entry, dict) else ():
+            if key not in config[name]:
+                raise UserError(f"{name}.{key}", ..., "missing; it can be set, but not deleted")
+
+
+def arguments_of(group: str, target: str) -> dict[str, Argument] | None:
+    """The arguments of a component that keys set; None where its source is not found."""
+    signature = read(target)
+    if signature is None:
+        return None
+    given = GROUPS[group].given
+    found = {name: argument for name, argument in signature.arguments.items() if name not in given}
+    return found | ({RUN: RUN_NAMED} if group == "guidance" and given[0] in signature.arguments else {})
+
+
+def check_target(key: str, group: str, value: Any) -> None:
+    """Refuse what `_target_` of a group may not name, by its name alone, before anything is imported: UserError."""
+    if not isinstance(value, str):
+        raise UserError(key, value, "must be the name of a class")
+    # No part may begin with "_": what a module keeps to itself, and `__globals__`, `__builtins__` and their like.
+    plain = all(part.isidentifier() and not part.startswith("_") for part in value.split("."))
+    if not (plain and value.startswith(tuple(f"{module}." for module in homes(group)))):
+        reason = f"not one of ours ({homes(group)[0]}.*); {TRUST}=MODULE enables a module of your own"
+        raise UserError(key, value, reason)
+
+
+def _check_component(key: str, group: str, node: Any) -> None:
+    if node is None and key.startswith(f"{FIGURES}."):
+        return  # this figure is left out
+    if not isinstance(node, Mapping):
+        raise UserError(key, node, f"holds further keys, not a value; choose an option: {group}=NAME")
+    target = node.get(TARGET)
+    if target is None:
+        raise UserError(f"{key}.{TARGET}", ..., "missing; choose an option of the group")
+    check_target(f"{key}.{TARGET}", group, target)
+    arguments, signature = arguments_of(group, target), read(target)
+    if arguments is None or signature is None:
+        return
+    for name, value in node.items():
+        if name in arguments:
+            _check_entry(f"{key}.{name}", arguments[name], value)
+        elif name != TARGET and not signature.open:
+            reason = f"is no option of {target.rpartition('.')[2]}"
+            raise UserError(f"{key}.{name}", value, reason, arguments)
+
+
+def _check_entry(key: str, entry: Argument | dict[str, Argument], value: Any) -> None:
+    """One key, or a section of keys."""
+    if isinstance(entry, Argument):
+        if value == MISSING:
+            raise UserError(key, MISSING, "a value is needed")
+        try:
+            check(key, value, entry.range)
+        except ArgumentError as error:
+            raise error.of("") from None
+    elif not isinstance(value, Mapping):
+        raise UserError(key, value, "holds further keys, not a value", [f"{key}.{name}" for name in entry])
+    else:
+        for name, item in value.items():
+            if name not in entry:
+                raise UserError(f"{key}.{name}", item, "no such key", [f"{key}.{name}" for name in entry])
+            _check_entry(f"{key}.{name}", entry[name], item)
+
+
+def _check_tree(config: Mapping[str, Any]) -> None:
+    """Refuse what is too large or too deep, what is no name of a key, and orders to call something."""
+    for count, (path, value) in enumerate(_walk(config)):
+        key = ".".join(path)
+        if count > BIGGEST_CONFIG:
+            raise UserError(path[0], ..., "too large for a configuration")
+        names_a_file = len(path) == 1 or (len(path) == 2 and path[0] == FIGURES)
+        if names_a_file and not PLAIN_NAME.fullmatch(path[-1]):
+            raise UserError(key, ..., "no name of a key: letters, digits, _ and - only")
+        if path[-1] in DIRECTIVES - {TARGET}:
+            raise UserError(key, value, "not allowed in a configuration")
+        if path[-1] == TARGET and group_of(path[:-1]) is None:
+            raise UserError(key, value, "a class is not named here, but by its group", GROUPS)
+
+
+def _walk(node: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """(path, value) of every node below `node`, parents first, in order; list items under their index."""
+    for key, value in node.items() if isinstance(node, Mapping) else enumerate(node):
+        path = (*above, str(key))
+        yield path, value
+        if isinstance(value, (Mapping, list, tuple)):
+            if len(path) > DEEPEST_CONFIG:
+                raise UserError(path[0], ..., "too deep for a configuration")
+            yield from _walk(value, path)

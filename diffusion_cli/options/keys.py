@@ -1,0 +1,224 @@
+"""The keys of the commands: what a run is beside its components, and what sample, evaluate and plot may say anew.
+
+A class for each command and for each section of keys, read as constructors are (see `signature`): nothing here is
+built. A section of a command is an argument whose annotation is the name of a class.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from diffusion_cli.options.signature import Argument, read
+from diffusion_cli.ranges import (
+    BelowOne,
+    Count,
+    Depth,
+    Device,
+    Many,
+    MaskFile,
+    Positive,
+    Several,
+    Steps,
+    Whole,
+)
+
+SECTIONS = {
+    **{name: f"{__name__}.{name}" for name in ("Average", "Checkpoints", "Stages", "Monitor")},
+    "Inpainting": "diffusion_cli.inpainting.Inpainting",
+}
+
+
+@dataclass
+class Average:
+    """The averaged weights, which sampling uses.
+
+    decay: of the exponential average of the weights after each step; 0 takes the last weights themselves.
+    """
+
+    decay: BelowOne = 0.99
+
+
+@dataclass
+class Checkpoints:
+    """When the state of training is kept.
+
+    every: steps between checkpoints.
+    keep: newest checkpoints that stay, beside the best one.
+    """
+
+    every: Count = 1000
+    keep: Count = 3
+
+
+@dataclass
+class Stages:
+    """Samples drawn during training, always from the same noise.
+
+    every: steps between stages; 0 or null: none.
+    n: samples of a stage.
+    """
+
+    every: Whole | None = 1000
+    n: Many = 2000
+
+
+@dataclass
+class Monitor:
+    """The evaluation repeated during training, into evaluations.csv.
+
+    every: steps between evaluations; 0 or null: none. What they cost is said after the first.
+    n: samples of one evaluation, drawn once.
+    steps: of the sampler; null: as many as at the end.
+    """
+
+    every: Whole | None = 0
+    n: Several = 256
+    steps: Steps | None = None
+
+
+@dataclass
+class Machine:
+    """seed: of all random numbers.
+    device: where the network runs; auto takes a GPU where there is one.
+    threads: of torch on the CPU; null: torch's choice. More than one pays for images only, and disturbs other jobs.
+    """
+
+    seed: Whole = 0
+    device: Device = "auto"
+    threads: Depth | None = 1
+
+
+@dataclass
+class Train(Machine):
+    """Fit a network to a dataset, then sample, draw and evaluate it.
+
+    precision: of the network alone; auto: bf16 where that is quicker.
+    compile: torch.compile the network in training: minutes before the first step, for a GPU.
+    steps: of training.
+    batch_size: samples of a training step.
+    ema: the averaged weights, which sampling uses.
+    log_every: steps between rows of metrics.csv.
+    loss_levels: rising edges of sigma/alpha between which the loss has columns of its own; null: none.
+    checkpoint: when the state of training is kept.
+    stages: samples drawn during training.
+    monitor: the evaluation repeated during training.
+    n: samples drawn at the end.
+    sample_batch: samples that go through the network at once.
+    plots: false: no final samples, evaluation or figures.
+    resume: true: continue the run in hydra.run.dir, if one is there; in a sweep, the newest of the same line.
+    optimize: the number of summary.json that a search minimises or maximises, such as metrics.sliced_w2.
+    """
+
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    compile: bool = False
+    steps: Count = 8000
+    batch_size: Many = 256
+    ema: Average = None
+    log_every: Count = 50
+    loss_levels: Sequence[Positive] | None = None
+    checkpoint: Checkpoints = None
+    stages: Stages = None
+    monitor: Monitor = None
+    n: Many = 5000
+    sample_batch: Many = 10000
+    plots: bool = True
+    resume: bool = False
+    optimize: str | None = None
+
+
+@dataclass
+class OfRun:
+    """run: a trained run: its directory, latest (the newest finished one), or exact (no network: the exact denoiser of
+        dataset=...).
+    weights: last, best (by the loss on fixed batches) or the STEP of a checkpoint.
+    label: a class, a list of classes, or null: as in the data.
+    seed: of all random numbers; the run's own if not given.
+    n: samples; the run's own number if not given.
+    device: where the network runs; the run's own if not given.
+    threads: of torch on the CPU; the run's own if not given.
+    sample_batch: samples that go through the network at once; the run's own if not given.
+    """
+
+    run: str = "latest"
+    weights: Literal["last", "best"] | Count = "last"
+    label: Whole | Sequence[Whole] | None = None
+    seed: Whole = 0
+    n: Many = 5000
+    device: Device = "auto"
+    threads: Depth | None = 1
+    sample_batch: Many = 10000
+
+
+@dataclass
+class Masked(OfRun):
+    """inpaint: the pixels that are known of held-out data, which the samples complete: a shape, or a file that is white
+        (or true) where they are; null: no in-painting.
+    completions: samples for each of the n held-out examples.
+    repaint: how the unknown pixels are made to fit.
+    """
+
+    inpaint: Literal["left_half", "right_half", "box", "random"] | MaskFile | None = None
+    completions: Count = 1
+    repaint: Inpainting = None  # noqa: F821
+
+
+@dataclass
+class Sample(Masked):
+    """Draw samples from a trained run.
+
+    export: true: also weights.safetensors, the weights that the samples are of.
+    plots: false: no figures.
+    """
+
+    export: bool = False
+    plots: bool = True
+
+
+@dataclass
+class Evaluate(OfRun):
+    """Measure how far the samples of a run are from the truth."""
+
+
+@dataclass
+class Plot(Masked):
+    """Draw one figure, of a run or of a dataset and a schedule alone.
+
+    sweep: for figures of many runs: a sweep, or any folder of runs.
+    runs: or a list of runs.
+    x: the swept key along the axis.
+    y: the number of summary.json to show: loss, metrics.sliced_w2, metrics.sliced_w2.ratio, ...
+    hue: the key, or list of keys, that tells the lines (or rows) from each other.
+    """
+
+    sweep: str | None = None
+    runs: Sequence[str] | None = None
+    x: str | None = None
+    y: str | None = None
+    hue: str | Sequence[str] | None = None
+
+
+COMMANDS = ("train", "sample", "evaluate", "plot")
+
+
+@functools.cache
+def keys_of(command: str) -> dict[str, Argument | dict[str, Argument]]:
+    """The keys of a command: name -> argument, or for a section its arguments."""
+    signature = read(f"{__name__}.{command.capitalize()}")
+    assert signature is not None
+    found: dict[str, Argument | dict[str, Argument]] = {}
+    for name, argument in signature.arguments.items():
+        section = read(SECTIONS[argument.annotation]) if argument.annotation in SECTIONS else None
+        arguments = section and {key: a for key, a in section.arguments.items() if a.range is not None and key != "batch"}
+        found[name] = argument if arguments is None else arguments
+    return found
+
+
+def defaults_of(command: str) -> dict[str, Any]:
+    """The keys of a command with their defaults, nested."""
+    return {
+        name: {key: item.default for key, item in entry.items()} if isinstance(entry, dict) else entry.default
+        for name, entry in keys_of(command).items()
+    }

@@ -1,0 +1,77 @@
+"""config.json: what a run is, written when it first starts and read by every command. (No torch, no Hydra.)
+
+It holds the resolved configuration and, beside its keys, those of RECORD: the command, the option chosen of each group,
+the words of the command line, and by what a finished run was extended.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from diffusion_cli.errors import UserError
+from diffusion_cli.runs.atomic import write_json
+
+FILE = "config.json"
+LARGEST = 2**20  # bytes; no config of ours was ever a hundredth of it
+OUTSIDE = "${"  # would be looked up when OmegaConf reads it: no resolved configuration holds it
+
+
+class Record(NamedTuple):
+    """The content of config.json.
+
+    config: the resolved configuration, a plain nested dict.
+    command: that made the directory.
+    choices: group -> the option chosen.
+    overrides: the words of the command line.
+    extensions: the later plans of a run that was continued, oldest first.
+    """
+
+    config: dict[str, Any]
+    command: str = "train"
+    choices: dict[str, str] = {}  # noqa: RUF012
+    overrides: list[str] = []  # noqa: RUF012
+    extensions: list[dict[str, Any]] = []  # noqa: RUF012
+
+
+def write(folder: Path, record: Record) -> None:
+    """Writes config.json, whole or not at all."""
+    write_json(folder / FILE, record.config | {key: getattr(record, key) for key in Record._fields[1:]})
+
+
+def read(folder: Path, key: str = "run") -> Record:
+    """The record of a run, which may be a stranger's. UserError for `key` where there is none that can be read."""
+    file = folder / FILE
+
+    def refused(reason: str) -> UserError:
+        return UserError(key, str(folder), f"{FILE} {reason}")
+
+    if (folder / ".hydra" / "config.yaml").is_file() and not file.exists():
+        raise UserError(
+            key, str(folder), f"has no {FILE}: it was made by an older version, whose runs are not read"
+        )
+    if not file.is_file():  # a pipe would be waited for without end
+        raise refused("is missing" if not file.exists() else "is no ordinary file")
+    try:
+        if file.stat().st_size > LARGEST:
+            raise refused(f"is larger than {LARGEST >> 10} kB")
+        text = file.read_text(encoding="utf-8")
+        content = json.loads(text)
+    except (OSError, ValueError, RecursionError) as error:
+        raise refused(f"cannot be read ({type(error).__name__})") from None
+    if OUTSIDE in text:
+        raise refused("refers to values from outside (${...})")
+    if not isinstance(content, dict):
+        raise refused("is no config of a run")
+    record = Record({name: value for name, value in content.items() if name not in Record._fields},
+                    **{name: content[name] for name in Record._fields[1:] if name in content})  # fmt: skip
+    kinds = (
+        (record.command, str),
+        (record.choices, dict),
+        (record.overrides, list),
+        (record.extensions, list),
+    )
+    if not all(isinstance(value, kind) for value, kind in kinds) or "seed" not in record.config:
+        raise refused("is no config of a run")
+    return record
