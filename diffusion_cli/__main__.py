@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import traceback
+from pathlib import Path
 from types import NoneType
 
 from diffusion_cli import __version__
@@ -32,7 +33,7 @@ examples
   diffusion plot figure=loss
 
 flags
-  COMMAND --help          groups, options and keys of a command
+  COMMAND --help          its groups and keys; with dataset=mnist or the like, the keys of that option
   COMMAND ... --cfg job   the configuration that would be used
   -m, --multirun          sweep over comma-separated values
   --config-dir DIR        your own options beside ours
@@ -74,6 +75,9 @@ def _dispatch(flags: list[str], words: list[str]) -> None:
     if "--version" in flags:
         print(f"diffusion {__version__}")
         return
+    if "--help" in flags and words:
+        _print_help(flags, words)
+        return
     if "--shell-completion" in flags:
         command = _completed_command(words)
         if command is None:
@@ -90,6 +94,17 @@ def _dispatch(flags: list[str], words: list[str]) -> None:
         command, words = line.split_command(words)
     sys.argv = ["diffusion", *flags, *words]
     importlib.import_module(f"diffusion_cli.cli.entries.{command}").main()
+
+
+def _print_help(flags: list[str], words: list[str]) -> None:
+    """The help of a command, or of the options that its words choose."""
+    from diffusion_cli.options.help import CHOSEN, help_of
+
+    command, words = line.split_command(words)
+    pairs = (word.partition("=") for word in words)
+    chosen = {group: option for group, _, option in pairs if group in CHOSEN[command] and option}
+    folders = [Path(flag.partition("=")[2]) for flag in flags if flag.startswith("--config-dir=")]
+    print(help_of(command, chosen, folders))
 
 
 def _completed_command(words: list[str]) -> str | None:

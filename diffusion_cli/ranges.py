@@ -98,7 +98,7 @@ def either(first: Range, second: Range) -> Range:
 
 
 NULL = Range(lambda v: v is None, "null")
-FLAG = Range(lambda v: isinstance(v, bool), "true or false", ("true", "false"))
+FLAG = Range(lambda v: isinstance(v, bool), "one of the choices", ("true", "false"))
 TEXT = Range(lambda v: isinstance(v, str) and v.strip() != "" and "\0" not in v, "a name or a path")
 
 # The words of annotations. Upper bounds are beyond what any machine does: a slip of the finger is refused here, and not

@@ -14,7 +14,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from diffusion_cli.__main__ import main
-from diffusion_cli.cli.places import CONFIGS
+from diffusion_cli.options.files import CONFIGS
 from diffusion_cli.components import Experiment
 from diffusion_cli.errors import UserError
 from diffusion_cli.options import schema

@@ -11,7 +11,7 @@ from hydra.types import RunMode
 from omegaconf import open_dict
 
 from diffusion_cli.cli.gate import REMEMBERED, Guarded
-from diffusion_cli.cli.places import CONFIGS
+from diffusion_cli.options.files import CONFIGS
 
 
 @pytest.fixture

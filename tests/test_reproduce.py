@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from diffusion_cli.cli.places import CONFIGS
+from diffusion_cli.options.files import CONFIGS
 from diffusion_cli.options import schema
 
 SCRIPTS = Path(__file__).parents[1] / "scripts" / "report"

@@ -19,8 +19,8 @@ from diffusion_cli.cli import gate, sweep
 from diffusion_cli.cli.callback import checked, refuse
 from diffusion_cli.cli.job import Job
 from diffusion_cli.cli.messages import explain, is_config_error
-from diffusion_cli.cli.places import CONFIGS
 from diffusion_cli.errors import RunFailed, UserError, one_line
+from diffusion_cli.options.files import CONFIGS
 from diffusion_cli.runs import config as run_config
 from diffusion_cli.runs.directory import Run
 

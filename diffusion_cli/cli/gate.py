@@ -34,8 +34,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from diffusion_cli.cli import compose, strangers
-from diffusion_cli.cli.places import CONFIGS
 from diffusion_cli.errors import UserError
+from diffusion_cli.options.files import CONFIGS
 from diffusion_cli.options.groups import TRUST, trusted_modules
 
 OURS = {"checked": {"_target_": "diffusion_cli.cli.callback.Checked"}}  # as configs/hydra/ours.yaml has it

@@ -211,7 +211,9 @@ def keys_of(command: str) -> dict[str, Argument | dict[str, Argument]]:
     found: dict[str, Argument | dict[str, Argument]] = {}
     for name, argument in signature.arguments.items():
         section = read(SECTIONS[argument.annotation]) if argument.annotation in SECTIONS else None
-        arguments = section and {key: a for key, a in section.arguments.items() if a.range is not None and key != "batch"}
+        arguments = section and {
+            key: a for key, a in section.arguments.items() if a.range is not None and key != "batch"
+        }
         found[name] = argument if arguments is None else arguments
     return found
 

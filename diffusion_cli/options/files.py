@@ -1,0 +1,61 @@
+"""The files of options: one YAML for each option of a group, ours and those of other folders. (No Hydra here.)"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from diffusion_cli.options.check import TARGET
+from diffusion_cli.options.signature import Signature, read
+
+
+def find_configs() -> Path:
+    """The folder of options: within the package in a wheel, beside the package in a checkout.
+
+    Found by file, not as `pkg://`: an editable install may leave an old copy of the folder in site-packages.
+    """
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
+
+
+CONFIGS = find_configs()
+
+
+def names_of(group: str, folders: Sequence[Path] = ()) -> list[str]:
+    """The options of a group, sorted; those that begin with _ are bases of others and no choice."""
+    found = {file.stem for folder in (CONFIGS, *folders) for file in (folder / group).glob("*.yaml")}
+    return sorted(name for name in found if not name.startswith("_"))
+
+
+def content_of(group: str, name: str, folders: Sequence[Path] = ()) -> tuple[str, dict[str, Any]]:
+    """The first line of comment of an option's file ("" where there is none), and what the file holds."""
+    file = next(f for folder in (*folders, CONFIGS) if (f := folder / group / f"{name}.yaml").is_file())
+    text = file.read_text(encoding="utf-8")
+    comments = [
+        line.lstrip("# ") for line in text.splitlines() if line.startswith("#") and "@package" not in line
+    ]
+    return (comments or [""])[0], yaml.safe_load(text) or {}
+
+
+def node_of(group: str, name: str, folders: Sequence[Path] = ()) -> dict[str, Any]:
+    """The node of an option: `_target_`, and the keys that the option sets."""
+    _, content = content_of(group, name, folders)
+    node = content if TARGET in content else content.get(group)
+    return node if isinstance(node, dict) else {}
+
+
+def signature_of(group: str, name: str, folders: Sequence[Path] = ()) -> Signature | None:
+    """What the component of an option takes; None where its file names none, or its source is not found."""
+    target = node_of(group, name, folders).get(TARGET)
+    return read(target) if isinstance(target, str) else None
+
+
+def title_of(group: str, name: str, folders: Sequence[Path] = ()) -> str:
+    """An option in one line: the comment of its file, else the first sentence of its component."""
+    comment, _ = content_of(group, name, folders)
+    signature = signature_of(group, name, folders)
+    return comment or (signature.title if signature else "")
