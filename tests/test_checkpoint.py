@@ -25,7 +25,7 @@ def content():
 
 @pytest.fixture
 def file(tmp_path):
-    path = tmp_path / "step_00000012.pt"
+    path = tmp_path / "step_00000012.safetensors"
     checkpoint.save(path, content())
     return path
 

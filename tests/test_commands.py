@@ -50,7 +50,7 @@ def test_what_train_leaves(cli):
     run = Run(only("outputs/train/circle/*"))
     assert run.status == "finished"
     names = {path.relative_to(run.path).as_posix() for path in run.path.rglob("*") if path.is_file()}
-    assert {".hydra/config.yaml", "train.log", "metrics.csv", "checkpoints/step_00000060.pt", "samples.npz",
+    assert {".hydra/config.yaml", "train.log", "metrics.csv", "checkpoints/step_00000060.safetensors", "samples.npz",
             "summary.json", "figures/loss.png", "figures/samples.png", "figures/stages.png"} <= names  # fmt: skip
     assert not any(".part" in name for name in names)
     table = read_csv(run.metrics_file)
@@ -198,7 +198,7 @@ def test_a_hostile_config_is_refused(cli, text, reason, tmp_path):
     hostile = tmp_path / "hostile"
     (hostile / ".hydra").mkdir(parents=True)
     (hostile / "checkpoints").mkdir()
-    (hostile / "checkpoints" / "step_00000001.pt").write_bytes(b"")
+    (hostile / "checkpoints" / "step_00000001.safetensors").write_bytes(b"")
     (hostile / ".hydra" / "config.yaml").write_text(text)
     code, _, error = cli("sample", f"run={hostile}")
     assert code == 2 and reason in error and error.count("\n") == 1

@@ -121,7 +121,7 @@ def test_yaml_of_an_honest_run_passes() -> None:
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     signal.alarm(20)
     try:
-        for name in (".hydra/config.yaml", "checkpoints/step_00000001.pt", "summary.json"):
+        for name in (".hydra/config.yaml", "checkpoints/step_00000001.safetensors", "summary.json"):
             (tmp_path / name).parent.mkdir(exist_ok=True)
             os.mkfifo(tmp_path / name)
         with pytest.raises(ValueError, match="no ordinary file"):

@@ -206,7 +206,7 @@ def test_a_sweep_with_a_failing_job_is_killed_in_the_middle(tmp_path, monkeypatc
     rates[1] = "1e30"  # the job that fails
     middle = count // 2  # the job in which the process is killed
     process = start(tmp_path, *line, f"optimizer.lr={','.join(rates)}")
-    wait_for((tmp_path / f"sweep/{middle}/checkpoints/step_00000010.pt").is_file, process)
+    wait_for((tmp_path / f"sweep/{middle}/checkpoints/step_00000010.safetensors").is_file, process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     ended = ["finished", "failed", *["finished"] * (middle - 2)]

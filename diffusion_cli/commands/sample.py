@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from typing import TYPE_CHECKING, Any
@@ -63,8 +64,10 @@ def draw_completions(components: Components, completed: Completions, run: Run) -
 
 def export(components: Components, run: Run) -> None:
     """Writes the averaged weights as weights.safetensors, for whoever does without this package."""
-    from diffusion_cli.runs.checkpoint import export as write
+    from diffusion_cli.runs import checkpoint
     from diffusion_cli.runs.restore import chosen
 
     source = Run(components.config["run"])
-    write(run.weights_file, chosen(source, components.config["weights"]), str(source.path))
+    state = chosen(source, components.config["weights"])["state"]
+    about = {"run": str(source.path), "step": str(state["step"]), "config": json.dumps(source.record.config)}
+    checkpoint.export(run.weights_file, state["ema"], about)

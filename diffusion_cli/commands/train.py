@@ -249,10 +249,16 @@ class Training:
             "state": state.state_dict(),
             "config": self.config,
             "made_with": self.made_with(),
+            "data": self.data(),
             "best": self.best,
         }
         checkpoint.save(self.run.checkpoint_file(state.step), content)
         self.run.prune(kept["keep"], self.best and self.best["step"])
+
+    def data(self) -> dict[str, Any]:
+        """What sampling needs of the data."""
+        dataset = self.components.dataset
+        return {"shape": list(dataset.shape), "num_classes": dataset.num_classes}
 
     def made_with(self) -> dict[str, Any]:
         """What the bits of this run depend on beside its config; resume.check_made_with compares it."""

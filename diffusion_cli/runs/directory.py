@@ -23,7 +23,7 @@ from diffusion_cli.runs.config import Record
 log = logging.getLogger(__name__)
 FINISHED = "finished"
 REWRITE = 2.0  # seconds between rewritings of metrics.csv while rows come in
-CHECKPOINT = re.compile(r"step_(\d{8,})\.pt")
+CHECKPOINT = re.compile(r"step_(\d{8,})\.safetensors")
 PART = re.compile(r"\..+\.\d+\.part(\.\w+)?")  # the temporary names of atomic.replacing
 LARGEST_SUMMARY = 2**24  # bytes
 
@@ -73,11 +73,11 @@ class Run:
     # checkpoints
 
     def checkpoint_file(self, step: int) -> Path:
-        return self.path / "checkpoints" / f"step_{step:08d}.pt"
+        return self.path / "checkpoints" / f"step_{step:08d}.safetensors"
 
     def checkpoints(self) -> list[Path]:
         """Oldest first."""
-        found = (self.path / "checkpoints").glob("step_*.pt")
+        found = (self.path / "checkpoints").glob("step_*.safetensors")
         return sorted(
             (f for f in found if CHECKPOINT.fullmatch(f.name) and f.is_file()),
             key=lambda f: int(CHECKPOINT.fullmatch(f.name)[1]),
