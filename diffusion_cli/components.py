@@ -7,7 +7,7 @@ components.varied(sampler={"steps": 10}).draw(5000).x0      # the same with anot
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -46,6 +46,7 @@ class Components:
     label: the classes to sample, in turn; None: as in the data.
     net: the network with its averaged weights; None: the exact denoiser of the dataset's density stands for it.
     run: where the network comes from, or None.
+    tick: called between the steps of what takes long; it may raise, to stop it.
     """
 
     config: Config = field(repr=False)
@@ -62,6 +63,7 @@ class Components:
     label: int | list[int] | None = None
     net: nn.Module | None = None
     run: Run | None = None
+    tick: Callable[[], None] = field(default=lambda: None, repr=False)
 
     def varied(self, **groups: dict[str, Any]) -> Components:
         """The same with some keys of some groups changed, which alone are built anew.
@@ -145,7 +147,11 @@ class Components:
         """The chains of n samples: states from x_T to x_0. label: of each; None: see `labels`."""
         seed = self.seed if seed is None else seed
         label = self.labels(n, seed) if label is None else label
-        return samplers.chain(self.sampler, self.denoiser, n, self.dataset.shape, seed, label, self.device)
+        for state in samplers.chain(
+            self.sampler, self.denoiser, n, self.dataset.shape, seed, label, self.device
+        ):
+            self.tick()
+            yield state
 
     def draw(self, n: int, seed: int | None = None) -> Batch:
         """n samples x0 (n, *shape) and their labels, on the device."""
@@ -174,6 +180,7 @@ class Components:
     def evaluate(self, progress: Progress = silent) -> dict[str, Any]:
         """The metrics of fresh samples; of a classifier, its own."""
         if not self.objective.generates:
+            assert self.net is not None, "there is no exact classifier to evaluate"
             return self.evaluation(self.net.eval(), self.dataset, self.schedule, self.seed)
         return self.evaluation(self.subject(progress))
 
@@ -250,4 +257,6 @@ def _classifier(config: Config, dataset: Any, name: str) -> Any:
     other = build(theirs | {"device": config["device"]})
     if other.objective.generates:
         raise UserError("guidance.run", name, "is no classifier; train one with objective=classifier")
-    return other.restored(run).net.requires_grad_(False)
+    net = other.restored(run).net
+    assert net is not None
+    return net.requires_grad_(False)

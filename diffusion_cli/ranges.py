@@ -46,7 +46,7 @@ def whole(least: int, most: int = BIGGEST_INT) -> Range:
     span = "" if least == -most else span
 
     def accepts(v: Any) -> bool:
-        return isinstance(v, Integral) and not isinstance(v, bool) and least <= v <= most
+        return isinstance(v, Integral) and not isinstance(v, bool) and least <= int(v) <= most
 
     return Range(accepts, f"a whole number{span}")
 
@@ -55,10 +55,15 @@ def real(low: float = -math.inf, high: float = math.inf, ends: str = "()") -> Ra
     """Finite numbers from low to high. ends: "[" or "]" where that bound belongs to them, "(" or ")" where not."""
 
     def accepts(v: Any) -> bool:
-        if not isinstance(v, Real) or isinstance(v, bool) or (isinstance(v, Integral) and abs(v) > 2**1023):
+        if not isinstance(v, Real) or isinstance(v, bool):
             return False
-        above = low <= v if ends[0] == "[" else low < v
-        return math.isfinite(v) and above and (v <= high if ends[1] == "]" else v < high)
+        try:
+            value = float(v)
+        except OverflowError:
+            # a whole number beyond all floats
+            return False
+        above = low <= value if ends[0] == "[" else low < value
+        return math.isfinite(value) and above and (value <= high if ends[1] == "]" else value < high)
 
     if low == -math.inf and high == math.inf:
         span = ""
@@ -148,8 +153,7 @@ def _range_of(node: ast.expr) -> Range | None:
     if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name):
         items = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
         if node.value.id == "Literal":
-            names = [item.value for item in items if isinstance(item, ast.Constant)]
-            return one_of(*names)
+            return one_of(*(str(item.value) for item in items if isinstance(item, ast.Constant)))
         if node.value.id in ("Sequence", "list", "tuple"):
             item = _range_of(items[0])
             fixed = node.value.id == "tuple" and not isinstance(items[-1], ast.Constant)
@@ -168,7 +172,7 @@ Made = TypeVar("Made", bound=Callable[..., Any])
 
 def checked(made: Made) -> Made:
     """A class or function that refuses arguments outside of the ranges of its annotations: ArgumentError."""
-    call: Any = made.__init__ if isinstance(made, type) else made
+    call: Any = vars(made)["__init__"] if isinstance(made, type) else made
     signature = inspect.signature(call)
     ranges = {name: range_of(p.annotation) for name, p in signature.parameters.items()
               if isinstance(p.annotation, str)}  # fmt: skip
@@ -180,6 +184,6 @@ def checked(made: Made) -> Made:
         return call(*args, **kwargs)
 
     if isinstance(made, type):
-        made.__init__ = guarded  # type: ignore[misc]
+        setattr(made, "__init__", guarded)  # noqa: B010
         return made
     return guarded  # type: ignore[return-value]

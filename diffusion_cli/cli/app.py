@@ -13,16 +13,19 @@ from typing import Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 
 from diffusion_cli.cli import gate, sweep
 from diffusion_cli.cli.callback import checked, refuse
 from diffusion_cli.cli.job import Job
 from diffusion_cli.cli.messages import explain, is_config_error
+from diffusion_cli.cli.plain import tree
 from diffusion_cli.errors import RunFailed, UserError, one_line
 from diffusion_cli.options.files import CONFIGS
 from diffusion_cli.runs import config as run_config
 from diffusion_cli.runs.directory import Run
+from diffusion_cli.runs.session import Session
+from diffusion_cli.runs.signals import Stop
 
 log = logging.getLogger(__name__)
 
@@ -31,18 +34,19 @@ def entry(module: str) -> Callable[[], None]:
     """The command NAME, for a module cli.entries.NAME: configured by configs/NAME.yaml, done by commands.NAME.
 
     The command's module has `check(config, directory)`, which refuses what a job cannot do (see callback.refuse), and
-    `main(config, run, alone)`, whose value is the job's. config: plain and checked. run: the output directory. alone:
-    false in a sweep, where jobs may run side by side. A command raises UserError where the user's input is bad, and
-    RunFailed for any other exception of its task, whose traceback is in the job's log. In a sweep either is a failed
-    job, whose value is None; when all have ended, the command raises RunFailed.
+    `main(config, run, session)`, whose value is the job's; config is plain and checked, run the output directory. A
+    command raises UserError where the user's input is bad, and RunFailed for any other exception of its task, whose
+    traceback is in the job's log. In a sweep either is a failed job, whose value is None; when all have ended, the
+    command raises RunFailed.
     """
     name = module.rpartition(".")[2]
 
     def main(config: DictConfig) -> Any:
         current = HydraConfig.get()
-        place = Job(current) if current.mode == RunMode.MULTIRUN else None
+        place = Job(HydraConfig.instance().cfg.hydra) if current.mode == RunMode.MULTIRUN else None
         try:
-            return run_task(name, config) if place is None else run_job(name, config, place)
+            with Stop() as stop:
+                return run_task(name, config, stop) if place is None else run_job(name, config, stop, place)
         except BrokenPipeError:
             # whoever read our output went away: no failure of the run
             raise
@@ -71,20 +75,22 @@ def entry(module: str) -> Callable[[], None]:
     return guarded
 
 
-def run_task(name: str, config: DictConfig, alone: bool = True) -> Any:
+def run_task(name: str, config: DictConfig, stop: Stop, alone: bool = True) -> Any:
     """Checks the configuration once more (a line or a file of the user's may have taken the callback away), records it
     in a new directory, and calls the command."""
     current = HydraConfig.get()
     plain, run = checked(config), Run(current.runtime.output_dir)
     if not Path(run.path, run_config.FILE).exists():
-        chosen = OmegaConf.to_container(current.runtime.choices)
-        choices = {str(k): v for k, v in chosen.items() if isinstance(v, str) and "/" not in str(k)}  # type: ignore[union-attr]
-        words = [str(word) for word in OmegaConf.to_container(current.overrides.task, resolve=False)]  # type: ignore[union-attr]
-        run_config.write(run.path, run_config.Record(plain, name, choices, words))
-    return importlib.import_module(f"diffusion_cli.commands.{name}").main(plain, run, alone)
+        chosen = tree(current.runtime.choices)
+        choices = {
+            key: option for key, option in chosen.items() if isinstance(option, str) and "/" not in key
+        }
+        line = [str(word) for word in current.overrides.task]
+        run_config.write(run.path, run_config.Record(plain, name, choices, line))
+    return importlib.import_module(f"diffusion_cli.commands.{name}").main(plain, run, Session(stop, alone))
 
 
-def run_job(name: str, config: DictConfig, place: Job) -> Any:
+def run_job(name: str, config: DictConfig, stop: Stop, place: Job) -> Any:
     """The value of a job of a sweep; None where a signal has ended it. What a single run refuses before its directory
     is made has been judged before the sweep began, and is judged again for what has changed since."""
     if not place.goes_ahead:
@@ -98,7 +104,7 @@ def run_job(name: str, config: DictConfig, place: Job) -> Any:
             if "resume" in config:
                 # what the job has done so far is its own, by its key
                 config.resume = True
-        value = run_task(name, config, alone=False)
+        value = run_task(name, config, stop, alone=False)
         place.finished()
         return value
     return None

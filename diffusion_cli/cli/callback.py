@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from diffusion_cli.cli import sweep
 from diffusion_cli.cli.claim import claim
 from diffusion_cli.cli.compose import parsed
+from diffusion_cli.cli.plain import job_part, tree, words
 from diffusion_cli.errors import Passage, UserError
 from diffusion_cli.options.check import check_complete, check_config
 from diffusion_cli.options.groups import GROUPS
@@ -47,7 +48,8 @@ class Checked(Callback):
         job_return: JobReturn = given["job_return"]
         if job_return.status == JobStatus.FAILED:
             try:
-                with contextlib.redirect_stderr(io.StringIO()):  # Hydra would add a line of its own
+                # Hydra would add a line of its own
+                with contextlib.redirect_stderr(io.StringIO()):
                     _ = job_return.return_value
             except Exception as error:
                 raise Passage(error) from None
@@ -55,7 +57,7 @@ class Checked(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         with _stopping(), _current(config):
             try:
-                known = plain(config, complete=False)
+                known = job_part(config, complete=False)
             except OmegaConfBaseException:
                 # keys that refer to what only a job has: each job is checked when it starts
                 known = {}
@@ -70,13 +72,10 @@ class Checked(Callback):
             claimed = claim("hydra.sweep.dir", found or directory, exclusive)
             if claimed != directory:
                 _set(config, "sweep.dir", claimed)
-                with (
-                    read_write(config.hydra),
-                    read_write(config.hydra.overrides.hydra),
-                ):  # of which the jobs are composed
-                    config.hydra.overrides.hydra.append(
-                        "hydra.sweep.dir='" + claimed.replace("'", "\\'") + "'"
-                    )
+                quoted = claimed.replace("'", "\\'")
+                # of these words the jobs are composed
+                with read_write(config.hydra), read_write(config.hydra.overrides.hydra):
+                    config.hydra.overrides.hydra.append(f"hydra.sweep.dir='{quoted}'")
             sweep.begin(config, claimed)
 
 
@@ -87,7 +86,7 @@ def refuse(config: DictConfig, directory: str | None = None) -> None:
     A command's module may define `check(config: dict, directory: str | None) -> None`, which may read files and raises
     UserError. Raises UserError, or OmegaConf's exceptions for what does not resolve.
     """
-    for override in parsed(_overrides(config, "task")):
+    for override in parsed(words(config)):
         if override.key_or_group in GROUPS and isinstance(override.value(), list):
             raise UserError(override.key_or_group, override.value(), "takes one option, not a list")
     command = importlib.import_module(f"diffusion_cli.commands.{JobRuntime.instance().get('name')}")
@@ -96,32 +95,10 @@ def refuse(config: DictConfig, directory: str | None = None) -> None:
 
 def checked(config: DictConfig) -> dict[str, Any]:
     """The job's part of a configuration, plain; refused where a job cannot run with it."""
-    known = plain(config)
+    known = job_part(config)
     check_config(known)
     check_complete(known, str(JobRuntime.instance().get("name")))
     return known
-
-
-def plain(config: DictConfig, complete: bool = True) -> dict[str, Any]:
-    """The job's part of a composed configuration as plain Python, resolved; raises where a value is missing.
-
-    `complete=False`: keys whose value is missing are left out instead.
-    """
-    result = {}
-    for key in config:
-        if key == "hydra" or (not complete and OmegaConf.is_missing(config, key)):
-            continue
-        value = config[key]
-        if OmegaConf.is_config(value):
-            value = OmegaConf.to_container(value, resolve=True, throw_on_missing=complete)
-        result[str(key)] = value if complete else _without_missing(value)
-    return result
-
-
-def _without_missing(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_missing(item) for key, item in value.items() if item != "???"}
-    return value
 
 
 @contextlib.contextmanager
@@ -162,7 +139,7 @@ def _directory(config: DictConfig, kind: str) -> str:
 
 
 def _raw(config: DictConfig, kind: str) -> str:
-    return str(OmegaConf.to_container(config.hydra[kind], resolve=False)["dir"])
+    return str(tree(config.hydra[kind])["dir"])
 
 
 def _stamped(config: DictConfig, kind: str) -> bool:
@@ -170,15 +147,9 @@ def _stamped(config: DictConfig, kind: str) -> bool:
     return "${now:" in _raw(config, kind)
 
 
-def _overrides(config: DictConfig, kind: str) -> list[str]:
-    """The words of the command line, unresolved: `seed=${other}` is one of them, not an interpolation."""
-    words = OmegaConf.to_container(config.hydra.overrides[kind], resolve=False)
-    return [str(word) for word in words] if isinstance(words, list) else []
-
-
 def _given(config: DictConfig, kind: str) -> bool:
     """Whether the directory was named on the command line."""
-    return any(line.lstrip("+").startswith(f"hydra.{kind}.dir=") for line in _overrides(config, "hydra"))
+    return any(line.lstrip("+").startswith(f"hydra.{kind}.dir=") for line in words(config, "hydra"))
 
 
 def _refuse_second_run(directory: str) -> None:

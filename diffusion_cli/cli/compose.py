@@ -129,5 +129,5 @@ def takes_many(config: DictConfig, said: dict[str, Override]) -> bool:
     if "figure" not in config or OmegaConf.is_missing(config, "figure"):
         return False
     signature = read(str(config.figure.get(TARGET)))
-    argument = signature and signature.arguments.get(MANY)
-    return bool(argument) and (argument.default == MISSING or "sweep" in said or "runs" in said)
+    argument = signature.arguments.get(MANY) if signature else None
+    return argument is not None and (argument.default == MISSING or "sweep" in said or "runs" in said)

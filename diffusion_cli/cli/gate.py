@@ -4,7 +4,7 @@ Hydra builds callbacks, loggers, launchers and sweepers of its own `hydra` node 
 file of options could have anything called there. Therefore every configuration that Hydra composes, for a run, for a
 job of a sweep or to be shown, passes here first:
 
-* a file that is not ours says nothing of Hydra: the node is what our own files and the command line make it;
+* a file that is not ours says nothing of Hydra: its node is what our own files and the command line make it;
 * what the line says of it names no class or function but Hydra's own and Python's plain log handlers;
 * a folder of options holds no file that unfolds to something larger than it is.
 
@@ -26,14 +26,17 @@ from typing import Any
 import hydra._internal.hydra as hydra_module
 import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
+from hydra._internal.config_repository import IConfigRepository
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.default_element import ResultDefault
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobRuntime
+from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from diffusion_cli.cli import compose, strangers
+from diffusion_cli.cli.plain import tree
 from diffusion_cli.errors import UserError
 from diffusion_cli.options.files import CONFIGS
 from diffusion_cli.options.groups import TRUST, trusted_modules
@@ -47,12 +50,6 @@ RUNS_CONFIG = ".hydra"
 FIRST_START = "${first_start:}"  # as configs/hydra/ours.yaml has it
 MOST_FILES = 5000
 REMEMBERED = 200  # configurations
-OF_THIS_CALL = (
-    "overrides",
-    "runtime",
-    "job",
-    "mode",
-)  # parts of the node that tell what was asked, not what is done
 
 
 class Guarded(ConfigLoaderImpl):
@@ -69,21 +66,26 @@ class Guarded(ConfigLoaderImpl):
         self.found: compose.Found | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "composed": {}}  # a worker has no use for the other jobs
+        # a worker has no use for the other jobs
+        return {**self.__dict__, "composed": {}}
 
     def load_configuration(
-        self, config_name: str | None, overrides: list[str], run_mode: RunMode, **more: Any
+        self,
+        config_name: str | None,
+        overrides: list[str],
+        run_mode: RunMode,
+        from_shell: bool = True,
+        validate_sweep_overrides: bool = True,
     ) -> DictConfig:
-        asked = (config_name, tuple(overrides), run_mode, tuple(sorted(more.items())))
-        if asked not in self.composed:
+        line = (config_name, tuple(overrides), run_mode, from_shell, validate_sweep_overrides)
+        if line not in self.composed:
             if len(self.composed) >= REMEMBERED:
                 self.composed.clear()
-            self.composed[asked] = self._compose(config_name, overrides, run_mode, **more)
-        return copy.deepcopy(self.composed[asked])
+            self.composed[line] = self._compose(*line)
+        return copy.deepcopy(self.composed[line])
 
-    def _compose(
-        self, config_name: str | None, overrides: list[str], run_mode: RunMode, **more: Any
-    ) -> DictConfig:
+    def _compose(self, config_name: str | None, line: tuple[str, ...], *more: Any) -> DictConfig:
+        overrides = [*line]
         foreign = _foreign_folders(self, overrides)
         for folder in foreign:
             check_folder(folder)
@@ -91,7 +93,7 @@ class Guarded(ConfigLoaderImpl):
             _refuse_searchpath(self, config_name)
         self.words, self.found = overrides, None
         try:
-            config = super().load_configuration(config_name, overrides, run_mode, **more)
+            config = super().load_configuration(config_name, overrides, *more)
         finally:
             self.words = None
         if self.found is not None:
@@ -100,16 +102,25 @@ class Guarded(ConfigLoaderImpl):
         for group, option in config.hydra.runtime.choices.items():
             if option is not None and (str(option).startswith("/") or ".." in str(option).split("/")):
                 raise UserError(group, option, "must be the name of an option, not a way to a file")
-        node = OmegaConf.to_container(config.hydra, resolve=False)
-        check_node(node)
-        if foreign:
-            command = str(JobRuntime.instance().get("name"))
-            ours = ConfigLoaderImpl(_our_path(self))
-            plain = ours.load_configuration(command, _of_hydra(overrides), run_mode, **more)
-            _refuse_difference(node, OmegaConf.to_container(plain.hydra, resolve=False))
+        check_node(tree(config.hydra))
         return config
 
-    def _compose_config_from_defaults_list(self, defaults: Any, repo: Any) -> DictConfig:
+    def _load_single_config(self, default: ResultDefault, repo: IConfigRepository) -> ConfigResult:
+        result = super()._load_single_config(default, repo)
+        folder = _folder(result.path)
+        if (
+            folder not in (None, CONFIGS)
+            and isinstance(result.config, DictConfig)
+            and "hydra" in result.config
+        ):
+            node = tree(result.config)["hydra"]
+            key, value = next(_leaves(node, "hydra"), ("hydra", node))
+            raise UserError(key, value, "a file of options says nothing of Hydra; say it on the command line")
+        return result
+
+    def _compose_config_from_defaults_list(
+        self, defaults: list[ResultDefault], repo: IConfigRepository
+    ) -> DictConfig:
         config = super()._compose_config_from_defaults_list(defaults, repo)
         if self.words is not None:
             self.found = compose.complete(config, str(JobRuntime.instance().get("name")), self.words)
@@ -120,11 +131,11 @@ class Guarded(ConfigLoaderImpl):
 def closed() -> Iterator[None]:
     """While the block runs, what is begun by Hydra composes behind the gate."""
     before = hydra_module.ConfigLoaderImpl
-    hydra_module.ConfigLoaderImpl = Guarded
+    setattr(hydra_module, "ConfigLoaderImpl", Guarded)  # noqa: B010
     try:
         yield
     finally:
-        hydra_module.ConfigLoaderImpl = before
+        setattr(hydra_module, "ConfigLoaderImpl", before)  # noqa: B010
 
 
 def check_folder(folder: Path) -> None:
@@ -232,54 +243,21 @@ def _foreign_folders(loader: ConfigLoaderImpl, overrides: list[str]) -> list[Pat
             raise UserError(
                 "--config-path", entry.path, "only a folder; to look into a package runs its code"
             )
-        if folder not in (None, CONFIGS):
+        if folder is not None and folder != CONFIGS:
             folders.append(folder)
     for override in OverridesParser.create().parse_overrides(overrides):
         if override.get_key_element() == "hydra.searchpath":
             given = override.value()
             for path in given if isinstance(given, list) else [given]:
-                if not isinstance(path, str) or _folder(path) is None:
-                    raise UserError(
-                        "hydra.searchpath", path, "only a folder; to look into a package runs its code"
-                    )
-                folders.append(_folder(path))
+                folder = _folder(path) if isinstance(path, str) else None
+                if folder is None:
+                    reason = "only a folder; to look into a package runs its code"
+                    raise UserError("hydra.searchpath", path, reason)
+                folders.append(folder)
     return folders
-
-
-def _our_path(loader: ConfigLoaderImpl) -> ConfigSearchPathImpl:
-    """The search path without foreign folders."""
-    path = ConfigSearchPathImpl()
-    for entry in loader.config_search_path.get_path():
-        if entry.provider == "main":
-            path.append("main", str(CONFIGS))
-        elif _folder(entry.path) is None:
-            path.append(entry.provider, entry.path)
-    return path
 
 
 def _refuse_searchpath(loader: ConfigLoaderImpl, config_name: str | None) -> None:
     primary = loader.repository.load_config(config_name) if config_name else None
     if primary is not None and OmegaConf.select(primary.config, "hydra.searchpath") is not None:
         raise UserError("hydra.searchpath", ..., f"is not for the file {config_name}; use --config-dir")
-
-
-def _of_hydra(overrides: list[str]) -> list[str]:
-    """Those of the command line's words that speak of Hydra, but for folders: ours must be enough for them."""
-    parsed = OverridesParser.create().parse_overrides(overrides)
-    return [
-        o.input_line for o in parsed if o.is_hydra_override() and o.get_key_element() != "hydra.searchpath"
-    ]
-
-
-def _refuse_difference(node: dict[str, Any], plain: dict[str, Any]) -> None:
-    theirs = {name: value for name, value in node.items() if name not in OF_THIS_CALL}
-    for name, value in theirs.items():
-        if value != plain.get(name):
-            before = dict(_leaves(plain.get(name), f"hydra.{name}"))
-            found = ((k, v) for k, v in _leaves(value, f"hydra.{name}") if k not in before or before[k] != v)
-            key, value = next(found, (f"hydra.{name}", ...))
-            raise UserError(key, value, "a file of options says nothing of Hydra; say it on the command line")
-    for name, value in (node.get("job") or {}).items():
-        if name in ("env_set", "env_copy", "chdir", "config") and value != (plain.get("job") or {}).get(name):
-            raise UserError(f"hydra.job.{name}", value, "a file of options says nothing of Hydra; say it on the "
-                            "command line")  # fmt: skip

@@ -13,11 +13,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from diffusion_cli.cli.plain import own, tree, words
 from diffusion_cli.errors import Interrupted
 from diffusion_cli.runs import jobs
 from diffusion_cli.runs.directory import FINISHED, Run
 from diffusion_cli.runs.resume import fingerprint
-from diffusion_cli.runs.signals import Stop
 
 RESOLVER = "job_directory"
 HYDRA = ".hydra"
@@ -29,11 +29,11 @@ here = False  # whether this is the process that launches the sweep
 
 def key_of(config: DictConfig) -> str:
     """A digest of what a job is: its command and its own part of a composed configuration, resolved."""
-    own = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
     try:
-        plain = OmegaConf.to_container(own, resolve=True, throw_on_missing=False)
-    except OmegaConfBaseException:  # a value that only the running job has, such as its directory
-        plain = OmegaConf.to_container(own, resolve=False)
+        plain = tree(own(config), resolve=True)
+    except OmegaConfBaseException:
+        # a value that only the running job has, such as its directory
+        plain = tree(own(config))
     return fingerprint(plain | {"command": str(config.hydra.job.name)})
 
 
@@ -42,7 +42,7 @@ def directory_of(*, _root_: DictConfig) -> str:
     hydra = _root_.hydra
     if hydra.mode != RunMode.MULTIRUN or OmegaConf.is_missing(hydra.job, "num"):
         return "0"  # nothing is being launched: somebody looks at the configuration
-    return jobs.claim(Path(hydra.sweep.dir), key_of(_root_), hydra.job.num, _overrides(_root_))
+    return jobs.claim(Path(hydra.sweep.dir), key_of(_root_), hydra.job.num, words(_root_))
 
 
 def first_start(*, _root_: DictConfig) -> str | None:
@@ -59,11 +59,7 @@ OmegaConf.register_new_resolver("first_start", first_start, replace=True)
 
 def is_found(config: DictConfig) -> bool:
     """Whether the job's directory is found by its configuration, and not named by the user."""
-    return RESOLVER in str(OmegaConf.to_container(config.hydra.sweep, resolve=False)["subdir"])
-
-
-def _overrides(config: DictConfig) -> list[str]:
-    return [str(word) for word in OmegaConf.to_container(config.hydra.overrides.task, resolve=False)]
+    return RESOLVER in str(tree(config.hydra.sweep)["subdir"])
 
 
 class Job:
@@ -79,7 +75,7 @@ class Job:
     @contextlib.contextmanager
     def running(self, config: DictConfig) -> Iterator[None]:
         """Around the job: its start is counted, and the signals of the sweep reach it. config: the composed one."""
-        jobs.start(self.run.path, None if is_found(config) else key_of(config), _overrides(config))
+        jobs.start(self.run.path, None if is_found(config) else key_of(config), words(config))
         self.begun = True
         with _watching(self.folder) if not here else contextlib.nullcontext():
             try:
@@ -119,9 +115,8 @@ def _watching(folder: Path) -> Iterator[None]:
                     os.kill(os.getpid(), signum)
                 return
 
-    with Stop():
-        threading.Thread(target=watch, daemon=True).start()
-        try:
-            yield
-        finally:
-            done.set()
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        done.set()

@@ -25,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from diffusion_cli.cli import job
 from diffusion_cli.cli.job import key_of
 from diffusion_cli.cli.messages import explain
+from diffusion_cli.cli.plain import words
 from diffusion_cli.errors import Interrupted, RunFailed, UserError
 from diffusion_cli.runs import jobs, tables
 from diffusion_cli.runs import results as gather
@@ -79,27 +80,24 @@ def plan(config: DictConfig, judge: Callable[[DictConfig], None]) -> None:
 
 def _lines(config: DictConfig) -> list[list[str]]:
     """The overrides of each job, as the basic sweeper makes them."""
-    words = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
-    words += OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
+    line = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()] + words(config)
     parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-    (lines,) = BasicSweeper.split_arguments(parser.parse_overrides(words), None)
+    (lines,) = BasicSweeper.split_arguments(parser.parse_overrides(line), None)
     return lines
 
 
 def asked(config: DictConfig) -> list[str]:
     """The line as such: its overrides in one order, whatever theirs and that of the values; without `resume`."""
-    words = []
-    for override in OverridesParser.create().parse_overrides(
-        OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
-    ):
+    line = []
+    for override in OverridesParser.create().parse_overrides(words(config)):
         name = override.get_key_element()
         if name == "resume":
             continue
         if override.is_sweep_override() and override.is_discrete_sweep():
-            words.append(f"{name}={','.join(sorted(map(str, override.sweep_string_iterator())))}")
+            line.append(f"{name}={','.join(sorted(map(str, override.sweep_string_iterator())))}")
         else:
-            words.append(str(override.input_line))
-    return sorted(words)
+            line.append(str(override.input_line))
+    return sorted(line)
 
 
 def earlier(config: DictConfig, directory: str) -> str | None:
@@ -107,7 +105,7 @@ def earlier(config: DictConfig, directory: str) -> str | None:
     found = jobs.newest(Path(directory).parent, config.hydra.job.name, asked(config))
     if found is None:
         log.info("no sweep of this line is in %s yet", Path(directory).parent)
-    return found and str(found)
+    return str(found) if found else None
 
 
 def _share_cores(config: DictConfig) -> None:
@@ -120,10 +118,9 @@ def _share_cores(config: DictConfig) -> None:
         many = asked_for if asked_for > 0 else max(1, cores + 1 + asked_for)
     elif name in ("LocalLauncher", "RayLauncher"):  # as many at once as there are, or as there are cores
         many = cores
-    words = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
     if not many or "threads" not in config:
         return
-    if not any(word.lstrip("+").startswith("threads=") for word in words):
+    if not any(word.lstrip("+").startswith("threads=") for word in words(config)):
         with read_write(config.hydra), read_write(config.hydra.overrides.task):
             config.hydra.overrides.task.append(f"threads={max(1, cores // many)}")
     elif isinstance(config.threads, int) and config.threads * many > cores:
@@ -157,13 +154,11 @@ class Sweep:
             self.handlers = {number: signal.signal(number, self._note) for number in CAUGHT}
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
-        """Of a job in this process, nothing is left to be waited for; others save first."""
+        """No further job begins, and those in processes of their own save and stop; a second signal leaves at once."""
         for number in CAUGHT:
             signal.signal(number, signal.SIG_DFL)
         self.signum = signum
         jobs.halt(self.folder, signum)
-        if not self.outside:
-            raise Interrupted(signum)
 
     def leave(self) -> None:
         for number, handler in self.handlers.items():
@@ -215,15 +210,14 @@ def guard() -> Iterator[None]:
     global _sweep
     caught: BaseException | None = None
     composing = BasicSweeper.validate_batch_is_legal
-    BasicSweeper.validate_batch_is_legal = lambda self, batch: (
-        None
-    )  # each has been composed and judged: see `plan`
+    # each has been composed and judged: see `plan`
+    setattr(BasicSweeper, "validate_batch_is_legal", lambda self, batch: None)  # noqa: B010
     try:
         yield
     except BaseException as error:
         caught = error
     finally:
-        BasicSweeper.validate_batch_is_legal = composing
+        setattr(BasicSweeper, "validate_batch_is_legal", composing)  # noqa: B010
     sweep, _sweep, job.here = _sweep, None, False
     if sweep is not None:
         sweep.leave()

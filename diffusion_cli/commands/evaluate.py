@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
-from diffusion_cli.commands.output import bars, describe, evaluate, prepare_process
+from diffusion_cli.commands.output import describe, evaluate, prepare_process
 from diffusion_cli.runs.atomic import write_json
 from diffusion_cli.runs.directory import Run
+from diffusion_cli.runs.session import Session
 
 log = logging.getLogger(__name__)
 
@@ -16,14 +18,14 @@ def check(config: dict[str, Any], directory: str | None) -> None:
     """Nothing beyond the keys themselves."""
 
 
-def main(config: dict[str, Any], run: Run, alone: bool) -> None:
+def main(config: dict[str, Any], run: Run, session: Session) -> None:
     from diffusion_cli.components import of
 
     prepare_process(config["threads"])
-    components = of(config)
+    components = replace(of(config), tick=session.stop.check)
     report = {
         **{key: config[key] for key in ("run", "sampler", "guidance", "label", "seed")},
-        "metrics": evaluate(components, bars(alone)),
+        "metrics": evaluate(components, session.bar),
         **describe(components.device),
     }
     write_json(run.evaluation_file, report)

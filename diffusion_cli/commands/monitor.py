@@ -7,8 +7,8 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from diffusion_cli.commands.output import bars
 from diffusion_cli.runs.directory import Metrics, Run
+from diffusion_cli.runs.session import Session
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,9 +25,9 @@ class Monitor:
     on: a killed and resumed run has the rows, bit for bit, of one that was never killed.
     """
 
-    def __init__(self, components: Components, run: Run, step: int, alone: bool) -> None:
+    def __init__(self, components: Components, run: Run, step: int, session: Session) -> None:
         self.every = components.config["monitor"]["every"] or 0
-        self.steps, self.alone = components.config["steps"], alone
+        self.steps, self.session = components.config["steps"], session
         self.table = Metrics(run.evaluations_file, since=step)
         self.started, self.first = time.monotonic(), step
         self.cost_logged = not self.every
@@ -40,7 +40,7 @@ class Monitor:
             evaluation = self.components.evaluation
             prepare = getattr(evaluation, "prepare", None)
             if prepare is not None:
-                prepare(replace(self.components, net=net).subject(bars(self.alone)))
+                prepare(replace(self.components, net=net).subject(self.session.bar))
         self.started = time.monotonic()
 
     def due(self, step: int) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import platform
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,18 +16,6 @@ if TYPE_CHECKING:
     from diffusion_cli.metrics.progress import Progress
 
 log = logging.getLogger(__name__)
-
-
-def bars(alone: bool) -> Progress:
-    """Progress bars with rate and remaining time; silent for a job among others, and where stderr is no terminal."""
-
-    def bar(total: int, done: int = 0, unit: str = "step") -> Any:
-        from tqdm import tqdm
-
-        quiet = not alone or not sys.stderr.isatty()
-        return tqdm(total=total, initial=done, unit=unit, disable=quiet, dynamic_ncols=True, mininterval=0.5)
-
-    return bar
 
 
 def prepare_process(threads: int | None) -> None:
@@ -66,6 +53,7 @@ def draw_figures(
 
     files = []
     for name, node in nodes.items():
+        components.tick()
         if node is None:
             # a config has left this one out
             continue

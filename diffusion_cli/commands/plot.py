@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 from diffusion_cli.commands.output import draw_figures, prepare_process
@@ -12,6 +13,7 @@ from diffusion_cli.options.signature import read
 from diffusion_cli.runs import config as run_config
 from diffusion_cli.runs import results, tables
 from diffusion_cli.runs.directory import Run
+from diffusion_cli.runs.session import Session
 
 log = logging.getLogger(__name__)
 COMPARED = ("sweep", "runs", "x", "y", "hue")
@@ -22,13 +24,14 @@ def check(config: dict[str, Any], directory: str | None) -> None:
     results_of(config)
 
 
-def main(config: dict[str, Any], run: Run, alone: bool) -> None:
+def main(config: dict[str, Any], run: Run, session: Session) -> None:
     from diffusion_cli.components import of
 
     prepare_process(config["threads"])
+    components = replace(of(config), tick=session.stop.check)
     many = results_of(config)
     name = run_config.read(run.path).choices["figure"]
-    drawn = draw_figures({name: config["figure"]}, run.path, of(config), many)
+    drawn = draw_figures({name: config["figure"]}, run.path, components, many)
     if many is not None:
         tables.write(results.asked(config["sweep"], config["runs"]), run.path, name)
     elif not drawn:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from diffusion_cli.commands.output import bars, describe, draw_figures, facts, prepare_process
+from diffusion_cli.commands.output import describe, draw_figures, facts, prepare_process
 from diffusion_cli.runs.directory import FINISHED, Run
+from diffusion_cli.runs.session import Session
 
 if TYPE_CHECKING:
     from diffusion_cli.completions import Completions
@@ -22,16 +24,16 @@ def check(config: dict[str, Any], directory: str | None) -> None:
     """Nothing beyond the keys themselves."""
 
 
-def main(config: dict[str, Any], run: Run, alone: bool) -> None:
+def main(config: dict[str, Any], run: Run, session: Session) -> None:
     from diffusion_cli.completions import complete
     from diffusion_cli.components import of
 
     prepare_process(config["threads"])
-    components = of(config)
+    components = replace(of(config), tick=session.stop.check)
     started = time.monotonic()
     painted = config["inpaint"] is not None
     if painted:
-        completed = complete(components, config["n"], bars(alone))
+        completed = complete(components, config["n"], session.bar)
         run.write_samples(completed.x0, completed.label, original=completed.original, mask=completed.mask)
     else:
         run.write_samples(*components.samples)

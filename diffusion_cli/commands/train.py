@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffusion_cli.commands.monitor import Monitor
-from diffusion_cli.commands.output import bars, describe, draw_figures, evaluate, prepare_process
+from diffusion_cli.commands.output import describe, draw_figures, evaluate, prepare_process
 from diffusion_cli.errors import Interrupted, RunFailed, UserError
 from diffusion_cli.runs import config as run_config
 from diffusion_cli.runs.directory import FINISHED, Metrics, Run
 from diffusion_cli.runs.results import value_of
 from diffusion_cli.runs.resume import check_made_with, check_same
-from diffusion_cli.runs.signals import Stop
+from diffusion_cli.runs.session import Session
 
 if TYPE_CHECKING:
     from torch import nn
@@ -43,18 +43,17 @@ def check(config: dict[str, Any], directory: str | None) -> None:
         check_same(config, run_config.read(begun.parent, "hydra.run.dir").config, quiet=True)
 
 
-def main(config: dict[str, Any], run: Run, alone: bool) -> float | None:
-    train(config, run, alone)
+def main(config: dict[str, Any], run: Run, session: Session) -> float | None:
+    train(config, run, session)
     return value_of(run, config["optimize"])
 
 
-def train(config: dict[str, Any], run: Run, alone: bool = True) -> None:
+def train(config: dict[str, Any], run: Run, session: Session) -> None:
     """Trains in `run`, resuming where `resume` says so; a finished run is left as it is.
 
-    alone: false for a job of a sweep, which waits for another process that trains here: the same job, left over from a
-        sweep that was killed.
+    A job of a sweep waits for another process that trains here: the same job, left over from a sweep that was killed.
     """
-    with run.lock(wait=not alone):
+    with run.lock(wait=not session.alone):
         if run.status == FINISHED:
             log.info("%s is finished already", run.path)
             return
@@ -62,20 +61,20 @@ def train(config: dict[str, Any], run: Run, alone: bool = True) -> None:
 
         run.sweep_up()
         prepare_process(config["threads"])
-        with Stop() as stop:
-            training = Training(build(config), run, alone)
-            try:
-                training.train(stop)
-                if config["plots"]:
-                    training.finish()
-            except BaseException as error:
-                if isinstance(error, UserError) and not run.checkpoints():
-                    # nothing has happened yet, and nothing is left behind
-                    raise
-                stopped = isinstance(error, Interrupted | KeyboardInterrupt | SystemExit)
-                training.write_summary("interrupted" if stopped else "failed", error)
+        training = Training(build(config), run, session)
+        session.stop.at_once = lambda signum: training.write_summary("interrupted", Interrupted(signum))
+        try:
+            training.train()
+            if config["plots"]:
+                training.finish()
+        except BaseException as error:
+            if isinstance(error, UserError) and not run.checkpoints():
+                # nothing has happened yet, and nothing is left behind
                 raise
-            training.write_summary(FINISHED)
+            stopped = isinstance(error, Interrupted | KeyboardInterrupt | SystemExit)
+            training.write_summary("interrupted" if stopped else "failed", error)
+            raise
+        training.write_summary(FINISHED)
     log.info("finished: %s", run.path)
 
 
@@ -130,8 +129,8 @@ def score(components: Components, net: nn.Module) -> float:
 class Training:
     """One run's course: what is logged, saved and drawn, and when."""
 
-    def __init__(self, components: Components, run: Run, alone: bool):
-        self.components, self.run, self.config, self.alone = components, run, components.config, alone
+    def __init__(self, components: Components, run: Run, session: Session):
+        self.components, self.run, self.config, self.session = components, run, components.config, session
         # What is wrong with these is said before anything is written.
         _ = components.times, self.config["logger"]
         self.logger = components.logger
@@ -145,7 +144,7 @@ class Training:
         if self.config["resume"] and run.checkpoints():
             self.resume()
         self.table = Metrics(run.metrics_file, since=self.state.step)
-        self.monitor = Monitor(components, run, self.state.step, alone)
+        self.monitor = Monitor(components, run, self.state.step, session)
         if self.table.rows:
             self.loss = float(self.table.rows[-1]["loss"])
 
@@ -166,8 +165,8 @@ class Training:
         """The components with the averaged network as it is now."""
         return replace(self.components, net=self.state.ema)
 
-    def train(self, stop: Stop) -> None:
-        config, state = self.config, self.state
+    def train(self) -> None:
+        config, state, stop = self.config, self.state, self.session.stop
         every = config["stages"]["every"] if self.components.objective.generates else 0
         logger = self.logger
         logger.open(self.run.path, config)
@@ -177,11 +176,9 @@ class Training:
         self.monitor.prepare(state.ema)
         if self.monitor.due(state.step):
             self.evaluate_again(logger)
-        with (
-            stop.finishing_steps(),
-            contextlib.closing(logger),
-            bars(self.alone)(config["steps"], state.step) as progress,
-        ):
+        # A signal is looked at where the step can be saved.
+        bar = self.session.bar(config["steps"], state.step, stops=False)
+        with contextlib.closing(logger), bar as progress:
             for _ in fit(self.components, state):
                 last = state.step == config["steps"]
                 if last or state.step % config["log_every"] == 0:
@@ -194,10 +191,11 @@ class Training:
                 if every and state.step % every == 0:
                     # before the checkpoint, from which a resumed run would leave it out
                     self.save_stage()
-                if last or stop.signum or state.step % config["checkpoint"]["every"] == 0:
+                stopping = stop.signum is not None
+                if last or stopping or state.step % config["checkpoint"]["every"] == 0:
                     self.save_checkpoint()
-                if stop.signum:
-                    stop.obey()
+                if stopping:
+                    stop.check()
         self.training_seconds = time.monotonic() - self.started
 
     def log_row(self) -> dict[str, float]:
@@ -253,7 +251,7 @@ class Training:
             "best": self.best,
         }
         checkpoint.save(self.run.checkpoint_file(state.step), content)
-        self.run.prune(kept["keep"], self.best and self.best["step"])
+        self.run.prune(kept["keep"], self.best["step"] if self.best else None)
 
     def data(self) -> dict[str, Any]:
         """What sampling needs of the data."""
@@ -286,13 +284,13 @@ class Training:
 
     def finish(self) -> None:
         """Samples, evaluation and figures of the finished network."""
-        finished = replace(self.averaged, run=self.run)
+        finished = replace(self.averaged, run=self.run, tick=self.session.stop.check)
         figures = self.config["figures"]
         if finished.objective.generates:
             self.run.write_samples(*finished.samples)
         else:
             figures = {"loss": figures["loss"]}
-        self.metrics = evaluate(finished, bars(self.alone))
+        self.metrics = evaluate(finished, self.session.bar)
         draw_figures(figures, self.run.figures, finished)
 
     def write_summary(self, status: str, error: BaseException | None = None) -> None:

@@ -61,10 +61,12 @@ def _option(group: str, name: str, folders: Sequence[Path], width: int) -> str:
 
 def flat_keys(command: str) -> list[tuple[str, Argument]]:
     """The keys of a command, those of its sections as SECTION.KEY."""
-    found = []
+    found: list[tuple[str, Argument]] = []
     for key, entry in keys_of(command).items():
-        inner = entry.items() if isinstance(entry, dict) else None
-        found += [(f"{key}.{name}", argument) for name, argument in inner] if inner else [(key, entry)]
+        if isinstance(entry, dict):
+            found += [(f"{key}.{name}", argument) for name, argument in entry.items()]
+        else:
+            found.append((key, entry))
     return found
 
 

@@ -27,11 +27,11 @@ from diffusion_cli.ranges import (
 
 SECTIONS = {
     **{name: f"{__name__}.{name}" for name in ("Average", "Checkpoints", "Stages", "Monitor")},
-    "Inpainting": "diffusion_cli.inpainting.Inpainting",
+    "Repaint": "diffusion_cli.inpainting.Inpainting",
 }
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Average:
     """The averaged weights, which sampling uses.
 
@@ -41,7 +41,7 @@ class Average:
     decay: BelowOne = 0.99
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Checkpoints:
     """When the state of training is kept.
 
@@ -53,7 +53,7 @@ class Checkpoints:
     keep: Count = 3
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Stages:
     """Samples drawn during training, always from the same noise.
 
@@ -65,7 +65,7 @@ class Stages:
     n: Many = 2000
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Monitor:
     """The evaluation repeated during training, into evaluations.csv.
 
@@ -79,7 +79,7 @@ class Monitor:
     steps: Steps | None = None
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Machine:
     """seed: of all random numbers.
     device: where the network runs; auto takes a GPU where there is one.
@@ -91,7 +91,7 @@ class Machine:
     threads: Depth | None = 1
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Train(Machine):
     """Fit a network to a dataset, then sample, draw and evaluate it.
 
@@ -116,12 +116,12 @@ class Train(Machine):
     compile: bool = False
     steps: Count = 8000
     batch_size: Many = 256
-    ema: Average = None
+    ema: Average
     log_every: Count = 50
     loss_levels: Sequence[Positive] | None = None
-    checkpoint: Checkpoints = None
-    stages: Stages = None
-    monitor: Monitor = None
+    checkpoint: Checkpoints
+    stages: Stages
+    monitor: Monitor
     n: Many = 5000
     sample_batch: Many = 10000
     plots: bool = True
@@ -129,7 +129,7 @@ class Train(Machine):
     optimize: str | None = None
 
 
-@dataclass
+@dataclass(kw_only=True)
 class OfRun:
     """run: a trained run: its directory, latest (the newest finished one), or exact (no network: the exact denoiser of
         dataset=...).
@@ -152,7 +152,11 @@ class OfRun:
     sample_batch: Many = 10000
 
 
-@dataclass
+class Repaint:
+    """How the unknown pixels are made to fit: the arguments of inpainting.Inpainting."""
+
+
+@dataclass(kw_only=True)
 class Masked(OfRun):
     """inpaint: the pixels that are known of held-out data, which the samples complete: a shape, or a file that is white
         (or true) where they are; null: no in-painting.
@@ -162,10 +166,10 @@ class Masked(OfRun):
 
     inpaint: Literal["left_half", "right_half", "box", "random"] | MaskFile | None = None
     completions: Count = 1
-    repaint: Inpainting = None  # noqa: F821
+    repaint: Repaint
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Sample(Masked):
     """Draw samples from a trained run.
 
@@ -177,12 +181,12 @@ class Sample(Masked):
     plots: bool = True
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Evaluate(OfRun):
     """Measure how far the samples of a run are from the truth."""
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Plot(Masked):
     """Draw one figure, of a run or of a dataset and a schedule alone.
 

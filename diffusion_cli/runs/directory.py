@@ -78,10 +78,7 @@ class Run:
     def checkpoints(self) -> list[Path]:
         """Oldest first."""
         found = (self.path / "checkpoints").glob("step_*.safetensors")
-        return sorted(
-            (f for f in found if CHECKPOINT.fullmatch(f.name) and f.is_file()),
-            key=lambda f: int(CHECKPOINT.fullmatch(f.name)[1]),
-        )
+        return sorted((f for f in found if CHECKPOINT.fullmatch(f.name) and f.is_file()), key=step_of)
 
     def prune(self, keep: int, best: int | None = None) -> None:
         """Removes all checkpoints but the newest `keep` and that of the step `best`."""
@@ -147,7 +144,7 @@ class Run:
                     if sum(entry.file_size for entry in archive.infolist()) > file.stat().st_size:
                         raise ValueError("it unpacks to more than it holds")
                 with np.load(file, allow_pickle=False) as arrays:
-                    found[int(file.stem.split("_")[1])] = arrays["x0"]
+                    found[step_of(file)] = arrays["x0"]
             except Exception as error:  # NumPy and zipfile raise a dozen kinds for damaged files
                 raise UserError("run", str(self.path), f"{file.name} cannot be read: {error}") from error
         return found
@@ -175,6 +172,11 @@ def read_csv(path: Path) -> dict[str, list[float]]:
     """Columns of a metrics.csv."""
     rows = _rows(path)
     return {key: [float(row[key]) for row in rows] for key in (rows[0] if rows else ())}
+
+
+def step_of(file: Path) -> int:
+    """The training step of a checkpoint's or a stage's file."""
+    return int(file.stem.removeprefix("step_"))
 
 
 class Metrics:

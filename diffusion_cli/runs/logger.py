@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from diffusion_cli.errors import UserError
+from diffusion_cli.ranges import checked
 
 
 @dataclass
@@ -41,12 +42,17 @@ class TensorBoard:
         self._writer.close()
 
 
+@checked
 @dataclass
 class WandB:
-    """Weights & Biases; mode offline writes into the run directory, to be sent later by `wandb sync`."""
+    """Weights & Biases.
+
+    project: the name under which the runs are kept.
+    mode: offline writes into the run directory, to be sent later by `wandb sync`.
+    """
 
     project: str = "diffusion_cli"
-    mode: str = "offline"
+    mode: Literal["offline", "online"] = "offline"
     _run: Any = field(default=None, init=False, repr=False)
 
     def open(self, folder: Path, config: dict[str, Any]) -> None:
@@ -54,8 +60,6 @@ class WandB:
             import wandb
         except ImportError:
             raise UserError("logger", "wandb", "needs the package wandb: pip install wandb") from None
-        if self.mode not in ("offline", "online"):
-            raise UserError("logger.mode", self.mode, "no such mode", ("offline", "online"))
         self._run = wandb.init(project=self.project, mode=self.mode, dir=str(folder), config=config)
 
     def log(self, step: int, row: dict[str, float]) -> None:

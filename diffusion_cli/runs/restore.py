@@ -8,7 +8,7 @@ from typing import Any
 
 from diffusion_cli.errors import UserError
 from diffusion_cli.runs import checkpoint
-from diffusion_cli.runs.directory import Run
+from diffusion_cli.runs.directory import Run, step_of
 
 log = logging.getLogger(__name__)
 LAST, BEST = "last", "best"
@@ -35,7 +35,7 @@ def chosen(run: Run, weights: str | int) -> dict[str, Any]:
         try:
             return _of_training(run.checkpoint_file(weights))
         except checkpoint.Damaged as damage:
-            steps = [int(file.stem.removeprefix("step_")) for file in run.checkpoints()]
+            steps = [step_of(file) for file in run.checkpoints()]
             raise UserError("weights", weights, str(damage), [*steps, BEST, LAST]) from None
     last = newest(run)
     best = (last.get("best") or {}).get("step") if weights == BEST else None

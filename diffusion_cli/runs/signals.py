@@ -1,39 +1,48 @@
-"""Signals that ask a run to stop: the step in hand is finished and saved first."""
+"""Signals that ask a command to stop: a flag, which its loops look at, so that a step in hand is finished and saved.
+
+A handler that raised would do so wherever the program is at that moment: within a callback that Python calls for itself the
+exception would be printed and lost, and the run would go on to its end.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 from diffusion_cli.errors import Interrupted
 
 CAUGHT = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
-REQUEUE = getattr(signal, "SIGUSR2", None)  # by which submitit is told that its job's time is over
+REQUEUE = getattr(signal, "SIGUSR2", None)  # by which submitit says that its job's time is over
 
 
 class Stop:
-    """While the block runs, a first signal raises Interrupted; within `finishing_steps` it only sets `signum`, so that
-    the step can be finished and saved. A second signal acts as it would have without us: it leaves at once.
+    """While the block runs, a first signal sets `signum`, and `check` raises Interrupted; a second one leaves at once.
 
     with Stop() as stop:
-        with stop.finishing_steps():
-            for ...:
-                if stop.signum: save, then stop.obey()
+        for ...:
+            if stop.signum: save, then stop.check()
 
     Where a launcher requeues jobs (submitit's hook on SIGUSR2), that signal is the launcher's once the run is saved,
-    and SIGTERM, which the cluster sends beside it, only saves.
+    and SIGTERM, which the cluster sends beside it, only saves. at_once: called with the signal before the process is
+    left by a second one.
     """
 
-    signum: int | None = None
+    def __init__(self) -> None:
+        self.signum: int | None = None
+        self.at_once: Callable[[int], None] = lambda signum: None
+        self._before: dict[int, Any] = {}
+        self._hook: Any = None
 
     def __enter__(self) -> Stop:
-        self._patient = False
-        self._before: dict[int, object] = {}
-        hook = REQUEUE and signal.getsignal(REQUEUE)
+        hook = signal.getsignal(REQUEUE) if REQUEUE else None
         self._hook = hook if callable(hook) else None
-        with contextlib.suppress(ValueError):  # not in the main thread: signals are not ours to take
+        # not in the main thread: signals are not ours to take
+        with contextlib.suppress(ValueError):
             for number in [*CAUGHT, *([REQUEUE] if self._hook else [])]:
                 self._before[number] = signal.signal(number, self._note)
         return self
@@ -42,17 +51,12 @@ class Stop:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    @contextlib.contextmanager
-    def finishing_steps(self) -> Iterator[None]:
-        self._patient = True
-        try:
-            yield
-        finally:
-            self._patient = False
-
-    def obey(self) -> None:
-        """After saving: raises Interrupted, or does what the launcher wants; where that returns, the run goes on."""
+    def check(self) -> None:
+        """Where a signal has come: raises Interrupted, or does what the launcher wants; where that returns, the run goes
+        on."""
         number, self.signum = self.signum, None
+        if number is None:
+            return
         if not self._is_launchers(number):
             raise Interrupted(number)
         if number == REQUEUE:
@@ -62,11 +66,20 @@ class Stop:
         return self._hook is not None and number in (REQUEUE, signal.SIGTERM)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self._is_launchers(number):  # both may come at once, in either order
+        if self._is_launchers(number):
+            # both may come at once, in either order
             self.signum = REQUEUE if REQUEUE in (self.signum, number) else number
-        else:
+        elif self.signum is None:
             self.signum = number
-            for caught in self._before:
-                signal.signal(caught, signal.SIG_DFL)
-        if not self._patient:
-            self.obey()
+            say(
+                f"{signal.Signals(number).name}: stopping once what is in hand is saved; once more to leave at once"
+            )
+        else:
+            self.at_once(number)
+            os._exit(128 + number)
+
+
+def say(line: str) -> None:
+    """A line on stderr from within a handler, whatever state stderr is in."""
+    with contextlib.suppress(Exception):
+        os.write(sys.stderr.fileno(), f"\n{line}\n".encode())
