@@ -43,7 +43,7 @@ def entry(module: str) -> Callable[[], None]:
 
     def main(config: DictConfig) -> Any:
         current = HydraConfig.get()
-        place = Job(HydraConfig.instance().cfg.hydra) if current.mode == RunMode.MULTIRUN else None
+        place = Job(current) if current.mode == RunMode.MULTIRUN else None
         try:
             with Stop() as stop:
                 return run_task(name, config, stop) if place is None else run_job(name, config, stop, place)

@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -66,7 +67,7 @@ class Job:
     """One job of a sweep, in the process that runs it. hydra: its node of that name. It goes ahead unless a signal
     has ended the sweep."""
 
-    def __init__(self, hydra: DictConfig):
+    def __init__(self, hydra: Any):
         self.hydra = hydra
         self.run, self.folder = Run(hydra.runtime.output_dir), Path(hydra.sweep.dir)
         self.name = os.path.relpath(self.run.path, self.folder.absolute())

@@ -15,7 +15,7 @@ from diffusion_cli.commands.monitor import Monitor
 from diffusion_cli.commands.output import describe, draw_figures, evaluate, prepare_process
 from diffusion_cli.errors import Interrupted, RunFailed, UserError
 from diffusion_cli.runs import config as run_config
-from diffusion_cli.runs.directory import FINISHED, Metrics, Run
+from diffusion_cli.runs.directory import FINISHED, Metrics, Run, step_of
 from diffusion_cli.runs.results import value_of
 from diffusion_cli.runs.resume import check_made_with, check_same
 from diffusion_cli.runs.session import Session
@@ -73,6 +73,13 @@ def train(config: dict[str, Any], run: Run, session: Session) -> None:
                 raise
             stopped = isinstance(error, Interrupted | KeyboardInterrupt | SystemExit)
             training.write_summary("interrupted" if stopped else "failed", error)
+            if stopped and run.checkpoints():
+                step = step_of(run.checkpoints()[-1])
+                log.info(
+                    "saved at step %d; the same line with hydra.run.dir=%s resume=true goes on",
+                    step,
+                    run.path,
+                )
             raise
         training.write_summary(FINISHED)
     log.info("finished: %s", run.path)
