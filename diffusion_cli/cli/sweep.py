@@ -139,7 +139,8 @@ class Sweep:
     """
 
     def __init__(self, folder: Path, command: str, line: list[str], outside: bool):
-        self.folder, self.outside, self.signum = folder, outside, None
+        self.folder, self.outside = folder, outside
+        self.signum: int | None = None
         try:
             self.lock = Run(folder).lock()
         except UserError as error:
