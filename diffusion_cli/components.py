@@ -14,26 +14,27 @@ from typing import Any
 
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from diffusion_cli import sampler as samplers
 from diffusion_cli.dataset.batch import Batch
 from diffusion_cli.denoiser import Batched, Denoiser, ExactDenoiser, Measured, NetworkDenoiser
 from diffusion_cli.device import device_of, precision_of
-from diffusion_cli.errors import UserError
+from diffusion_cli.errors import ArgumentError, UserError
 from diffusion_cli.guidance import ClassifierFree, ClassifierGuidance, ExactClassifier
 from diffusion_cli.metrics.classification import ClassifierEvaluation
 from diffusion_cli.metrics.evaluation import Subject
 from diffusion_cli.metrics.progress import Progress, silent
+from diffusion_cli.model.classifier import LabelClassifier
+from diffusion_cli.model.network import Network, as_network
 from diffusion_cli.noise import generator, mix, seeded
 from diffusion_cli.options.build import build as make
-from diffusion_cli.options.check import TARGET, check_config
+from diffusion_cli.options.check import check_config
 from diffusion_cli.options.groups import EXACT, RUN
 from diffusion_cli.runs.directory import Run
 from diffusion_cli.runs.restore import LAST, chosen, fit_in, newest
 
 Config = dict[str, Any]
-CLASSIFIER = "diffusion_cli.model.classifier.LabelClassifier"
 
 WEIGHTS, LABELS, EVALUATION = 2, 3, 5
 
@@ -61,7 +62,7 @@ class Components:
     sampler: Any
     evaluation: Any
     label: int | list[int] | None = None
-    net: nn.Module | None = None
+    net: Network | None = None
     run: Run | None = None
     tick: Callable[[], None] = field(default=lambda: None, repr=False)
 
@@ -103,7 +104,7 @@ class Components:
             raise UserError("run", "exact", "the exact denoiser of this dataset is not known")
         return ExactDenoiser(self.dataset.density, self.schedule)
 
-    def network_denoiser(self, net: nn.Module) -> NetworkDenoiser:
+    def network_denoiser(self, net: Network) -> NetworkDenoiser:
         """A network, trained or in training, as a denoiser of this run's precision, without guidance."""
         precision = precision_of(self.config["precision"], self.device, net)
         return NetworkDenoiser(net, self.parameterization, self.schedule, precision)
@@ -186,14 +187,23 @@ class Components:
 
     # networks
 
-    def new_net(self) -> nn.Module:
+    def new_net(self) -> Network:
         """The network with its initial weights, which depend on the seed alone."""
+        shape, outputs = self.dataset.shape, self.objective.outputs
+        classes = self.dataset.num_classes if self.objective.generates else 0
+        extra = {"outputs": outputs} if outputs > 1 else {}
         with seeded(self.seed, WEIGHTS):
-            extra = {"outputs": self.objective.outputs} if self.objective.outputs > 1 else {}
-            shape, classes = self.dataset.shape, self.dataset.num_classes
-            node = self.config["model"] | ({} if self.objective.generates else {TARGET: CLASSIFIER})
-            net = make({"model": node}, "model", shape=shape, num_classes=classes, **extra)
+            module = make(self.config, "model", shape=shape, num_classes=classes, **extra)
+            net = as_network(module, shape, classes, outputs)
+            if not self.objective.generates:
+                net = self._classifier_on(net)
         return net.to(self.device)
+
+    def _classifier_on(self, net: Network) -> LabelClassifier:
+        try:
+            return LabelClassifier(net, self.dataset.num_classes)
+        except ArgumentError as error:
+            raise error.of("objective") from None
 
     def restored(self, run: Run) -> Components:
         """The same with the network of a trained run (config `weights`: last, best, or a step)."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from diffusion_cli.dataset.density import Density
 from diffusion_cli.dataset.protocol import Dataset
 from diffusion_cli.forward import learned_variance, posterior
+from diffusion_cli.model.network import Network
 from diffusion_cli.noise import generator
 from diffusion_cli.prediction import Parameterization, Prediction
 from diffusion_cli.schedule import Level, Schedule
@@ -34,7 +35,7 @@ class NetworkDenoiser:
 
     def __init__(
         self,
-        net: nn.Module,
+        net: Network,
         parameterization: Parameterization,
         schedule: Schedule,
         precision: torch.dtype = torch.float32,
@@ -69,7 +70,7 @@ class NetworkDenoiser:
 
         The share is kept within (0, 1): left free (Nichol & Dhariwal 2021), it diverges where the mean starts far off.
         """
-        if getattr(self.net, "outputs", 1) == 1:
+        if self.net.outputs == 1:
             return output, None
         return output[:, 0], output[:, 1].sigmoid()
 

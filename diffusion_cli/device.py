@@ -5,9 +5,9 @@ from __future__ import annotations
 import ctypes
 
 import torch
-from torch import nn
 
 from diffusion_cli.errors import UserError
+from diffusion_cli.model.network import Network
 
 
 def device_of(name: str) -> torch.device:
@@ -24,7 +24,7 @@ def device_of(name: str) -> torch.device:
     return torch.device(name)
 
 
-def precision_of(name: str, device: torch.device, net: nn.Module) -> torch.dtype:
+def precision_of(name: str, device: torch.device, net: Network) -> torch.dtype:
     """The type in which precision=NAME runs this network. auto: bf16 where that is quicker, always the same on a machine:
     on a GPU that multiplies in it, and on a CPU that does for networks that say `bf16_pays` (small ones lose by it)."""
     if name == "auto":
@@ -32,7 +32,7 @@ def precision_of(name: str, device: torch.device, net: nn.Module) -> torch.dtype
             pays = torch.cuda.is_bf16_supported(including_emulation=False)
         else:
             able = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
-            pays = getattr(net, "bf16_pays", False) and (able.get("avx512_bf16") or able.get("amx_bf16"))
+            pays = net.bf16_pays and (able.get("avx512_bf16") or able.get("amx_bf16"))
         name = "bf16" if pays else "fp32"
     return {"fp32": torch.float32, "bf16": torch.bfloat16}[name]
 

@@ -40,15 +40,16 @@ class Range:
     choices: tuple[str, ...] = ()
 
 
-def whole(least: int, most: int = BIGGEST_INT) -> Range:
-    """Whole numbers, least <= value <= most; true is not 1, 3.0 is not 3."""
+def whole(least: int, most: int = BIGGEST_INT, step: int = 1) -> Range:
+    """Whole numbers, least <= value <= most, multiples of step; true is not 1, 3.0 is not 3."""
     span = f" >= {least}" if most == BIGGEST_INT else f" in {least}..{most}"
     span = "" if least == -most else span
 
     def accepts(v: Any) -> bool:
-        return isinstance(v, Integral) and not isinstance(v, bool) and least <= int(v) <= most
+        whole_number = isinstance(v, Integral) and not isinstance(v, bool)
+        return whole_number and least <= int(v) <= most and int(v) % step == 0
 
-    return Range(accepts, f"a whole number{span}")
+    return Range(accepts, f"a {'whole number' if step == 1 else f'multiple of {step}'}{span}")
 
 
 def real(low: float = -math.inf, high: float = math.inf, ends: str = "()") -> Range:
@@ -103,6 +104,7 @@ def either(first: Range, second: Range) -> Range:
 
 
 NULL = Range(lambda v: v is None, "null")
+EMPTY = Range(lambda v: isinstance(v, Sequence) and not isinstance(v, str) and not v, "[]")
 FLAG = Range(lambda v: isinstance(v, bool), "one of the choices", ("true", "false"))
 TEXT = Range(lambda v: isinstance(v, str) and v.strip() != "" and "\0" not in v, "a name or a path")
 
@@ -115,6 +117,8 @@ Many = Annotated[int, whole(1, 2**31)]
 Steps = Annotated[int, whole(1, 10**6)]
 Width = Annotated[int, whole(1, 2**16)]
 Depth = Annotated[int, whole(1, 2**10)]
+DepthOrZero = Annotated[int, whole(0, 2**10)]
+Even = Annotated[int, whole(2, 2**16, step=2)]
 Pixels = Annotated[int, whole(1, 2**12)]
 Finite = Annotated[float, real()]
 Positive = Annotated[float, real(0)]
@@ -133,7 +137,7 @@ def range_of(annotation: str) -> Range | None:
     """The range that an annotation means; None for one that says nothing of a range, such as Tensor.
 
     annotation: as it stands in the source. Words of this module, bool, int, float, str, None, Literal[...],
-    Sequence[...], list[...], tuple[...], and X | Y of these.
+    Sequence[...], list[...] and tuple[...] (of at least one item; tuple[()] is the empty list), and X | Y of these.
 
     >>> range_of("Positive | None").text
     'a number > 0, or null'
@@ -154,6 +158,8 @@ def _range_of(node: ast.expr) -> Range | None:
         items = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
         if node.value.id == "Literal":
             return one_of(*(str(item.value) for item in items if isinstance(item, ast.Constant)))
+        if node.value.id == "tuple" and not items:
+            return EMPTY
         if node.value.id in ("Sequence", "list", "tuple"):
             item = _range_of(items[0])
             fixed = node.value.id == "tuple" and not isinstance(items[-1], ast.Constant)

@@ -17,12 +17,13 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from diffusion_cli.dataset.averaged import averaged
 from diffusion_cli.dataset.protocol import Dataset
 from diffusion_cli.denoiser import NetworkDenoiser
+from diffusion_cli.model.network import Network
 from diffusion_cli.noise import generator, seeded
 from diffusion_cli.objective import Objective
 from diffusion_cli.optimizer import Adam, Flat, Optimizer
@@ -80,8 +81,8 @@ class TrainState:
     sum and number of the losses below, between and above them.
     """
 
-    net: nn.Module
-    ema: nn.Module
+    net: Network
+    ema: Network
     weights: Flat  # of net
     averages: Flat  # of ema
     optimizer: Adam
@@ -93,7 +94,7 @@ class TrainState:
     by_level: Tensor | None = None
 
     @classmethod
-    def start(cls, net: nn.Module, optimizer: Optimizer, levels: Sequence[float] = ()) -> TrainState:
+    def start(cls, net: Network, optimizer: Optimizer, levels: Sequence[float] = ()) -> TrainState:
         device = next(net.parameters()).device
         # Buffers are shared: running statistics are averages already.
         ema = copy.deepcopy(net, {id(buffer): buffer for buffer in net.buffers()})
@@ -166,7 +167,7 @@ def fit(
     """Advances `state` to `steps`, yielding it after every update. No host-device synchronisation within."""
     lr_at = state.optimizer.options.lr_at
     weights, averages = state.weights.values, state.averages.values
-    dropout = getattr(state.net, "dropout", 0.0)
+    dropout = state.net.dropout
     edges = batches.schedule.time_of(-2 * torch.tensor(state.levels).log()).to(weights.device)
     while state.step < steps:
         x0, t, eps, label = batches(state.step)

@@ -151,8 +151,8 @@ def test_the_courses_asks_are_met() -> None:
     assert digits["guidance"]["_target_"].endswith("ClassifierFree")
     assert digits["parameterization"]["_target_"].endswith("Eps")
     net = build(digits, "model", shape=(1, 28, 28), num_classes=10)
-    stages = [m for m in net.modules() if type(m).__name__ == "Stage"]
-    assert len(stages) == 4 and all(stage.attention is not None for stage in stages)
+    blocks = [m for m in net.modules() if type(m).__name__ == "UNetBlock"]
+    assert len(blocks) == 4 and all(block.attention is not None for block in blocks)
     assert cats["objective"]["loss"] == "l1" and cats["schedule"]["T"] == 50 and cats["steps"] == 10_000
     assert cats["optimizer"]["lr"] == 1e-3 and cats["model"]["width"] == 16 and cats["sampler"]["clip"] == 1.0
     assert cats["monitor"]["every"] == 100

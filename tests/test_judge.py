@@ -6,11 +6,14 @@ import pytest
 import torch
 
 from diffusion_cli.dataset.images import ImageDataset, Split
-from diffusion_cli.errors import UserError
+from diffusion_cli.errors import ArgumentError
 from diffusion_cli.metrics import judge
 from diffusion_cli.metrics.classification import ClassifierEvaluation
 from diffusion_cli.metrics.judge import Judge, judge_for
-from diffusion_cli.model.classifier import Classifier, ImageClassifier, LabelClassifier
+from diffusion_cli.model.classifier import LabelClassifier
+from diffusion_cli.model.mlp import MLP
+from diffusion_cli.model.set import SetNet
+from diffusion_cli.model.unet2d import UNet2d
 from diffusion_cli.runs import checkpoint
 from diffusion_cli.schedule import loglinear
 
@@ -129,8 +132,7 @@ def test_images_are_shifted_by_two_pixels_at_most():
 
 def test_a_classifier_of_noised_images_learns_to_read_them():
     torch.manual_seed(0)
-    net = LabelClassifier((1, 12, 12), 2, width=8, levels=[1, 2], features=16)
-    assert isinstance(net.body, ImageClassifier)
+    net = LabelClassifier(UNet2d((1, 12, 12), width=8, levels=[1, 2], features=16), 2)
     x, label = data().train.batch(slice(None))
     assert torch.equal(net(x, torch.zeros(1)), torch.zeros(160, 2))
     optimizer, schedule = torch.optim.Adam(net.parameters(), lr=5e-3), loglinear(20)
@@ -146,10 +148,20 @@ def test_a_classifier_of_noised_images_learns_to_read_them():
     assert report["n"] == 1_500 and "accuracy_1_10" in ClassifierEvaluation().table(report)
 
 
-def test_a_classifier_takes_the_options_of_the_datasets_model():
-    assert isinstance(LabelClassifier((2,), 3, width=8, depth=1, x_embedding="harmonics").body, Classifier)
-    assert isinstance(LabelClassifier((1, 8, 8), 3, width=8, depth=1).body, Classifier)  # model=mlp of images
-    with pytest.raises(UserError, match=r"model.kind=fourier: is no option of a classifier"):
-        LabelClassifier((8, 2), 3, kind="fourier", width=8)
-    with pytest.raises(UserError, match="needs a dataset with classes"):
-        LabelClassifier((1, 8, 8), 0)
+def test_a_classifier_needs_features_and_classes():
+    assert LabelClassifier(MLP((1, 8, 8), width=8, depth=1), 3).shape == (1, 8, 8)  # model=mlp of images
+    assert LabelClassifier(UNet2d((1, 8, 8), width=8, dropout=0.2), 3).dropout == 0.2
+    with pytest.raises(ArgumentError, match="is built on an MLP, or for images a UNet2d, not a SetNet"):
+        LabelClassifier(SetNet((8, 2), width=8), 3)
+    with pytest.raises(ArgumentError, match="needs a dataset with classes"):
+        LabelClassifier(MLP((1, 8, 8)), 0)
+
+
+@pytest.mark.parametrize("body", [MLP((1, 12, 12), width=8), UNet2d((1, 12, 12), width=8, features=16)])
+def test_a_classifier_has_no_parameter_that_its_logits_ignore(body):
+    net = LabelClassifier(body, 3)
+    for p in net.parameters():
+        if not p.any():
+            torch.nn.init.normal_(p, std=0.2)
+    net(torch.randn(5, 1, 12, 12), torch.zeros(1)).square().sum().backward()
+    assert [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()] == []

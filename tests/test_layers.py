@@ -16,8 +16,8 @@ PACKAGE = Path(__file__).parents[1] / "diffusion_cli"
 LAYERS = [
     {"", "errors"},
     {"ranges"},
-    {"noise", "device", "options", "runs", "schedule", "optimizer", "model"},
-    {"dataset", "forward"},
+    {"noise", "options", "runs", "schedule", "optimizer", "model"},
+    {"device", "dataset", "forward"},
     {"prediction"},
     {"denoiser"},
     {"objective", "guidance", "sampler"},

@@ -1,4 +1,4 @@
-"""What every network promises: net(x, noise, label) -> like x, whatever is inside."""
+"""What every network promises: net(x, noise_level, label) -> like x, whatever is inside."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from diffusion_cli.errors import UserError
-from diffusion_cli.model.classifier import Classifier
+from diffusion_cli.errors import ArgumentError
 from diffusion_cli.model.mlp import MLP
+from diffusion_cli.model.network import as_network
 from diffusion_cli.model.set import SetNet
 from diffusion_cli.model.unet1d import UNet1d
 
@@ -49,15 +49,15 @@ def make(request: pytest.FixtureRequest) -> Callable[..., nn.Module]:
 def inputs(net: nn.Module, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
     g = torch.Generator().manual_seed(1)
     x = torch.randn(BATCH, *net.shape, generator=g, dtype=torch.float64)
-    noise = 12 * torch.rand(BATCH, generator=g, dtype=torch.float64) - 5
+    noise_level = 12 * torch.rand(BATCH, generator=g, dtype=torch.float64) - 5
     label = torch.randint(CLASSES + 1, (BATCH,), generator=g)
-    return x.to(dtype), noise.to(dtype), label
+    return x.to(dtype), noise_level.to(dtype), label
 
 
 def test_output_is_like_x(make: Callable[..., nn.Module]) -> None:
     net = make()
-    x, noise, label = inputs(net)
-    out = net(x, noise, label)
+    x, noise_level, label = inputs(net)
+    out = net(x, noise_level, label)
     assert out.shape == x.shape and out.dtype == x.dtype
     assert out.isfinite().all() and out.std() > 1e-3
 
@@ -69,8 +69,8 @@ def test_zero_init_starts_at_zero(make: Callable[..., nn.Module]) -> None:
 
 def test_two_outputs_lie_in_the_second_dimension(make: Callable[..., nn.Module]) -> None:
     net = make(outputs=2)
-    x, noise, label = inputs(net)
-    assert net(x, noise, label).shape == (BATCH, 2, *net.shape)
+    x, noise_level, label = inputs(net)
+    assert net(x, noise_level, label).shape == (BATCH, 2, *net.shape)
 
 
 def test_one_noise_level_is_the_same_level_for_each_sample(make: Callable[..., nn.Module]) -> None:
@@ -86,51 +86,51 @@ def test_one_noise_level_is_the_same_level_for_each_sample(make: Callable[..., n
 
 def test_samples_do_not_see_each_other(make: Callable[..., nn.Module]) -> None:
     net = make().double()
-    x, noise, label = inputs(net, torch.float64)
+    x, noise_level, label = inputs(net, torch.float64)
     for i in range(BATCH):
-        alone = net(x[i : i + 1], noise[i : i + 1], label[i : i + 1])
-        torch.testing.assert_close(alone, net(x, noise, label)[i : i + 1], rtol=0, atol=1e-12)
+        alone = net(x[i : i + 1], noise_level[i : i + 1], label[i : i + 1])
+        torch.testing.assert_close(alone, net(x, noise_level, label)[i : i + 1], rtol=0, atol=1e-12)
 
 
 def test_no_label_is_the_last_row(make: Callable[..., nn.Module]) -> None:
     net = make().double()
-    x, noise, _ = inputs(net, torch.float64)
+    x, noise_level, _ = inputs(net, torch.float64)
     none = torch.full((BATCH,), CLASSES)
-    torch.testing.assert_close(net(x, noise), net(x, noise, none), rtol=0, atol=1e-12)
+    torch.testing.assert_close(net(x, noise_level), net(x, noise_level, none), rtol=0, atol=1e-12)
     for y in range(CLASSES):
-        assert (net(x, noise) - net(x, noise, torch.full((BATCH,), y))).abs().max() > 1e-4
+        assert (net(x, noise_level) - net(x, noise_level, torch.full((BATCH,), y))).abs().max() > 1e-4
 
 
-def test_noise_matters(make: Callable[..., nn.Module]) -> None:
+def test_the_noise_level_matters(make: Callable[..., nn.Module]) -> None:
     net = make()
-    x, noise, label = inputs(net)
-    assert (net(x, noise, label) - net(x, noise + 0.5, label)).abs().max() > 1e-4
+    x, noise_level, label = inputs(net)
+    assert (net(x, noise_level, label) - net(x, noise_level + 0.5, label)).abs().max() > 1e-4
 
 
 def test_a_network_without_classes_refuses_labels(make: Callable[..., nn.Module]) -> None:
     net = make(num_classes=0)
-    x, noise, label = inputs(net)
-    assert net(x, noise).shape == x.shape
+    x, noise_level, label = inputs(net)
+    assert net(x, noise_level).shape == x.shape
     with pytest.raises(ValueError, match="without classes"):
-        net(x, noise, label)
+        net(x, noise_level, label)
 
 
 def test_a_wrong_shape_is_refused(make: Callable[..., nn.Module]) -> None:
     net = make()
-    _, noise, _ = inputs(net)
+    _, noise_level, _ = inputs(net)
     with pytest.raises(ValueError, match="x has shape"):
-        net(torch.zeros(BATCH, *net.shape[:-1], net.shape[-1] + 1), noise)
+        net(torch.zeros(BATCH, *net.shape[:-1], net.shape[-1] + 1), noise_level)
 
 
 def test_every_parameter_learns(make: Callable[..., nn.Module]) -> None:
     """After one step away from the zero head, which by itself lets no gradient through."""
     net = make(zero_init=True)
-    x, noise, label = inputs(net)
+    x, noise_level, label = inputs(net)
     label = torch.arange(BATCH) % (CLASSES + 1)  # each row of the table is used
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
     for _ in range(2):
         optimizer.zero_grad()
-        (net(x, noise, label) - torch.randn_like(x)).square().mean().backward()
+        (net(x, noise_level, label) - torch.randn_like(x)).square().mean().backward()
         optimizer.step()
     still = [name for name, p in net.named_parameters() if p.grad is None or not (p.grad != 0).any()]
     assert not still
@@ -139,12 +139,12 @@ def test_every_parameter_learns(make: Callable[..., nn.Module]) -> None:
 def test_the_gradient_to_x_is_the_derivative(make: Callable[..., nn.Module]) -> None:
     """Guidance differentiates networks; the embeddings work in place."""
     net = make().double()
-    x, noise, label = inputs(net, torch.float64)
+    x, noise_level, label = inputs(net, torch.float64)
     v = torch.randn_like(x)
     x.requires_grad_()
-    (slope,) = torch.autograd.grad(net(x, noise, label).sum(), x)
+    (slope,) = torch.autograd.grad(net(x, noise_level, label).sum(), x)
     h = 1e-6
-    numeric = (net(x + h * v, noise, label).sum() - net(x - h * v, noise, label).sum()) / (2 * h)
+    numeric = (net(x + h * v, noise_level, label).sum() - net(x - h * v, noise_level, label).sum()) / (2 * h)
     torch.testing.assert_close((slope * v).sum(), numeric.detach(), rtol=1e-5, atol=1e-7)
 
 
@@ -158,9 +158,9 @@ def test_float64_agrees_with_float32(make: Callable[..., nn.Module]) -> None:
 
 def test_the_seed_decides_the_weights(make: Callable[..., nn.Module]) -> None:
     first, again, other = make(seed=3), make(seed=3), make(seed=4)
-    x, noise, label = inputs(first)
-    assert torch.equal(first(x, noise, label), again(x, noise, label))
-    assert not torch.allclose(first(x, noise, label), other(x, noise, label))
+    x, noise_level, label = inputs(first)
+    assert torch.equal(first(x, noise_level, label), again(x, noise_level, label))
+    assert not torch.allclose(first(x, noise_level, label), other(x, noise_level, label))
 
 
 def test_the_state_is_complete_and_safe_to_load(make: Callable[..., nn.Module]) -> None:
@@ -169,14 +169,31 @@ def test_the_state_is_complete_and_safe_to_load(make: Callable[..., nn.Module]) 
     torch.save(net.state_dict(), file)
     file.seek(0)
     other.load_state_dict(torch.load(file, weights_only=True))
-    x, noise, label = inputs(net)
-    assert torch.equal(net(x, noise, label), other(x, noise, label))
+    x, noise_level, label = inputs(net)
+    assert torch.equal(net(x, noise_level, label), other(x, noise_level, label))
+
+
+class Plain(nn.Module):
+    """A module that is no Network."""
+
+    def forward(self, x: Tensor, noise_level: Tensor, label: Tensor | None) -> Tensor:
+        return x * noise_level.view(-1, 1)
+
+
+def test_a_plain_module_is_taken_as_a_network() -> None:
+    plain, net = Plain(), MLP((2,))
+    wrapped = as_network(plain, [2], num_classes=3, outputs=1)
+    assert (wrapped.shape, wrapped.num_classes, wrapped.outputs) == ((2,), 3, 1)
+    assert (wrapped.dropout, wrapped.bf16_pays) == (0.0, False)
+    x, noise_level = torch.randn(4, 2), torch.randn(4)
+    assert torch.equal(wrapped(x, noise_level), plain(x, noise_level, None))
+    assert as_network(net, [2]) is net
 
 
 @pytest.mark.parametrize(
     ("build", "option", "value", "hint"),
     [
-        (MLP, "width", 0, "whole number >= 1"),
+        (MLP, "width", 0, "whole number in 1..65536"),
         (MLP, "width", 12.5, "whole number"),
         (MLP, "depth", True, "whole number"),
         (MLP, "depth", "3", "whole number"),
@@ -185,19 +202,19 @@ def test_the_state_is_complete_and_safe_to_load(make: Callable[..., nn.Module]) 
         (MLP, "x_embedding", "sinus", "choose from rings, harmonics, sinusoidal, fourier, none"),
         (MLP, "x_embedding", ["none"], "choose from"),
         (MLP, "time_embedding", "harmonics", "choose from fourier, sinusoidal, none"),
-        (MLP, "x_features", 7, "multiple of 16"),
-        (MLP, "x_features", 0, "whole number >= 1"),
-        (MLP, "time_features", -2, "whole number >= 1"),
+        (MLP, "x_features", 7, "multiple of 2"),
+        (MLP, "x_features", 0, "multiple of 2 in 2..65536"),
+        (MLP, "x_features", 24, "multiple of 16"),
+        (MLP, "time_features", -2, "multiple of 2"),
         (MLP, "x_scale", 0, "number > 0"),
         (MLP, "x_scale", float("nan"), "number > 0"),
         (MLP, "time_scale", float("inf"), "number > 0"),
         (MLP, "time_scale", "big", "number > 0"),
-        (MLP, "zero_init", "no", "true or false"),
+        (MLP, "zero_init", "no", "choose from true, false"),
         (MLP, "outputs", 0, "whole number >= 1"),
-        (Classifier, "width", -1, "whole number >= 1"),
         (UNet1d, "channels", [64], "at least two"),
-        (UNet1d, "channels", 64, "at least two"),
-        (UNet1d, "channels", "64,128", "at least two"),
+        (UNet1d, "channels", 64, "must be a list"),
+        (UNet1d, "channels", "64,128", "must be a list"),
         (UNet1d, "channels", [6, 64], "multiple of 4"),
         (UNet1d, "channels", [64, 100], "multiple of 32"),
         (UNet1d, "channels", [64, 32], "at least 64"),
@@ -209,9 +226,9 @@ def test_the_state_is_complete_and_safe_to_load(make: Callable[..., nn.Module]) 
 def test_bad_options_are_named(
     build: Callable[..., nn.Module], option: str, value: object, hint: str
 ) -> None:
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(ArgumentError) as caught:
         build((2,), 3, **{option: value})
-    assert caught.value.key == f"model.{option}"
+    assert caught.value.argument == option
     assert hint in str(caught.value)
 
 
@@ -220,20 +237,20 @@ def test_bad_options_are_named(
     [
         ("kind", "perceiver", "choose from fourier, deepsets, inducing"),
         ("pooling", "sum", "choose from mean, max, attention"),
-        ("points", 0, "whole number >= 1"),
-        ("heads", 5, "must divide 64"),
-        ("rings", 0, "whole number >= 1"),
-        ("directions", 2.5, "whole number >= 1"),
+        ("points", 0, "whole number in 1..65536"),
+        ("heads", 5, "must divide the width, 64"),
+        ("rings", 0, "whole number in"),
+        ("directions", 2.5, "whole number in"),
         ("time_features", 3, "multiple of 2"),
         ("time_scale", 0, "number > 0"),
-        ("width", None, "whole number >= 1"),
-        ("depth", -1, "whole number >= 1"),
+        ("width", None, "whole number in"),
+        ("depth", -1, "whole number in"),
         ("outputs", "two", "whole number >= 1"),
-        ("zero_init", 1, "true or false"),
+        ("zero_init", 1, "choose from true, false"),
     ],
 )
 def test_bad_options_of_sets_are_named(option: str, value: object, hint: str) -> None:
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(ArgumentError) as caught:
         SetNet((8, 2), **{option: value})
-    assert caught.value.key == f"model.{option}"
+    assert caught.value.argument == option
     assert hint in str(caught.value)

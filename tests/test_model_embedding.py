@@ -8,15 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from diffusion_cli.errors import UserError
+from diffusion_cli.errors import ArgumentError
+from diffusion_cli.model.conditioning import Conditioning, LabelEmbedding, NoiseLevels
 from diffusion_cli.model.embedding import (
     GaussianFourier,
     Harmonics,
-    Identity,
-    LabelEmbedding,
-    Levels,
-    PlaneWaves,
-    Rings,
+    IdentityEmbedding,
+    RingFourier,
     Sinusoidal,
     embedding,
     fading,
@@ -61,16 +59,16 @@ def test_gaussian_fourier_draws_once_from_the_seed_and_saves() -> None:
 
 
 def test_fixed_frequencies_are_not_in_the_state() -> None:
-    for module in (Sinusoidal(), Harmonics(), Rings(), Identity()):
+    for module in (Sinusoidal(), Harmonics(), RingFourier(8, 8), IdentityEmbedding()):
         assert not module.state_dict()
 
 
 def test_identity() -> None:
-    assert torch.equal(Identity()(X), X.unsqueeze(-1))
+    assert torch.equal(IdentityEmbedding()(X), X.unsqueeze(-1))
 
 
 def test_rings_are_waves_of_the_plane() -> None:
-    rings = Rings(rings=4, directions=5, smallest=0.6, largest=9.0)
+    rings = RingFourier(rings=4, directions=5, smallest=0.6, largest=9.0)
     w = rings.frequency[:, :20].double()
     radius = w.norm(dim=0).view(4, 5)
     torch.testing.assert_close(radius, radius[:, :1].expand(4, 5))
@@ -80,12 +78,12 @@ def test_rings_are_waves_of_the_plane() -> None:
     # no two frequencies are the same wave, w or -w
     both = torch.cat([w, -w], dim=1).T
     assert (torch.cdist(both, both) + 9 * torch.eye(40)).min() > 0.1
-    assert Rings(rings=1, directions=1).features == 2 and Rings(1, 1)(X).isfinite().all()
+    assert RingFourier(rings=1, directions=1).features == 2 and RingFourier(1, 1)(X).isfinite().all()
 
 
 @pytest.mark.parametrize("axis", ["x", "time"])
 @pytest.mark.parametrize("name", ["fourier", "sinusoidal", "none"])
-def test_features_tells_the_size(axis: str, name: str) -> None:
+def test_features_is_the_size_of_the_output(axis: str, name: str) -> None:
     chosen = embedding(axis, name)
     assert chosen(X).shape == (3, 2, chosen.features)
     if name != "none":
@@ -93,12 +91,12 @@ def test_features_tells_the_size(axis: str, name: str) -> None:
 
 
 def test_options_without_a_meaning_are_refused() -> None:
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(ArgumentError) as caught:
         embedding("x", "none", features=8)
-    assert caught.value.key == "model.x_features" and "model.x_embedding=none" in str(caught.value)
-    with pytest.raises(UserError) as caught:
+    assert caught.value.argument == "x_features" and "x_embedding=none" in str(caught.value)
+    with pytest.raises(ArgumentError) as caught:
         embedding("time", "none", scale=2.0)
-    assert caught.value.key == "model.time_scale"
+    assert caught.value.argument == "time_scale"
 
 
 def test_waves_come_in_pairs() -> None:
@@ -115,20 +113,36 @@ def test_labels_look_up_rows_and_none_is_the_last() -> None:
     assert torch.equal(table(None), table.weight[3:])
 
 
+def test_the_context_is_the_sum_of_its_inputs() -> None:
+    """One row for each sample, whether the batch shares noise levels or not; the label only where there are classes."""
+    context = Conditioning(torch.nn.Linear(1, 5), 3, 5)
+    context.from_noise_level = torch.nn.Sequential(torch.nn.Unflatten(0, (-1, 1)), torch.nn.Linear(1, 5))
+    noise_level, label = torch.arange(256) % 4 / 2, torch.arange(256) % 4
+    rows = context.from_noise_level(noise_level)
+    torch.testing.assert_close(
+        context(NoiseLevels(noise_level), label), rows + context.from_label.weight[label]
+    )
+    assert context(NoiseLevels(noise_level[:1]), None).shape == (1, 5)
+    plain = Conditioning(context.from_noise_level, 0, 5)
+    torch.testing.assert_close(plain(NoiseLevels(noise_level), None), rows)
+    with pytest.raises(ValueError, match="without classes"):
+        plain(NoiseLevels(noise_level), label)
+
+
 def test_waves_fade_to_their_mean_under_the_noise() -> None:
     """E[sin(w.(x + sigma eps))] = exp(-|w|^2 sigma^2 / 2) sin(w.x), by Monte Carlo."""
     torch.manual_seed(0)
-    waves, x, noise = PlaneWaves(32, 4.0), torch.tensor([[0.3, -0.7]]), torch.tensor([-0.5])
-    sigma = torch.sigmoid(2 * noise).sqrt()
+    waves, x, noise_level = RingFourier.of_size(32, 4.0), torch.tensor([[0.3, -0.7]]), torch.tensor([-0.5])
+    sigma = torch.sigmoid(2 * noise_level).sqrt()
     mean = waves(x + sigma * torch.randn(200_000, 2)).mean(0)
-    assert torch.allclose((waves(x) * fading(waves.squares(), noise))[0], mean, atol=0.01)
+    assert torch.allclose((waves(x) * fading(waves.squares(), noise_level))[0], mean, atol=0.01)
 
 
 def test_waves_much_longer_than_the_noise_are_whole() -> None:
     waves = Harmonics()
-    share = fading(waves.squares(), torch.tensor([-1.0, -9.0, 9.0]))
-    assert share.shape == (3, waves.features) and torch.allclose(share[1], torch.ones(()), atol=1e-5)
-    assert bool((share.diff(dim=0)[0] >= 0).all()) and bool((share[2] <= share[1]).all())
+    factor = fading(waves.squares(), torch.tensor([-1.0, -9.0, 9.0]))
+    assert factor.shape == (3, waves.features) and torch.allclose(factor[1], torch.ones(()), atol=1e-5)
+    assert bool((factor.diff(dim=0)[0] >= 0).all()) and bool((factor[2] <= factor[1]).all())
 
 
 @pytest.mark.parametrize(
@@ -136,11 +150,11 @@ def test_waves_much_longer_than_the_noise_are_whole() -> None:
 )
 def test_a_level_is_computed_once_and_every_sample_gets_its_own(n: int, different: int, kept: int) -> None:
     """Values and gradients are those of a computation for each sample by itself."""
-    noise, x = torch.linspace(-1, 1, different)[torch.arange(n) % different], torch.randn(max(n, 4), 1)
+    noise_level, x = torch.linspace(-1, 1, different)[torch.arange(n) % different], torch.randn(max(n, 4), 1)
     table = torch.randn(3, requires_grad=True)
-    levels = Levels(noise)
+    levels = NoiseLevels(noise_level)
     assert len(levels.values) == kept
-    once = (x * levels.spread(levels.values[:, None] * table)).square().sum()
-    apart = (x * (noise[:, None] * table)).square().sum()
-    assert torch.allclose(once, apart)
-    assert torch.allclose(*(torch.autograd.grad(f, table)[0] for f in (once, apart)))
+    shared = (x * levels.spread(levels.values[:, None] * table)).square().sum()
+    separate = (x * (noise_level[:, None] * table)).square().sum()
+    assert torch.allclose(shared, separate)
+    assert torch.allclose(*(torch.autograd.grad(f, table)[0] for f in (shared, separate)))

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from diffusion_cli.model import linear as module
-from diffusion_cli.model.linear import Linear, linear
+from diffusion_cli.model.linear import Linear, linear_product
 
 onednn = pytest.mark.skipif(
     not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")),
@@ -42,7 +42,7 @@ def derivatives(function, given):
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("shape", [(1,), (7,), (3, 5), (2, 3, 4)])
 def test_value_and_two_derivatives_are_those_of_double_precision(shape, bias, taken):
-    ours = derivatives(linear, arguments(shape, bias, torch.float32))
+    ours = derivatives(linear_product, arguments(shape, bias, torch.float32))
     assert len(taken) > 3  # forward and backward
     exact = derivatives(F.linear, arguments(shape, bias, torch.float64))
     for a, b in ((a.detach(), b.detach()) for a, b in zip(ours, exact, strict=True)):
@@ -53,7 +53,7 @@ def test_value_and_two_derivatives_are_those_of_double_precision(shape, bias, ta
 @onednn
 def test_only_what_needs_a_gradient_is_multiplied(taken):
     x, weight = arguments((9,), False, torch.float32)
-    linear(x.detach(), weight).sum().backward()
+    linear_product(x.detach(), weight).sum().backward()
     assert len(taken) == 2  # forward, and the gradient of the weight
     assert weight.grad is not None
 
@@ -61,7 +61,7 @@ def test_only_what_needs_a_gradient_is_multiplied(taken):
 @onednn
 def test_views_that_are_not_contiguous(taken):
     x, weight, bias = arguments((6,), True, torch.float32)
-    turned = linear(x.t().contiguous().t(), weight.t().contiguous().t(), bias)
+    turned = linear_product(x.t().contiguous().t(), weight.t().contiguous().t(), bias)
     assert torch.allclose(turned, F.linear(x, weight, bias), atol=1e-5)
 
 

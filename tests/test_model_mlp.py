@@ -1,4 +1,4 @@
-"""The MLP against tiny-diffusion's network written out plainly, and its trunk's use in the classifier."""
+"""The MLP against tiny-diffusion's network written out plainly, and the classifier on its features."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from diffusion_cli.errors import UserError
-from diffusion_cli.model.classifier import Classifier
+from diffusion_cli.errors import ArgumentError
+from diffusion_cli.model.classifier import LabelClassifier
 from diffusion_cli.model.mlp import MLP
 
 
@@ -54,13 +54,13 @@ def test_it_is_tiny_diffusions_network() -> None:
     assert parameters(ours) == parameters(theirs) == 99_074
     state = theirs.state_dict()
     weights = {
-        "trunk.from_x.weight": state["first.weight"][:, :256],
-        "trunk.from_x.bias": state["first.bias"],
-        "trunk.from_time.weight": state["first.weight"][:, 256:],
+        "from_x.weight": state["first.weight"][:, :256],
+        "context.from_noise_level.1.weight": state["first.weight"][:, 256:],
+        "context.from_noise_level.1.bias": state["first.bias"],
         "head.weight": state["last.weight"],
         "head.bias": state["last.bias"],
     }
-    weights |= {f"trunk.{name}": value for name, value in state.items() if name.startswith("blocks.")}
+    weights |= {name: value for name, value in state.items() if name.startswith("blocks.")}
     ours.load_state_dict(weights)
     x, t = torch.randn(200, 2), 12 * torch.rand(200) - 5
     torch.testing.assert_close(ours(x, t), theirs(x, t), rtol=0, atol=1e-5)
@@ -79,8 +79,8 @@ def test_parameters_of_the_recipe() -> None:
 def test_coordinates_start_with_unit_variance_whatever_the_embedding() -> None:
     torch.manual_seed(0)
     for options in ({}, {"x_embedding": "sinusoidal"}, {"x_embedding": "fourier", "x_features": 32}):
-        trunk = MLP((2,), width=512, **options).trunk
-        h = trunk.embed_x(torch.randn(500, 2)).flatten(1) @ trunk.from_x.weight.t()
+        net = MLP((2,), width=512, **options)
+        h = net.embed_x(torch.randn(500, 2)).flatten(1) @ net.from_x.weight.t()
         assert h.square().mean().item() == pytest.approx(1, abs=0.25)
 
 
@@ -90,30 +90,35 @@ def test_it_learns_a_curve() -> None:
     net = MLP((2,), width=64, depth=2)
     optimizer = torch.optim.AdamW(net.parameters(), lr=4e-3)
     g = torch.Generator().manual_seed(0)
-    noise = torch.zeros(1)  # sigma = alpha
+    noise_level = torch.zeros(1)  # sigma = alpha
     for _ in range(300):
         x0 = torch.randint(2, (256, 1), generator=g) * torch.tensor([[2.0, 2.0]]) - 1  # +-(1, 1)
         x_t = (x0 + torch.randn(x0.shape, generator=g)) / math.sqrt(2)
         optimizer.zero_grad()
-        (net(x_t, noise) - x0).square().mean().backward()
+        (net(x_t, noise_level) - x0).square().mean().backward()
         optimizer.step()
     exact = torch.tanh(math.sqrt(2) * x_t.sum(1, keepdim=True)).expand(-1, 2)  # E[x0 | x_t]
-    assert (net(x_t, noise) - exact).square().mean() < 0.01
+    assert (net(x_t, noise_level) - exact).square().mean() < 0.01
 
 
 def test_classifier_gives_logits_and_starts_undecided() -> None:
     torch.manual_seed(0)
-    classifier = Classifier((2,), num_classes=4)
-    x, noise = torch.randn(6, 2), torch.randn(6)
-    assert torch.equal(classifier(x, noise), torch.zeros(6, 4))
+    classifier = LabelClassifier(MLP((2,)), num_classes=4)
+    x, noise_level = torch.randn(6, 2), torch.randn(6)
+    assert torch.equal(classifier(x, noise_level), torch.zeros(6, 4))
     assert parameters(classifier) == parameters(MLP((2,))) + 2 * (128 + 1)
     nn.init.normal_(classifier.head.weight)
-    one = classifier(x, noise[:1])
-    torch.testing.assert_close(one, classifier(x, noise[:1].expand(6)), rtol=1e-5, atol=1e-4)
-    (slope,) = torch.autograd.grad(classifier(x.requires_grad_(), noise).log_softmax(1)[:, 1].sum(), x)
+    one = classifier(x, noise_level[:1])
+    torch.testing.assert_close(one, classifier(x, noise_level[:1].expand(6)), rtol=1e-5, atol=1e-4)
+    (slope,) = torch.autograd.grad(classifier(x.requires_grad_(), noise_level).log_softmax(1)[:, 1].sum(), x)
     assert slope.shape == x.shape and (slope != 0).all()
 
 
+def test_rings_are_for_the_plane() -> None:
+    with pytest.raises(ArgumentError, match="x_embedding=rings: is for points of the plane"):
+        MLP((3,), x_embedding="rings")
+
+
 def test_classifier_needs_classes() -> None:
-    with pytest.raises(UserError, match="needs a dataset with classes"):
-        Classifier((2,), num_classes=0)
+    with pytest.raises(ArgumentError, match="needs a dataset with classes"):
+        LabelClassifier(MLP((2,)), num_classes=0)

@@ -7,8 +7,8 @@ import torch
 
 from diffusion_cli.dataset.point_sets import rotated
 from diffusion_cli.dataset.stars import StarFamily, draw_stars
-from diffusion_cli.model.embedding import Rings
-from diffusion_cli.model.polar import Polar, RingsAndHarmonics
+from diffusion_cli.model.embedding import RingFourier
+from diffusion_cli.model.polar import AngularHarmonics, PlaneEmbedding
 
 
 def points(n=50):
@@ -16,7 +16,7 @@ def points(n=50):
 
 
 def test_the_formula_term_by_term():
-    polar, x = Polar(orders=5, shells=3).double(), points()
+    polar, x = AngularHarmonics(orders=5, shells=3).double(), points()
     sin, cos = polar(x).chunk(2, -1)
     assert sin.shape == (50, 15) and polar.features == 30
     r, angle = x.norm(dim=1), torch.atan2(x[:, 1], x[:, 0])
@@ -28,7 +28,7 @@ def test_the_formula_term_by_term():
 
 
 def test_turning_the_points_turns_each_order_by_its_own_angle():
-    polar, x, angle = Polar(orders=6, shells=2).double(), points(), 0.7
+    polar, x, angle = AngularHarmonics(orders=6, shells=2).double(), points(), 0.7
     sin, cos = polar(x).view(50, 2, 6, 2).unbind(1)
     turned = polar(rotated(x.unsqueeze(0), torch.tensor([angle], dtype=torch.float64))[0])
     sin_after, cos_after = turned.view(50, 2, 6, 2).unbind(1)
@@ -41,12 +41,12 @@ def test_turning_the_points_turns_each_order_by_its_own_angle():
 def test_the_number_of_arms_is_the_order_of_the_largest_moment(arms):
     family = StarFamily((arms, arms), (0.5, 0.5), (1.0, 1.0))
     x = draw_stars(family, 8, 512, 0.01, torch.Generator().manual_seed(1)) / 0.53
-    moments = Polar()(x).mean(1).view(8, 2, 12, 4).square().sum((1, 3))  # power of each order
+    moments = AngularHarmonics(12, 4)(x).mean(1).view(8, 2, 12, 4).square().sum((1, 3))  # power of each order
     assert (moments[:, 1:8].argmax(1) + 1 == arms).all()
 
 
 def test_multiples_of_an_order_make_a_symmetric_kernel():
-    polar, x = Polar(orders=11, shells=4).double(), points()
+    polar, x = AngularHarmonics(orders=11, shells=4).double(), points()
     phi, kept = polar(x).view(50, 2, 11, 4), torch.zeros(11, 1, dtype=torch.float64)
     kept[::5] = 1
     read = (phi * kept).flatten(1) @ phi.mean(0).flatten()
@@ -59,15 +59,15 @@ def test_multiples_of_an_order_make_a_symmetric_kernel():
 
 def test_the_origin_is_no_exception():
     x = torch.zeros(1, 2, requires_grad=True)
-    phi = Polar()(x)
+    phi = AngularHarmonics(12, 4)(x)
     phi.sum().backward()
     assert torch.isfinite(phi).all() and torch.isfinite(x.grad).all()
-    assert torch.isfinite(Polar()(torch.full((1, 2), 1e4))).all()
+    assert torch.isfinite(AngularHarmonics(12, 4)(torch.full((1, 2), 1e4))).all()
 
 
 def test_side_by_side_sines_come_before_cosines():
-    rings, polar, x = Rings(2, 3), Polar(3, 2), points().float()
-    both = RingsAndHarmonics(rings, polar)
+    rings, polar, x = RingFourier(2, 3), AngularHarmonics(3, 2), points().float()
+    both = PlaneEmbedding(rings, polar)
     phi = both(x)
     assert phi.shape == (50, both.features) == (50, 24)
     sin, cos = phi.chunk(2, -1)

@@ -11,8 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from diffusion_cli.dataset.point_sets import SetDataset
 from diffusion_cli.denoiser import NetworkDenoiser
-from diffusion_cli.errors import UserError
-from diffusion_cli.model.embedding import Rings
+from diffusion_cli.errors import ArgumentError
+from diffusion_cli.model.embedding import RingFourier
 from diffusion_cli.model.set import AttentionPool, FourierMix, InducingMix, SetNet
 from diffusion_cli.objective import Objective
 from diffusion_cli.optimizer import Optimizer
@@ -41,10 +41,10 @@ def test_permuting_the_input_permutes_the_output(options: dict[str, str]) -> Non
     net = network(options)
     g = torch.Generator().manual_seed(1)
     for points in (1, 2, 37, 300):
-        x, noise = torch.randn(3, points, 2, generator=g), torch.randn(3, generator=g)
+        x, noise_level = torch.randn(3, points, 2, generator=g), torch.randn(3, generator=g)
         label = torch.randint(3, (3,), generator=g)
         order = torch.randperm(points, generator=g)
-        out, permuted = net(x, noise, label), net(x[:, order], noise, label)
+        out, permuted = net(x, noise_level, label), net(x[:, order], noise_level, label)
         assert out.shape == x.shape and out.std(correction=0) > 1e-2
         torch.testing.assert_close(permuted, out[:, order], rtol=1e-5, atol=1e-5)
 
@@ -53,19 +53,19 @@ def test_permuting_the_input_permutes_the_output(options: dict[str, str]) -> Non
 def test_the_same_points_twice_are_the_same_set(options: dict[str, str]) -> None:
     """Means, maxima and softmaxes do not count points: P may differ between training and sampling."""
     net = network(options).double()
-    x, noise = torch.randn(2, 20, 2, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+    x, noise_level = torch.randn(2, 20, 2, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
     torch.testing.assert_close(
-        net(x.repeat(1, 3, 1), noise), net(x, noise).repeat(1, 3, 1), rtol=0, atol=1e-10
+        net(x.repeat(1, 3, 1), noise_level), net(x, noise_level).repeat(1, 3, 1), rtol=0, atol=1e-10
     )
 
 
 @every_variant
-def test_points_hear_of_each_other(options: dict[str, str]) -> None:
+def test_points_depend_on_each_other(options: dict[str, str]) -> None:
     net = network(options)
-    x, noise = torch.randn(1, 5, 2), torch.zeros(1)
+    x, noise_level = torch.randn(1, 5, 2), torch.zeros(1)
     moved = x.clone()
     moved[0, 0] += 1
-    assert ((net(x, noise) - net(moved, noise))[0, 1:].abs() > 1e-6).all()
+    assert ((net(x, noise_level) - net(moved, noise_level))[0, 1:].abs() > 1e-6).all()
 
 
 class Largest(TorchDispatchMode):
@@ -108,11 +108,11 @@ def test_memory_of_training_is_linear_in_the_number_of_points() -> None:
 def test_fourier_mix_is_a_convolution() -> None:
     """Against the double sum over pairs of points: mean_j K(x_i - x_j) V h_j."""
     torch.manual_seed(0)
-    rings = Rings(rings=3, directions=4).double()
+    rings = RingFourier(rings=3, directions=4).double()
     mix = FourierMix(width=5, hidden=6, context=7, features=rings.features).double()
     x, h, g = (torch.randn(2, *size, dtype=torch.float64) for size in ((9, 2), (9, 5), (7,)))
-    apart = (x.unsqueeze(2) - x.unsqueeze(1)) @ rings.frequency[:, :12]  # (B, P, P, n)
-    kernel = ((1 + mix.gate(g))[:, None, None] * apart.cos()).sum(-1) / 12**0.5
+    difference = (x.unsqueeze(2) - x.unsqueeze(1)) @ rings.frequency[:, :12]  # (B, P, P, n)
+    kernel = ((1 + mix.gate(g))[:, None, None] * difference.cos()).sum(-1) / 12**0.5
     torch.testing.assert_close(mix(h, g, rings(x)), kernel @ mix.value(h) / 9, rtol=0, atol=1e-6)
 
 
@@ -164,5 +164,5 @@ def test_it_learns_what_needs_the_other_points() -> None:
 
 @pytest.mark.parametrize("shape", [(2,), (8, 3), (1, 28, 28)])
 def test_what_is_no_set_of_the_plane_is_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(UserError, match="needs sets"):
+    with pytest.raises(ArgumentError, match="SetNet needs sets"):
         SetNet(shape)

@@ -9,8 +9,15 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from diffusion_cli.errors import UserError
-from diffusion_cli.model.blocks2d import Attention, ChannelNorm, Down, Residual, Up, attend
+from diffusion_cli.errors import ArgumentError
+from diffusion_cli.model.blocks2d import (
+    ChannelNorm,
+    Downsample,
+    ResidualBlock,
+    SelfAttention,
+    Upsample,
+    attend,
+)
 from diffusion_cli.model.unet2d import UNet2d
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -57,71 +64,71 @@ def images(net: UNet2d, n: int = 3) -> tuple[Tensor, Tensor, Tensor]:
 )
 def test_images_keep_their_shape_and_type(shape: tuple[int, ...], options: dict) -> None:
     net = network(shape, **options)
-    x, noise, label = images(net)
-    assert net(x, noise, label).shape == x.shape
-    assert net(x, noise[:1]).shape == x.shape
-    assert net(x, noise, label).dtype == torch.float32
-    assert network(shape, outputs=2, **options)(x, noise, label).shape == (3, 2, *shape)
+    x, noise_level, label = images(net)
+    assert net(x, noise_level, label).shape == x.shape
+    assert net(x, noise_level[:1]).shape == x.shape
+    assert net(x, noise_level, label).dtype == torch.float32
+    assert network(shape, outputs=2, **options)(x, noise_level, label).shape == (3, 2, *shape)
 
 
 @pytest.mark.parametrize(
     ("shape", "options", "message"),
     [
-        ((1, 30, 30), {}, "model.levels=2 of them: each halves the size; images of 30x30 in patches of 2 allow 1"),
+        ((1, 30, 30), {}, r"levels=\[1,2\]: each but the first halves the size; images of 30x30 in patches of 2 allow 1 lev"),
         ((1, 28, 30), {}, "images of 28x30 in patches of 2 allow 1"),
-        ((1, 28, 28), {"levels": [1, 1, 1, 1], "patch": 1}, "in patches of 1 allow 3 at most"),
-        ((1, 27, 28), {}, "model.patch=2: must divide the image's 27x28 pixels"),
-        ((2,), {}, "model=unet2d: needs images"),
-        ((1, 28, 28), {"attention": [28]}, "model.attention=28: no level has maps of this height; .*choose from 14, 7"),
-        ((1, 28, 28), {"attention": 7}, "model.attention=7: must be a list"),
-        ((1, 28, 28), {"heads": 3}, "model.heads=3: must divide 16"),
-        ((1, 28, 28), {"levels": []}, r"model.levels=\[\]: must be a list"),
-        ((1, 28, 28), {"levels": [1, 0]}, "model.levels=0: must be a whole number"),
-        ((1, 28, 28), {"norm": "batch"}, "model.norm=batch"),
-        ((1, 28, 28), {"skips": "none"}, "model.skips=none"),
-        ((1, 28, 28), {"resample": "pool"}, "model.resample=pool"),
-        ((1, 28, 28), {"dropout": 1.0}, r"model.dropout=1.0: must be a number in \[0, 1\)"),
-        ((1, 28, 28), {"features": 3}, "model.features=3"),
-        ((1, 28, 28), {"blocks": 0}, "model.blocks=0"),
-        ((1, 28, 28), {"middle": -1}, "model.middle=-1"),
+        ((1, 28, 28), {"levels": [1, 1, 1, 1], "patch": 1}, "in patches of 1 allow 3 levels at most"),
+        ((1, 27, 28), {}, "patch=2: must divide the image's 27x28 pixels"),
+        ((2,), {}, "UNet2d needs images of shape"),
+        ((1, 28, 28), {"attention": [28]}, "attention=28: no level has maps of this height; .*choose from 14, 7"),
+        ((1, 28, 28), {"attention": 7}, "attention=7: must be a list"),
+        ((1, 28, 28), {"heads": 3}, "heads=3: must divide the 16 channels of a level"),
+        ((1, 28, 28), {"levels": []}, r"levels=\[\]: must be a list"),
+        ((1, 28, 28), {"levels": [1, 0]}, r"levels=\[1,0\]: must be a list, each a whole number"),
+        ((1, 28, 28), {"norm": "batch"}, "norm=batch"),
+        ((1, 28, 28), {"skips": "none"}, "skips=none"),
+        ((1, 28, 28), {"resample": "pool"}, "resample=pool"),
+        ((1, 28, 28), {"dropout": 1.0}, r"dropout=1.0: must be a number in \[0, 1\)"),
+        ((1, 28, 28), {"features": 3}, "features=3"),
+        ((1, 28, 28), {"blocks": 0}, "blocks=0"),
+        ((1, 28, 28), {"middle": -1}, "middle=-1"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_named(shape: tuple[int, ...], options: dict, message: str) -> None:
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         network(shape, **options)
 
 
 def test_options_may_be_lists_of_the_config() -> None:
     omegaconf = pytest.importorskip("omegaconf")
     net = network(levels=omegaconf.ListConfig([1, 2]), attention=omegaconf.ListConfig([14]))
-    assert [type(part).__name__ for part in net.encoder] == ["Stage", "Down", "Stage"]
+    assert [type(part).__name__ for part in net.encoder] == ["UNetBlock", "Downsample", "UNetBlock"]
 
 
 @pytest.mark.parametrize("options", [{}, {"levels": [1, 2], "attention": [28, 14], **PAPER}])
 def test_label_and_time_matter_and_no_label_is_none(options: dict) -> None:
     net = awake(network(**options)).eval()
-    x, noise, label = images(net)
-    out = net(x, noise, label)
+    x, noise_level, label = images(net)
+    out = net(x, noise_level, label)
     other = (label + 1) % 10
     none = torch.full_like(label, 10)
-    assert (out - net(x, noise, other)).abs().amax((1, 2, 3)).min() > 1e-3
-    assert (out - net(x, noise + 1, label)).abs().amax((1, 2, 3)).min() > 1e-3
-    assert (out - net(x, noise, none)).abs().amax((1, 2, 3)).min() > 1e-3
-    torch.testing.assert_close(net(x, noise, none), net(x, noise, None))
-    torch.testing.assert_close(net(x, noise[:1], label)[0], out[0], rtol=1e-4, atol=1e-5)
+    assert (out - net(x, noise_level, other)).abs().amax((1, 2, 3)).min() > 1e-3
+    assert (out - net(x, noise_level + 1, label)).abs().amax((1, 2, 3)).min() > 1e-3
+    assert (out - net(x, noise_level, none)).abs().amax((1, 2, 3)).min() > 1e-3
+    torch.testing.assert_close(net(x, noise_level, none), net(x, noise_level, None))
+    torch.testing.assert_close(net(x, noise_level[:1], label)[0], out[0], rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match="without classes"):
-        network(num_classes=0)(x, noise, label)
+        network(num_classes=0)(x, noise_level, label)
     with pytest.raises(ValueError, match="x has shape"):
-        net(x[..., 1:], noise, label)
+        net(x[..., 1:], noise_level, label)
 
 
 @pytest.mark.parametrize("options", [{}, {"levels": [1, 2], "attention": [28, 14], **PAPER}])
 def test_an_images_output_depends_on_no_other_image(options: dict) -> None:
     net = awake(network(**options)).eval()
-    x, noise, label = images(net)
-    together = net(x, noise, label)
+    x, noise_level, label = images(net)
+    together = net(x, noise_level, label)
     for i in range(len(x)):
-        alone = net(x[i : i + 1], noise[i : i + 1], label[i : i + 1])
+        alone = net(x[i : i + 1], noise_level[i : i + 1], label[i : i + 1])
         torch.testing.assert_close(alone[0], together[i], rtol=1e-4, atol=1e-5)
 
 
@@ -129,24 +136,24 @@ def test_an_images_output_depends_on_no_other_image(options: dict) -> None:
 def test_every_pixel_reaches_every_other(options: dict) -> None:
     """Through the middle and its attention: the slope of one corner by the other."""
     net = awake(network(**options)).eval()
-    x, noise, label = images(net, 1)
+    x, noise_level, label = images(net, 1)
     x.requires_grad_()
-    net(x, noise, label)[0, 0, 0, 0].backward()
+    net(x, noise_level, label)[0, 0, 0, 0].backward()
     assert (x.grad[0, 0] != 0).float().mean() > 0.99
 
 
 @pytest.mark.parametrize("options", [{}, {"levels": [1, 2], "attention": [28], **PAPER}])
 def test_it_starts_as_zero_and_gradients_reach_every_parameter(options: dict) -> None:
     net = network(zero_init=True, **options)
-    x, noise, label = images(net)
-    assert not net(x, noise, label).any()
+    x, noise_level, label = images(net)
+    assert not net(x, noise_level, label).any()
     awake(net)
-    net(x, noise, label).square().mean().backward()
+    net(x, noise_level, label).square().mean().backward()
     idle = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()]
     assert idle == []
 
 
-def test_presets_have_the_sizes_they_tell() -> None:
+def test_presets_have_the_sizes_of_their_comments() -> None:
     sizes = {
         "unet2d": preset("unet2d", (1, 28, 28), 10),
         "unet2d_cifar": preset("unet2d_cifar", (3, 32, 32), 0),
@@ -159,10 +166,10 @@ def test_the_papers_network_has_its_layers() -> None:
     """Ho et al. 2020, appendix B: blocks of each level, attention at 16x16 and in the middle alone."""
     with torch.device("meta"):
         net = preset("unet2d_cifar", (3, 32, 32), 0)
-    stages = [m for m in net.modules() if isinstance(m, Residual)]
+    stages = [m for m in net.modules() if isinstance(m, ResidualBlock)]
     channels = [m.conv2.out_channels for m in stages]
     assert channels == [128] * 2 + [256] * 6 + [256] * 2 + [256] * 9 + [128] * 3
-    assert sum(isinstance(m, Attention) for m in net.modules()) == 2 + 1 + 3
+    assert sum(isinstance(m, SelfAttention) for m in net.modules()) == 2 + 1 + 3
     assert {m.num_groups for m in net.modules() if isinstance(m, nn.GroupNorm)} == {32}
     joined = [m.conv1.in_channels for m in stages[-12:]]
     assert joined == [512] * 9 + [256] * 3
@@ -170,12 +177,12 @@ def test_the_papers_network_has_its_layers() -> None:
 
 def test_it_learns_four_images_by_heart() -> None:
     net = network(shape=(1, 8, 8), num_classes=4, zero_init=True)
-    x, noise, _ = images(net, 4)
+    x, noise_level, _ = images(net, 4)
     label, target = torch.arange(4), torch.randn(4, 1, 8, 8)
     optimizer = torch.optim.Adam(net.parameters(), lr=2e-2)
     for _ in range(60):
         optimizer.zero_grad()
-        loss = (net(x, noise, label) - target).square().mean()
+        loss = (net(x, noise_level, label) - target).square().mean()
         loss.backward()
         optimizer.step()
     assert loss < 0.05, loss
@@ -184,10 +191,10 @@ def test_it_learns_four_images_by_heart() -> None:
 @pytest.mark.parametrize("options", [{}, {"levels": [1, 2], "attention": [14], **PAPER, "dropout": 0.0}])
 def test_bf16_is_close_to_fp32_and_gives_fp32(options: dict) -> None:
     net = awake(network(width=32, **options))
-    x, noise, label = images(net, 8)
-    exact = net(x, noise, label)
+    x, noise_level, label = images(net, 8)
+    exact = net(x, noise_level, label)
     with torch.autocast("cpu", torch.bfloat16):
-        rough = net(x, noise, label)
+        rough = net(x, noise_level, label)
     assert rough.dtype == torch.float32
     assert 1e-5 < (rough - exact).square().mean() / exact.square().mean() < 0.02**2 * 4
 
@@ -195,19 +202,19 @@ def test_bf16_is_close_to_fp32_and_gives_fp32(options: dict) -> None:
 def test_compiled_it_is_the_same_network_under_the_same_keys() -> None:
     """By dynamo alone, in one graph: what a backend makes of it is torch's affair."""
     net = awake(network(shape=(1, 8, 8), levels=[1])).eval()
-    x, noise, label = images(net)
-    keys, out = list(net.state_dict()), net(x, noise, label)
+    x, noise_level, label = images(net)
+    keys, out = list(net.state_dict()), net(x, noise_level, label)
     net.compile(backend="eager", fullgraph=True)
-    torch.testing.assert_close(net(x, noise, label), out)
+    torch.testing.assert_close(net(x, noise_level, label), out)
     assert list(net.state_dict()) == keys
 
 
 def test_dropout_acts_in_training_alone() -> None:
     net = awake(network(dropout=0.5))
-    x, noise, label = images(net)
-    assert not torch.equal(net(x, noise, label), net(x, noise, label))
+    x, noise_level, label = images(net)
+    assert not torch.equal(net(x, noise_level, label), net(x, noise_level, label))
     net.eval()
-    assert torch.equal(net(x, noise, label), net(x, noise, label))
+    assert torch.equal(net(x, noise_level, label), net(x, noise_level, label))
 
 
 def test_attention_written_out_is_torchs() -> None:
@@ -219,8 +226,8 @@ def test_attention_written_out_is_torchs() -> None:
 def test_resampling_halves_and_doubles() -> None:
     h = torch.randn(2, 8, 6, 10)
     for kind in ("shuffle", "conv"):
-        assert Down(8, 12, kind)(h).shape == (2, 12, 3, 5)
-        assert Up(8, 12, kind)(h).shape == (2, 12, 12, 20)
+        assert Downsample(8, 12, kind)(h).shape == (2, 12, 3, 5)
+        assert Upsample(8, 12, kind)(h).shape == (2, 12, 12, 20)
 
 
 def test_channel_norm_is_a_layer_norm_of_each_pixel() -> None:

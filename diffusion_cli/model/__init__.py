@@ -1,1 +1,1 @@
-"""Networks: net(x, noise, label) -> a tensor like x, with noise = log(sigma / alpha)."""
+"""Networks: net(x, noise_level, label) -> a tensor like x, with noise_level = log(sigma / alpha)."""

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-NORMS = ("layer", "group")
-RESAMPLINGS = ("shuffle", "conv")
-GROUPS = 32  # of GroupNorm (Ho et al. 2020, appendix B); fewer where they do not divide the channels
+from diffusion_cli.model.network import zeroed
+
+# of GroupNorm (Ho et al. 2020, appendix B); fewer where they do not divide the channels
+MOST_GROUPS = 32
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -23,21 +24,14 @@ class ChannelNorm(nn.LayerNorm):
 
 
 def normalisation(kind: str, channels: int, affine: bool = True) -> nn.Module:
-    """A normalisation by name, one of NORMS. affine: with a scale and a shift for each channel."""
+    """A normalisation by its name, layer or group. affine: with a scale and a shift for each channel."""
     if kind == "layer":
         return ChannelNorm(channels, elementwise_affine=affine)
-    groups = next(g for g in range(min(GROUPS, channels), 0, -1) if channels % g == 0)
+    groups = next(g for g in range(min(MOST_GROUPS, channels), 0, -1) if channels % g == 0)
     return nn.GroupNorm(groups, channels, affine=affine)
 
 
-def zeroed(layer: nn.Conv2d | nn.Linear) -> nn.Module:
-    """The layer, starting as exactly zero."""
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer
-
-
-class Residual(nn.Module):
+class ResidualBlock(nn.Module):
     """skip(h) + conv2(dropout(silu(scale * norm2(conv1(silu(norm1(h)))) + shift))): (B, before, H, W) -> (B, after, H, W).
 
     scale - 1 and shift are linear in context (B or 1, features) (FiLM, Perez et al. 2018; Dhariwal & Nichol 2021,
@@ -61,7 +55,7 @@ class Residual(nn.Module):
         return self.conv2(F.dropout(inner, self.dropout, self.training)).add_(self.skip(h))
 
 
-class Attention(nn.Module):
+class SelfAttention(nn.Module):
     """h + out(softmax(q k^T / sqrt(C / heads)) v) over all pixels, q, k, v linear in norm(h). out starts as zero."""
 
     def __init__(self, channels: int, heads: int, kind: str) -> None:
@@ -77,10 +71,10 @@ class Attention(nn.Module):
         return h + self.out(mixed).view(B, H, W, C).permute(0, 3, 1, 2)
 
 
-class Stage(nn.Module):
-    """A residual block, and self-attention behind it where there is one: part(h, context), as Down and Up are called."""
+class UNetBlock(nn.Module):
+    """A residual block, followed by self-attention or not: (h, context) -> h, as the resampling layers are called."""
 
-    def __init__(self, residual: Residual, attention: Attention | None) -> None:
+    def __init__(self, residual: ResidualBlock, attention: SelfAttention | None) -> None:
         super().__init__()
         self.residual, self.attention = residual, attention
 
@@ -97,7 +91,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return torch.softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, dim=-1).to(v.dtype) @ v
 
 
-class Down(nn.Module):
+class Downsample(nn.Module):
     """Half the size. shuffle: one pixel from each 2x2, linear in all of their channels; conv: a 3x3 convolution of
     stride 2."""
 
@@ -109,7 +103,7 @@ class Down(nn.Module):
         return self.conv(h)
 
 
-class Up(nn.Module):
+class Upsample(nn.Module):
     """Twice the size. shuffle: a 1x1 convolution to four times the channels, which become 2x2 pixels; conv: each pixel
     becomes four like it, then a 3x3 convolution."""
 

@@ -1,34 +1,37 @@
-"""Linear layers in single precision on a CPU whose AVX-512 torch's BLAS leaves unused.
+"""Linear layers in single precision on a CPU whose AVX-512 instructions torch's BLAS leaves unused.
 
-MKL multiplies with AVX2 on processors that are not Intel's; oneDNN, which torch brings for convolutions, does not ask
-who made them, and takes 0.55 times as long on such a machine (256 x 128 by 128 x 128, Zen 5).
+MKL multiplies with AVX2 on processors that are not Intel's. oneDNN, which torch has for convolutions, uses AVX-512 on
+all that have it, and takes 0.55 times as long on such a machine (256 x 128 by 128 x 128, Zen 5).
 """
 
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-WORK = 2**21  # multiplications below which a product is over before oneDNN has begun
+# multiplications below which the call of oneDNN costs more than it saves
+WORK = 2**21
 
 
 class Linear(nn.Linear):
-    """nn.Linear, by whichever library is the quicker here: (..., in_features) -> (..., out_features)."""
+    """nn.Linear, by whichever library is faster here: (..., in_features) -> (..., out_features)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return linear(x, self.weight, self.bias)
+        return linear_product(x, self.weight, self.bias)
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def linear_product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """F.linear: x (..., n), weight (m, n), bias (m,) -> x weight^T + bias, (..., m)."""
     suits = (
         x.numel() * weight.shape[0] >= WORK
         and x.dtype == weight.dtype == torch.float32
         and x.device.type == "cpu"
-        and not torch.compiler.is_compiling()  # a compiler has kernels of its own, and does not know this one's backward
+        # A compiler has kernels of its own, and does not know this one's backward pass.
+        and not torch.compiler.is_compiling()
         and not torch.is_autocast_enabled("cpu")
         and onednn_pays()
     )
@@ -37,14 +40,15 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 @cache
 def onednn_pays() -> bool:
-    """Whether this is a CPU as told above: the same in every run on it, so that a resumed one rounds as before."""
-    able = getattr(torch.cpu, "get_capabilities", dict)()
-    found = hasattr(torch.ops.mkldnn, "_linear_pointwise") and torch.backends.mkldnn.is_available()
-    return bool(found and able.get("avx512_f") and "AMD" in able.get("cpu_name", ""))
+    """Whether this is such a CPU: the same in every run on it, so that a resumed one rounds as before."""
+    # Neither is in every version of torch.
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    available = hasattr(torch.ops.mkldnn, "_linear_pointwise") and torch.backends.mkldnn.is_available()
+    return bool(available and capabilities.get("avx512_f") and "AMD" in capabilities.get("cpu_name", ""))
 
 
 def _by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """The product, as a Function where something may have to be derived: it costs ten microseconds more."""
+    """The product, as a Function only where gradients may be needed: that costs ten microseconds more."""
     return (_OneDNN.apply if torch.is_grad_enabled() else _product)(x, weight, bias)
 
 
@@ -53,15 +57,15 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 class _OneDNN(torch.autograd.Function):
-    """x weight^T + bias, with a backward pass of such products, which has one of its own in turn."""
+    """x weight^T + bias. Its backward pass is made of such products, so that it can be differentiated again."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
         return _product(x, weight, bias)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         of_x, of_weight, of_bias = ctx.needs_input_grad
         rows = gradient.flatten(0, -2)

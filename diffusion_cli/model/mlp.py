@@ -1,16 +1,20 @@
-"""The residual MLP: trunk (embeddings and residual blocks) and head."""
+"""The residual MLP."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffusion_cli.model import options
-from diffusion_cli.model.embedding import LabelEmbedding, Levels, embedding, fading
-from diffusion_cli.model.linear import Linear, linear
+from diffusion_cli.errors import ArgumentError
+from diffusion_cli.model.conditioning import Conditioning, NoiseLevels
+from diffusion_cli.model.embedding import embedding, fading
+from diffusion_cli.model.linear import Linear
+from diffusion_cli.model.network import Network, zeroed
+from diffusion_cli.ranges import Count, Depth, Even, Positive, Whole, Width, checked
 
 
 def _relu(h: Tensor) -> Tensor:
@@ -22,83 +26,36 @@ def _relu(h: Tensor) -> Tensor:
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"silu": F.silu, "gelu": F.gelu, "relu": _relu}
 
 
-class Trunk(nn.Module):
-    """Hidden features of a noised point: trunk(x, noise, label) -> (B, width).
+@checked
+class MLP(Network):
+    """Residual MLP on flattened samples, with embeddings of each coordinate (or of the plane) and of the noise level.
 
-    h = act(W [embed(x_1), ..., embed(x_d), embed(noise), onehot(label)] + b), then `depth` times h + act(Linear(h)).
+        h   = act(W [embed(x), embed(noise_level), onehot(label)] + b)        (B, width)
+        h   = h + act(Linear(h)), `depth` times
+        out = Linear(h)
+
     W is kept as its three blocks of columns, so that a noise level is embedded and multiplied once, however many samples
-    have it, and a label costs the look-up of a row. All other arguments are those of MLP.
-    """
+    have it, and a label costs the look-up of a row.
 
-    def __init__(
-        self,
-        shape: Sequence[int],
-        num_classes: int = 0,
-        width: int = 128,
-        depth: int = 3,
-        activation: str = "silu",
-        x_embedding: str | None = None,
-        x_features: int | None = None,
-        x_scale: float | None = None,
-        time_embedding: str = "fourier",
-        time_features: int | None = None,
-        time_scale: float | None = None,
-        fade: bool = True,
-    ) -> None:
-        super().__init__()
-        self.shape, self.num_classes = tuple(shape), num_classes
-        self.fade = options.flag("fade", fade)
-        self.width = options.whole("width", width)
-        self.activation = ACTIVATIONS[options.one_of("activation", activation, ACTIVATIONS)]
-        chosen = x_embedding or ("rings" if math.prod(self.shape) == 2 else "harmonics")
-        self.embed_x = embedding("x", chosen, x_features, x_scale)
-        self.embed_time = embedding("time", time_embedding, time_features, time_scale)
-        self.from_x = Linear(self.embed_x.size(math.prod(self.shape)), width)
-        self.from_time = nn.Linear(self.embed_time.features, width, bias=False)
-        # Unit variance in h from the coordinates (a wave's mean square is 1/2), however few features they have: under
-        # nn.Linear's law for the undivided W the time drowns them, and samples end 2 to 3 times as far from a curve.
-        nn.init.kaiming_uniform_(self.from_x.weight, nonlinearity="relu")
-        self.from_label = LabelEmbedding(num_classes, width) if num_classes else None
-        self.blocks = nn.ModuleList(Linear(width, width) for _ in range(options.whole("depth", depth)))
+    width: features of the hidden layers.
+    depth: number of residual blocks.
+    activation: of all layers: silu, gelu or relu.
+    x_embedding: of the coordinates: rings (for points of the plane, all features together), harmonics, sinusoidal or fourier
+        (features for each coordinate), or none. null: rings in the plane, harmonics elsewhere.
+    x_features: number of features of x_embedding, even; for rings a multiple of 16. null: the embedding's own default.
+    x_scale: factor of the frequencies of x_embedding; for rings the largest one. null: the embedding's own default.
+    time_embedding: of the noise level: fourier, sinusoidal or none.
+    time_features: number of features of time_embedding, even. null: the embedding's own default.
+    time_scale: factor of the frequencies of time_embedding. null: the embedding's own default.
+    fade: whether waves of x that are finer than the noise fade out (embedding.fading).
+    zero_init: whether the network starts as exactly zero, so that no steps are spent on unlearning random outputs.
 
-    def forward(self, x: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:
-        if x.shape[1:] != self.shape:
-            raise ValueError(f"x has shape {tuple(x.shape)}, not (B, {', '.join(map(str, self.shape))})")
-        levels = Levels(noise)
-        h = levels.spread(F.linear(self.embed_time(levels.values), self.from_time.weight, self.from_x.bias))
-        if self.from_label is not None:
-            h = h + self.from_label(label)
-        elif label is not None:
-            raise ValueError("a label was given to a network without classes (num_classes=0)")
-        waves = self.embed_x(x.flatten(1))
-        if self.fade:
-            left = levels.spread(fading(self.embed_x.squares(), levels.values))
-            waves = waves * left.view(len(left), *(1,) * (waves.dim() - 2), -1)
-        h = self.activation(linear(waves.flatten(1), self.from_x.weight).add_(h))
-        for block in self.blocks:
-            h = self.activation(block(h)).add_(h)
-        return h
-
-
-class MLP(nn.Module):
-    """Residual MLP on flattened samples: net(x, noise, label) -> like x, or (B, outputs, *shape) if outputs > 1.
-
-    out = Linear(h), h = Trunk(x, noise, label): embeddings, Linear, act, `depth` blocks h + act(Linear(h)).
-
-    x (B, *shape) float; noise = log(sigma / alpha), (B,) or (1,) for the whole batch; label int64 (B,) in
-    0..num_classes, where num_classes means "no label", as does None. ValueError: a wrong shape, or a label given to
-    a network without classes.
-
-    activation: silu | gelu | relu. x_embedding: rings (of the plane, x_features in all), harmonics | sinusoidal
-    | fourier (x_features per coordinate) or none, None for rings in the plane and harmonics elsewhere, at x_scale;
-    time_embedding: fourier | sinusoidal | none, likewise. None takes the embedding's own default. fade: waves of x
-    finer than the noise fade (embedding.fading). zero_init: the network starts as exactly zero, so that the first
-    steps are not spent on unlearning noise.
-    outputs: 2 adds a second output per coordinate (the interpolation of a learned variance). UserError: bad options.
+    Raises ArgumentError for bad options, ValueError for x of a wrong shape, or a label without classes.
 
     tiny-diffusion's network (99,074 parameters; same function, test_model_mlp.py) is
     MLP((2,), activation="gelu", x_embedding="sinusoidal", time_embedding="sinusoidal", fade=False, zero_init=False).
 
+    >>> import torch
     >>> MLP((2,))(torch.randn(5, 2), torch.zeros(1)).shape
     torch.Size([5, 2])
     """
@@ -106,32 +63,58 @@ class MLP(nn.Module):
     def __init__(
         self,
         shape: Sequence[int],
-        num_classes: int = 0,
-        width: int = 128,
-        depth: int = 3,
-        activation: str = "silu",
-        x_embedding: str | None = None,
-        x_features: int | None = None,
-        x_scale: float | None = None,
-        time_embedding: str = "fourier",
-        time_features: int | None = None,
-        time_scale: float | None = None,
+        num_classes: Whole = 0,
+        width: Width = 128,
+        depth: Depth = 3,
+        activation: Literal["silu", "gelu", "relu"] = "silu",
+        x_embedding: Literal["rings", "harmonics", "sinusoidal", "fourier", "none"] | None = None,
+        x_features: Even | None = None,
+        x_scale: Positive | None = None,
+        time_embedding: Literal["fourier", "sinusoidal", "none"] = "fourier",
+        time_features: Even | None = None,
+        time_scale: Positive | None = None,
         fade: bool = True,
         zero_init: bool = True,
-        outputs: int = 1,
+        outputs: Count = 1,
     ) -> None:
-        super().__init__()
-        self.trunk = Trunk(
-            shape, num_classes, width, depth, activation,
-            x_embedding, x_features, x_scale, time_embedding, time_features, time_scale, fade,
-        )  # fmt: skip
-        self.shape, self.num_classes = self.trunk.shape, num_classes
-        self.outputs = options.whole("outputs", outputs)
-        self.head = nn.Linear(width, outputs * math.prod(self.shape))
-        if options.flag("zero_init", zero_init):
-            nn.init.zeros_(self.head.weight)
-            nn.init.zeros_(self.head.bias)
+        super().__init__(shape, num_classes, outputs)
+        self.width, self.fade, self.activation = width, fade, ACTIVATIONS[activation]
+        coordinates = math.prod(self.shape)
+        chosen = x_embedding or ("rings" if coordinates == 2 else "harmonics")
+        if chosen == "rings" and coordinates != 2:
+            raise ArgumentError("x_embedding", chosen, "is for points of the plane", ("harmonics", "none"))
+        self.embed_x = embedding("x", chosen, x_features, x_scale)
+        embed_noise_level = embedding("time", time_embedding, time_features, time_scale)
+        self.from_x = Linear(self.embed_x.size(coordinates), width)
+        from_noise_level = nn.Linear(embed_noise_level.features, width, bias=False)
+        # Unit variance in h from the coordinates (a wave's mean square is 1/2), however few features they have. With
+        # nn.Linear's initialisation of the undivided W the noise level drowns them, and samples end 2 to 3 times as far
+        # from a curve.
+        nn.init.kaiming_uniform_(self.from_x.weight, nonlinearity="relu")
+        # b is added where there are fewer rows.
+        from_noise_level.bias, self.from_x.bias = self.from_x.bias, None
+        self.context = Conditioning(nn.Sequential(embed_noise_level, from_noise_level), num_classes, width)
+        self.blocks = nn.ModuleList(Linear(width, width) for _ in range(depth))
+        self.head = zeroed(nn.Linear(width, outputs * coordinates), zero_init)
 
-    def forward(self, x: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:
-        out = self.head(self.trunk(x, noise, label))
+    def features(self, x: Tensor, noise_level: Tensor, label: Tensor | None = None) -> Tensor:
+        """The hidden features in front of the head, (B, width)."""
+        self.check_shape(x)
+        levels = NoiseLevels(noise_level)
+        context = self.context(levels, label)
+        waves = self.embed_x(x.flatten(1))
+        if self.fade:
+            left = levels.spread(fading(self.embed_x.squares(), levels.values))
+            waves = waves * left.view(len(left), *(1,) * (waves.dim() - 2), -1)
+        h = self.activation(self.from_x(waves.flatten(1)).add_(context))
+        for block in self.blocks:
+            h = self.activation(block(h)).add_(h)
+        return h
+
+    def drop_output(self) -> None:
+        """Leaves features() alone, without parameters that it does not need."""
+        del self.head
+
+    def forward(self, x: Tensor, noise_level: Tensor, label: Tensor | None = None) -> Tensor:
+        out = self.head(self.features(x, noise_level, label))
         return out.view(x.shape) if self.outputs == 1 else out.view(len(x), self.outputs, *self.shape)

@@ -1,36 +1,39 @@
 """Networks on sets of points in the plane: exactly permutation-equivariant, any number of points, cost linear in it.
 
 All share one residual block. Points h (B, P, width) and a vector g (B, 2 width) of the whole set, which starts as an
-embedding of the noise level and the label, inform each other:
+embedding of the noise level and the label, update each other:
 
     c = LayerNorm(g)      bounds what follows: gates and scales multiply from block to block
     u = SiLU((1 + scale(c)) * (Linear(h) + mix(h, c, phi)) + shift(c))      FiLM (Perez et al. 2018)
     g = g + Linear(pool(u)),    h = h + Linear(u)
 
-What differs is `mix`, the way in which a point hears of the others beyond g, and `pool`.
+What differs is `mix`, the way in which a point depends on the others other than through g, and `pool`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffusion_cli.errors import UserError
-from diffusion_cli.model import options
-from diffusion_cli.model.embedding import GaussianFourier, LabelEmbedding, Rings
+from diffusion_cli.errors import ArgumentError
+from diffusion_cli.model.conditioning import Conditioning, NoiseLevels
+from diffusion_cli.model.embedding import GaussianFourier, RingFourier
 from diffusion_cli.model.linear import Linear
-from diffusion_cli.model.polar import Polar, RingsAndHarmonics
+from diffusion_cli.model.network import Network, zeroed
+from diffusion_cli.model.polar import AngularHarmonics, PlaneEmbedding
+from diffusion_cli.ranges import Count, Depth, Even, Positive, Whole, Width, checked
 
 
 class FourierMix(nn.Module):
     """Linear attention over waves phi of the positions: (B, P, width) -> (B, P, hidden).
 
     M = phi^T V(h) / (sqrt(n) P) per set, gated per frequency by c, read back as phi M, with phi (B, P, 2n) n sines
-    and their n cosines. Of plane waves point i so reads the mean over j of K(x_i - x_j) V(h_j), a convolution whose
-    kernel K(d) = sum_w gate_w cos(w . d) / sqrt(n) is shaped by c, in O(P); of angular harmonics, the like in the angle.
+    and their n cosines. With plane waves, point i reads the mean over j of K(x_i - x_j) V(h_j) in O(P): a convolution
+    whose kernel K(d) = sum_w gate_w cos(w . d) / sqrt(n) depends on c. With angular harmonics, it is one in the angle.
     """
 
     def __init__(self, width: int, hidden: int, context: int, features: int) -> None:
@@ -39,9 +42,11 @@ class FourierMix(nn.Module):
         self.gate = Linear(context, features // 2)
 
     def forward(self, h: Tensor, c: Tensor, phi: Tensor) -> Tensor:
-        gate = (1 + self.gate(c)) / (self.gate.out_features**0.5 * phi.shape[1])  # (B or 1, n)
+        # (B or 1, n)
+        gate = (1 + self.gate(c)) / (self.gate.out_features**0.5 * phi.shape[1])
         gate = gate.repeat(1, 2).unsqueeze(-1)
-        moments = self.value(phi.transpose(1, 2) @ h)  # V after the sum over points: 2n rows instead of P
+        # V after the sum over points: 2n rows instead of P
+        moments = self.value(phi.transpose(1, 2) @ h)
         return phi @ (gate * moments)
 
 
@@ -88,7 +93,8 @@ class AttentionPool(nn.Module):
         self.score = Linear(hidden, heads)
 
     def forward(self, u: Tensor) -> Tensor:
-        weight = self.score(u).softmax(dim=1)  # (B, P, heads)
+        # (B, P, heads)
+        weight = self.score(u).softmax(dim=1)
         return torch.einsum("bph,bphc->bhc", weight, u.unflatten(-1, (weight.shape[-1], -1))).flatten(1)
 
 
@@ -111,8 +117,8 @@ def modulated(u: Tensor, film: Tensor) -> Tensor:
     return torch.addcmul(shift, 1 + scale, u)
 
 
-class Block(nn.Module):
-    """One residual block, as at the top of this file; no `mix` (None) leaves g alone to carry the others' news."""
+class SetBlock(nn.Module):
+    """One residual block, as at the top of this file. Without `mix` (None) points depend on each other through g alone."""
 
     def __init__(
         self, width: int, hidden: int, context: int, mix: nn.Module | None, pool: Pool = mean_pool
@@ -134,20 +140,33 @@ class Block(nn.Module):
         return h + self.outer(u), g + self.to_context(self.pool(u))
 
 
-class SetNet(nn.Module):
-    """Network on sets of points in the plane: net(x, noise, label) -> like x, or (B, outputs, P, 2) if outputs > 1.
+@checked
+class SetNet(Network):
+    """Network on sets of points in the plane: exactly permutation-equivariant, any number of points.
 
-    h = Linear([x, phi(x)]), g = MLP(fourier(noise)) + table[label], `depth` blocks, out = Linear(SiLU(FiLM(h, g))).
+        h, g = Linear([x, phi(x)]), MLP(fourier(noise_level)) + table[label]
+        h, g = block(h, g, phi(x)), `depth` times
+        out  = Linear(SiLU(FiLM(h, g)))
 
-    x (B, P, 2) float, any P (the P of `shape` is not used); noise = log(sigma / alpha), (B,) or (1,); label int64
-    (B,) in 0..num_classes, where num_classes means "no label", as does None. ValueError: a wrong shape, or a label
-    without classes.
+    x is (B, P, 2) with any P; the P of `shape` is not used.
 
-    kind: fourier (FourierMix), inducing (InducingMix with that many `points`) or deepsets (no mix: pooled g alone,
-    Zaheer et al. 2017). pooling: mean | max | attention. heads: of the two attentions; must divide width.
-    width, depth: of the points' features (hidden and g have twice as many), number of blocks. rings, directions: of
-    embedding.Rings. orders, shells: of polar.Polar. time_features, time_scale: of GaussianFourier. zero_init, outputs:
-    as of MLP. UserError: bad options, or a dataset that is no set of points in the plane.
+    kind: how points depend on each other: fourier (FourierMix), inducing (InducingMix), or deepsets (through a pooled
+        vector alone, Zaheer et al. 2017).
+    width: features of a point; hidden layers and g have twice as many.
+    depth: number of residual blocks.
+    pooling: over the points: mean, max or attention.
+    points: number of inducing points, of kind=inducing.
+    heads: attention heads, of kind=inducing and of pooling=attention; must divide width.
+    rings: circles on which the frequencies of the plane waves lie.
+    directions: frequencies on each half circle.
+    orders: angular harmonics about the origin, 0..orders - 1.
+    shells: radii at which the angular harmonics are seen.
+    time_features: number of features that embed the noise level, even.
+    time_scale: factor of the random frequencies that embed the noise level.
+    zero_init: whether the network starts as exactly zero.
+
+    Raises ArgumentError for bad options or a shape that is no set of points in the plane, ValueError for x of a wrong
+    shape, or a label without classes.
 
     >>> SetNet((1024, 2))(torch.randn(4, 200, 2), torch.zeros(1)).shape
     torch.Size([4, 200, 2])
@@ -156,48 +175,40 @@ class SetNet(nn.Module):
     def __init__(
         self,
         shape: Sequence[int],
-        num_classes: int = 0,
-        kind: str = "fourier",
-        width: int = 64,
-        depth: int = 4,
-        pooling: str = "mean",
-        points: int = 16,
-        heads: int = 4,
-        rings: int = 8,
-        directions: int = 5,
-        orders: int = 12,
-        shells: int = 4,
-        time_features: int = 64,
-        time_scale: float = 0.25,
+        num_classes: Whole = 0,
+        kind: Literal["fourier", "deepsets", "inducing"] = "fourier",
+        width: Width = 64,
+        depth: Depth = 4,
+        pooling: Literal["mean", "max", "attention"] = "mean",
+        points: Width = 16,
+        heads: Count = 4,
+        rings: Width = 8,
+        directions: Width = 5,
+        orders: Width = 12,
+        shells: Width = 4,
+        time_features: Even = 64,
+        time_scale: Positive = 0.25,
         zero_init: bool = True,
-        outputs: int = 1,
+        outputs: Count = 1,
     ) -> None:
-        super().__init__()
-        self.shape, self.num_classes = tuple(shape), num_classes
+        super().__init__(shape, num_classes, outputs)
         if len(self.shape) != 2 or self.shape[1] != 2:
-            raise UserError("model", "set", f"needs sets of points of shape (P, 2), not {self.shape}")
-        options.one_of("kind", kind, ("fourier", "deepsets", "inducing"))
-        options.one_of("pooling", pooling, ("mean", "max", "attention"))
-        hidden = context = 2 * options.whole("width", width)
-        options.whole("points", points)
-        options.divisor("heads", heads, width)
-        options.multiple("time_features", time_features, 2)
-        self.outputs = options.whole("outputs", outputs)
+            raise ArgumentError("", ..., f"SetNet needs sets of points of shape (P, 2), not {self.shape}")
+        if width % heads:
+            raise ArgumentError("heads", heads, f"must divide the width, {width}")
+        hidden = context = 2 * width
 
-        self.embed_x = RingsAndHarmonics(
-            Rings(options.whole("rings", rings), options.whole("directions", directions)),
-            Polar(options.whole("orders", orders), options.whole("shells", shells)),
-        )
+        self.embed_x = PlaneEmbedding(RingFourier(rings, directions), AngularHarmonics(orders, shells))
         self.from_x = Linear(2 + self.embed_x.features, width)
-        self.from_time = nn.Sequential(
-            GaussianFourier(time_features, options.positive("time_scale", time_scale)),
+        from_noise_level = nn.Sequential(
+            GaussianFourier(time_features, time_scale),
             Linear(time_features, context),
             nn.SiLU(),
             Linear(context, context),
         )
-        self.from_label = LabelEmbedding(num_classes, context) if num_classes else None
+        self.context = Conditioning(from_noise_level, num_classes, context)
 
-        def block() -> Block:
+        def block() -> SetBlock:
             pools: dict[str, Pool] = {"mean": mean_pool, "max": max_pool}
             pool = pools[pooling] if pooling in pools else AttentionPool(hidden, heads)
             mix: nn.Module | None = None
@@ -205,23 +216,20 @@ class SetNet(nn.Module):
                 mix = FourierMix(width, hidden, context, self.embed_x.features)
             elif kind == "inducing":
                 mix = InducingMix(width, hidden, context, points, heads)
-            return Block(width, hidden, context, mix, pool)
+            return SetBlock(width, hidden, context, mix, pool)
 
-        self.blocks = nn.ModuleList(block() for _ in range(options.whole("depth", depth)))
+        self.blocks = nn.ModuleList(block() for _ in range(depth))
         self.film = Linear(context, 2 * width)
-        self.head = Linear(width, 2 * outputs)
-        if options.flag("zero_init", zero_init):
-            nn.init.zeros_(self.head.weight)
-            nn.init.zeros_(self.head.bias)
+        self.head = zeroed(Linear(width, 2 * outputs), zero_init)
 
-    def forward(self, x: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:
+    def check_shape(self, x: Tensor) -> None:
+        """Raises ValueError where x is not (B, P, 2), with any P."""
         if x.ndim != 3 or x.shape[2] != 2:
             raise ValueError(f"x has shape {tuple(x.shape)}, not (B, P, 2)")
-        g = self.from_time(noise)
-        if self.from_label is not None:
-            g = g + self.from_label(label)
-        elif label is not None:
-            raise ValueError("a label was given to a network without classes (num_classes=0)")
+
+    def forward(self, x: Tensor, noise_level: Tensor, label: Tensor | None = None) -> Tensor:
+        self.check_shape(x)
+        g = self.context(NoiseLevels(noise_level), label)
         phi = self.embed_x(x)
         h = self.from_x(torch.cat([x, phi], dim=-1))
         for block in self.blocks:

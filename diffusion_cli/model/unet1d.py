@@ -8,13 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffusion_cli.errors import UserError
-from diffusion_cli.model import options
-from diffusion_cli.model.embedding import GaussianFourier, LabelEmbedding
+from diffusion_cli.errors import ArgumentError
+from diffusion_cli.model.conditioning import Conditioning, NoiseLevels
+from diffusion_cli.model.embedding import GaussianFourier
+from diffusion_cli.model.network import Network, zeroed
+from diffusion_cli.ranges import Count, Even, Positive, Whole, Width, checked
 
 
-class Level(nn.Module):
-    """SiLU(GroupNorm(conv(h) + dense(context))): h (B, C, n), context (B or 1, features)."""
+class ConvBlock(nn.Module):
+    """SiLU(GroupNorm(conv(h) + dense(context))): h (B, C, n), context (B or 1, features) -> (B, C', length)."""
 
     def __init__(self, conv: nn.Conv1d | nn.ConvTranspose1d, features: int, groups: int) -> None:
         super().__init__()
@@ -27,11 +29,12 @@ class Level(nn.Module):
         return F.silu(self.norm(h + self.dense(context).unsqueeze(-1)))
 
 
-class UNet1d(nn.Module):
-    """U-Net over signals of length L: net(x, noise, label) -> like x, or (B, outputs, L) if outputs > 1.
+@checked
+class UNet1d(Network):
+    """U-Net over signals (L,), L >= 2.
 
     For two pixels and channels (c0, c1):
-        context = SiLU(Linear(fourier(noise)) + table[label])                       (B, features)
+        context = SiLU(Linear(fourier(noise_level)) + table[label])                 (B or 1, features)
         h0 = SiLU(GroupNorm4 (Conv1d(1 -> c0, k=2)(x)  + dense(context)))           (B, c0, 1)
         h1 = SiLU(GroupNorm32(Conv1d(c0 -> c1, k=1)(h0) + dense(context)))          (B, c1, 1)
         h  = SiLU(GroupNorm4 (ConvTranspose1d(c1 -> c0, k=1)(h1) + dense(context))) (B, c0, 1)
@@ -40,13 +43,15 @@ class UNet1d(nn.Module):
     (k = stride = 2; an odd length is padded by a zero) until one pixel is left, from where k=1. A table indexed by
     the label is a dense layer on its one-hot code.
 
-    x (B, L) float, L >= 2; noise = log(sigma / alpha), (B,) or (1,); label int64 (B,) in 0..num_classes, where
-    num_classes means "no label", as does None. ValueError: a wrong shape, or a label without classes.
+    channels: of each level, at least two of them; the first a multiple of 4 (4 groups), the others of 32 and at least 64
+        (32 groups: with one channel each a single pixel would be normalised away). null: 128, then 256 until the whole
+        signal is seen.
+    features: length of the context, even.
+    time_scale: factor of the random frequencies that embed the noise level.
+    zero_init: whether the network starts as exactly zero.
 
-    channels: per level, at least two; the first a multiple of 4 (4 groups), the others of 32 and at least 64 (32
-    groups: with one channel each a single pixel would be normalised away). None: 128, then 256 until the whole signal
-    is seen. features: of the context, even. time_scale: as of GaussianFourier. zero_init, outputs: as of MLP.
-    UserError: bad options, or a dataset that is no signal.
+    Raises ArgumentError for bad options or a shape that is no signal, ValueError for x of a wrong shape, or a label
+    without classes.
 
     >>> UNet1d((2,))(torch.randn(5, 2), torch.zeros(1)).shape
     torch.Size([5, 2])
@@ -55,76 +60,67 @@ class UNet1d(nn.Module):
     def __init__(
         self,
         shape: Sequence[int],
-        num_classes: int = 0,
-        channels: Sequence[int] | None = None,
-        features: int = 128,
-        time_scale: float = 0.25,
+        num_classes: Whole = 0,
+        channels: Sequence[Width] | None = None,
+        features: Even = 128,
+        time_scale: Positive = 0.25,
         zero_init: bool = True,
-        outputs: int = 1,
+        outputs: Count = 1,
     ) -> None:
-        super().__init__()
-        self.shape, self.num_classes = tuple(shape), num_classes
+        super().__init__(shape, num_classes, outputs)
         if len(self.shape) != 1 or self.shape[0] < 2:
-            raise UserError("model", "unet1d", f"needs signals of shape (L,), L >= 2, not {self.shape}")
-        self.outputs = options.whole("outputs", outputs)
-        options.multiple("features", features, 2)
+            raise ArgumentError("", ..., f"UNet1d needs signals of shape (L,), L >= 2, not {self.shape}")
 
         # lengths[i] and lengths[i + 1]: before and after level i
         lengths = [self.shape[0]]
         while lengths[-1] > 1:
             lengths.append((lengths[-1] + 1) // 2)
-        widths = (128, *[256] * (len(lengths) - 1)) if channels is None else _checked(channels)
-        lengths = (lengths + [1] * len(widths))[: len(widths) + 1]
-        self.lengths = lengths
-        self.kernels = [2 if length > 1 else 1 for length in lengths[:-1]]
+        if channels is None:
+            channels = (128, *[256] * (len(lengths) - 1))
+        _check_groups(channels)
+        self.lengths = (lengths + [1] * len(channels))[: len(channels) + 1]
+        self.kernels = [2 if length > 1 else 1 for length in self.lengths[:-1]]
 
-        self.embed_time = GaussianFourier(features, options.positive("time_scale", time_scale))
-        self.from_time = nn.Linear(features, features)
-        self.from_label = LabelEmbedding(num_classes, features) if num_classes else None
+        from_noise_level = nn.Sequential(GaussianFourier(features, time_scale), nn.Linear(features, features))
+        self.context = Conditioning(from_noise_level, num_classes, features)
         self.encoder, self.decoder = nn.ModuleList(), nn.ModuleList()
         before = 1
-        for i, (width, kernel) in enumerate(zip(widths, self.kernels, strict=True)):
+        for i, (width, kernel) in enumerate(zip(channels, self.kernels, strict=True)):
             conv = nn.Conv1d(before, width, kernel, kernel, bias=False)
-            self.encoder.append(Level(conv, features, groups=32 if i else 4))
+            self.encoder.append(ConvBlock(conv, features, groups=32 if i else 4))
             before = width
-        for i in reversed(range(1, len(widths))):
-            kernel, width = self.kernels[i], widths[i - 1]
-            conv = nn.ConvTranspose1d(before, width, kernel, kernel, bias=False)
-            self.decoder.append(Level(conv, features, groups=32 if i > 1 else 4))
-            before = 2 * width  # with the skip
-        self.head = nn.ConvTranspose1d(before, outputs, self.kernels[0], self.kernels[0])
-        if options.flag("zero_init", zero_init):
-            nn.init.zeros_(self.head.weight)
-            nn.init.zeros_(self.head.bias)
+        for i in reversed(range(1, len(channels))):
+            kernel, width = self.kernels[i], channels[i - 1]
+            up = nn.ConvTranspose1d(before, width, kernel, kernel, bias=False)
+            self.decoder.append(ConvBlock(up, features, groups=32 if i > 1 else 4))
+            # with the skip
+            before = 2 * width
+        head = nn.ConvTranspose1d(before, outputs, self.kernels[0], self.kernels[0])
+        self.head = zeroed(head, zero_init)
 
-    def forward(self, x: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:
-        if x.shape[1:] != self.shape:
-            raise ValueError(f"x has shape {tuple(x.shape)}, not (B, {self.shape[0]})")
-        context = self.from_time(self.embed_time(noise))
-        if self.from_label is not None:
-            context = context + self.from_label(label)
-        elif label is not None:
-            raise ValueError("a label was given to a network without classes (num_classes=0)")
-        context = F.silu(context)
-
+    def forward(self, x: Tensor, noise_level: Tensor, label: Tensor | None = None) -> Tensor:
+        self.check_shape(x)
+        context = F.silu(self.context(NoiseLevels(noise_level), label))
         h, skips = x.unsqueeze(1), []
-        for level, kernel, length in zip(self.encoder, self.kernels, self.lengths[1:], strict=True):
-            h = level(F.pad(h, (0, -h.shape[-1] % kernel)), context, length)
+        for block, kernel, length in zip(self.encoder, self.kernels, self.lengths[1:], strict=True):
+            h = block(F.pad(h, (0, -h.shape[-1] % kernel)), context, length)
             skips.append(h)
         skips.pop()
-        for level in self.decoder:
+        for block in self.decoder:
             skip = skips.pop()
-            h = torch.cat([level(h, context, skip.shape[-1]), skip], dim=1)
+            h = torch.cat([block(h, context, skip.shape[-1]), skip], dim=1)
         out = self.head(h)[..., : self.shape[0]]
         return out.squeeze(1) if self.outputs == 1 else out
 
 
-def _checked(channels: Sequence[int]) -> tuple[int, ...]:
-    if isinstance(channels, (str, int, float)) or len(channels) < 2:
-        raise UserError("model.channels", channels, "must be a list of at least two whole numbers")
-    first, *others = (options.whole("channels", width) for width in channels)
-    options.multiple("channels", first, 4)
-    for width in others:
-        if options.multiple("channels", width, 32) < 64:
-            raise UserError("model.channels", width, "must be at least 64 after the first level")
-    return first, *others
+def _check_groups(channels: Sequence[int]) -> None:
+    """ArgumentError where GroupNorm of 4 groups, then of 32, has no place."""
+    first, *others = channels
+    if not others:
+        raise ArgumentError("channels", channels, "there must be at least two")
+    if first % 4:
+        raise ArgumentError("channels", channels, "the first must be a multiple of 4")
+    if any(width % 32 or width < 64 for width in others):
+        raise ArgumentError(
+            "channels", channels, "after the first, each must be a multiple of 32, at least 64"
+        )

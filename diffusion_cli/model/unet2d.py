@@ -3,52 +3,72 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffusion_cli.errors import UserError
-from diffusion_cli.model import options
+from diffusion_cli.errors import ArgumentError
 from diffusion_cli.model.blocks2d import (
-    NORMS,
-    RESAMPLINGS,
-    Attention,
-    Down,
-    Residual,
-    Stage,
-    Up,
+    Downsample,
+    ResidualBlock,
+    SelfAttention,
+    UNetBlock,
+    Upsample,
     normalisation,
-    zeroed,
 )
-from diffusion_cli.model.embedding import GaussianFourier, LabelEmbedding
+from diffusion_cli.model.conditioning import Conditioning, NoiseLevels
+from diffusion_cli.model.embedding import GaussianFourier
+from diffusion_cli.model.network import Network, zeroed
+from diffusion_cli.ranges import (
+    BelowOne,
+    Count,
+    Depth,
+    DepthOrZero,
+    Even,
+    Pixels,
+    Positive,
+    Whole,
+    Width,
+    checked,
+)
 
 
-class UNet2d(nn.Module):
-    """U-Net over images (C, H, W): net(x, noise, label) -> like x, or (B, outputs, C, H, W) if outputs > 1.
+@checked
+class UNet2d(Network):
+    """U-Net over images (C, H, W).
 
-        context = silu(Linear(silu(Linear(fourier(noise)))) + table[label])            (B or 1, features)
+        context = silu(Linear(silu(Linear(fourier(noise_level)))) + table[label])            (B or 1, features)
         h       = conv3x3(x), where patch x patch pixels have become the channels of one
-        encoder: on each level `blocks` stages (a Residual, and Attention where asked for); Down between the levels
-        middle:  `middle` stages on the lowest level, attention in the first
-        decoder: the levels backwards, with stages on [h, a state that the encoder kept]; Up between the levels
+        encoder: on each level `blocks` blocks (residual, with attention where chosen); downsampling between the levels
+        middle:  `middle` blocks on the lowest level, attention in the first
+        decoder: the levels backwards, with blocks on [h, a state that the encoder kept]; upsampling between the levels
         out     = conv3x3(silu(norm(h))), channels back to pixels
 
-    x (B, C, H, W) float; noise = log(sigma / alpha), (B,) or (1,); label int64 (B,) in 0..num_classes, where
-    num_classes means "no label", as does None. ValueError: a wrong shape, or a label without classes.
+    Level i has width * levels[i] channels and maps of H / patch / 2^i by W / patch / 2^i pixels.
 
-    width, levels: level i has width * levels[i] channels and, H and W being divisible by patch * 2^(len(levels) - 1),
-    maps of H / patch / 2^i pixels. blocks, middle: see above. attention: heights of the maps on which every stage
-    attends, as the papers tell it (the middle does, too); []: none; None: in the middle alone. heads: of attention.
-    dropout: share of a block's inner activations dropped in training. norm: layer (over the channels, in channels_last;
-    best on a CPU) or group (GroupNorm). skips: last, the encoder keeps the last state of each level but the lowest and
-    the decoder has `blocks` stages on each; or all, it keeps every state and the decoder has `blocks` + 1 stages on every
-    level (Ho et al. 2020, appendix B). resample: shuffle or conv, see Down. features: of the context, even. time_scale:
-    as of GaussianFourier. zero_init, outputs: as of MLP.
-    UserError: bad options, or a dataset that is no image or of a size that the levels do not allow.
+    width: channels of a level whose multiplier is 1.
+    levels: multipliers of the channels, one for each level; each level but the first halves the size, so that H and W
+        must be divisible by patch * 2^(number of levels - 1).
+    blocks: residual blocks on each level of the encoder.
+    middle: residual blocks in the middle, on the lowest level.
+    attention: heights of the maps on which every block attends, as in [14, 7]; the middle attends, too. []: no attention
+        anywhere. null: in the middle alone.
+    heads: attention heads; they must divide the channels of each level that attends.
+    dropout: probability of dropping an inner activation of a residual block in training.
+    patch: pixels along the side of a patch that the network treats as one pixel; must divide H and W.
+    norm: layer (over the channels of each pixel, in channels_last memory format; fastest on a CPU) or group (GroupNorm).
+    skips: states of the encoder that the decoder reads: last (of each level but the lowest; the decoder has `blocks`
+        blocks on each of these levels) or all (the decoder has `blocks` + 1 blocks on every level; Ho et al. 2020,
+        appendix B).
+    resample: shuffle (pixels to channels and back) or conv (3x3 convolutions), see Downsample.
+    features: length of the context, even.
+    time_scale: factor of the random frequencies that embed the noise level.
+    zero_init: whether the network starts as exactly zero.
 
-    `bf16_pays` says that most of the time goes into large products (see device.precision_of). Dropout draws from
-    torch's global generators, which the trainer seeds for each step of a network whose `dropout` is not 0.
+    Raises ArgumentError for bad options, or a shape that is no image or of a size that the levels do not allow;
+    ValueError for x of a wrong shape, or a label without classes.
 
     >>> UNet2d((1, 28, 28), num_classes=10)(torch.randn(5, 1, 28, 28), torch.zeros(1)).shape
     torch.Size([5, 1, 28, 28])
@@ -59,89 +79,102 @@ class UNet2d(nn.Module):
     def __init__(
         self,
         shape: Sequence[int],
-        num_classes: int = 0,
-        width: int = 64,
-        levels: Sequence[int] = (1, 2),
-        blocks: int = 1,
-        middle: int = 1,
-        attention: Sequence[int] | None = None,
-        heads: int = 1,
-        dropout: float = 0.0,
-        patch: int = 2,
-        norm: str = "layer",
-        skips: str = "last",
-        resample: str = "shuffle",
-        features: int = 128,
-        time_scale: float = 0.25,
+        num_classes: Whole = 0,
+        width: Width = 64,
+        levels: Sequence[Depth] = (1, 2),
+        blocks: Depth = 1,
+        middle: DepthOrZero = 1,
+        attention: Sequence[Pixels] | tuple[()] | None = None,
+        heads: Count = 1,
+        dropout: BelowOne = 0.0,
+        patch: Pixels = 2,
+        norm: Literal["layer", "group"] = "layer",
+        skips: Literal["last", "all"] = "last",
+        resample: Literal["shuffle", "conv"] = "shuffle",
+        features: Even = 128,
+        time_scale: Positive = 0.25,
         zero_init: bool = True,
-        outputs: int = 1,
+        outputs: Count = 1,
     ) -> None:
-        super().__init__()
-        self.shape, self.num_classes = tuple(shape), num_classes
-        self.outputs, self.patch = options.whole("outputs", outputs), options.whole("patch", patch)
-        options.whole("blocks", blocks)
-        options.whole("middle", middle, 0)
-        options.multiple("features", features, 2)
-        self.dropout = options.share("dropout", dropout)
-        self.channels_last = options.one_of("norm", norm, NORMS) == "layer"
-        every = options.one_of("skips", skips, ("last", "all")) == "all"
-        options.one_of("resample", resample, RESAMPLINGS)
-        widths = [options.whole("width", width) * m for m in options.whole_list("levels", levels)]
-        attending = self._attending(attention, self._heights(len(widths)))
+        super().__init__(shape, num_classes, outputs)
+        self.dropout, self.patch, self.channels_last = dropout, patch, norm == "layer"
+        self.widths = widths = [width * multiplier for multiplier in levels]
+        attending = _attending(attention or (), _heights(self.shape, patch, levels))
+        every, lowest = skips == "all", len(levels) - 1
 
-        def stage(before: int, after: int, attends: bool) -> Stage:
-            attention = Attention(after, options.divisor("heads", heads, after), norm) if attends else None
-            return Stage(Residual(before, after, features, norm, self.dropout), attention)
+        def block(before: int, after: int, attends: bool) -> UNetBlock:
+            if attends and after % heads:
+                raise ArgumentError("heads", heads, f"must divide the {after} channels of a level")
+            attention = SelfAttention(after, heads, norm) if attends else None
+            return UNetBlock(ResidualBlock(before, after, features, norm, dropout), attention)
 
-        self.embed_time = GaussianFourier(features, options.positive("time_scale", time_scale))
-        self.from_time = nn.Sequential(
-            nn.Linear(features, features), nn.SiLU(), nn.Linear(features, features)
+        from_noise_level = nn.Sequential(
+            GaussianFourier(features, time_scale),
+            nn.Linear(features, features),
+            nn.SiLU(),
+            nn.Linear(features, features),
         )
-        self.from_label = LabelEmbedding(num_classes, features) if num_classes else None
+        self.context = Conditioning(from_noise_level, num_classes, features)
         pixels = self.shape[0] * patch**2
         self.stem = nn.Conv2d(pixels, widths[0], 3, padding=1)
         self.encoder, self.middle, self.decoder = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
 
-        now, kept = widths[0], [widths[0]] if every else []  # channels of h, and of the states kept
-        self.keeps = [every]  # whether the encoder keeps the state of the stem, of each of its parts
-        lowest = len(widths) - 1
+        # channels of h, and of each state that is kept
+        now, kept = widths[0], [widths[0]] if every else []
+        # whether the encoder keeps the state of the stem, and of each of its parts
+        self.keeps = [every]
         for level, after in enumerate(widths):
-            parts = [Down(now, after, resample)] if level else []
-            parts += [stage(after if level or i else now, after, level in attending) for i in range(blocks)]
+            parts: list[nn.Module] = [Downsample(now, after, resample)] if level else []
+            parts += [block(after if level or i else now, after, level in attending) for i in range(blocks)]
             self.encoder.extend(parts)
             self.keeps += [every] * (len(parts) - 1) + [every or level < lowest]
             now = after
             kept += [now] * sum(self.keeps[-len(parts) :])
         for i in range(middle):
-            self.middle.append(stage(now, now, i == 0 and (attention is None or bool(attending))))
-        self.joins = []  # whether each part of the decoder takes a kept state
+            self.middle.append(block(now, now, i == 0 and (attention is None or bool(attending))))
+        # whether each part of the decoder takes a kept state
+        self.joins: list[bool] = []
         for level in reversed(range(len(widths) if every else lowest)):
             if level < lowest:
-                self.decoder.append(Up(now, widths[level], resample))
+                self.decoder.append(Upsample(now, widths[level], resample))
                 self.joins.append(False)
                 now = widths[level]
             for i in range(blocks + every):
                 self.joins.append(every or i == 0)
                 before = now + (kept.pop() if self.joins[-1] else 0)
-                self.decoder.append(stage(before, widths[level], level in attending))
+                self.decoder.append(block(before, widths[level], level in attending))
                 now = widths[level]
         self.norm = normalisation(norm, now)
-        self.head = nn.Conv2d(now, outputs * pixels, 3, padding=1)
-        if options.flag("zero_init", zero_init):
-            zeroed(self.head)
-        if self.channels_last:  # as the images lie: a CPU need not turn the weights in every step
+        self.head = zeroed(nn.Conv2d(now, outputs * pixels, 3, padding=1), zero_init)
+        if self.channels_last:
+            # As the images lie in memory: a CPU need not rearrange the weights in every step.
             self.to(memory_format=torch.channels_last)
 
-    def forward(self, x: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:
-        if x.shape[1:] != self.shape:
-            raise ValueError(f"x has shape {tuple(x.shape)}, not (B, {', '.join(map(str, self.shape))})")
-        context = self.from_time(self.embed_time(noise))
-        if self.from_label is not None:
-            context = context + self.from_label(label)
-        elif label is not None:
-            raise ValueError("a label was given to a network without classes (num_classes=0)")
-        context = F.silu(context)
+    def forward(self, x: Tensor, noise_level: Tensor, label: Tensor | None = None) -> Tensor:
+        context = self._context(noise_level, label)
+        h, kept = self._encode(x, context)
+        for part, join in zip(self.decoder, self.joins, strict=True):
+            h = part(torch.cat([h, kept.pop()], dim=1) if join else h, context)
+        # What the loss and the sampler see is computed in the precision of x, also under autocast.
+        with torch.autocast(x.device.type, enabled=False):
+            out = self.head(F.silu(self.norm(h.to(x.dtype))))
+        out = F.pixel_shuffle(out, self.patch).contiguous()
+        return out if self.outputs == 1 else out.view(len(x), self.outputs, *self.shape)
 
+    def features(self, x: Tensor, noise_level: Tensor, label: Tensor | None = None) -> Tensor:
+        """The state behind the middle, (B, widths[-1], height, width of the lowest maps)."""
+        return self._encode(x, self._context(noise_level, label))[0]
+
+    def drop_output(self) -> None:
+        """Leaves features() alone, without parameters that it does not need."""
+        del self.decoder, self.norm, self.head
+
+    def _context(self, noise_level: Tensor, label: Tensor | None) -> Tensor:
+        return F.silu(self.context(NoiseLevels(noise_level), label))
+
+    def _encode(self, x: Tensor, context: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The state behind the middle, and those kept for the decoder."""
+        self.check_shape(x)
         h = F.pixel_unshuffle(x, self.patch)
         h = self.stem(h.contiguous(memory_format=torch.channels_last) if self.channels_last else h)
         kept = [h] if self.keeps[0] else []
@@ -151,34 +184,27 @@ class UNet2d(nn.Module):
                 kept.append(h)
         for part in self.middle:
             h = part(h, context)
-        for part, join in zip(self.decoder, self.joins, strict=True):
-            h = part(torch.cat([h, kept.pop()], dim=1) if join else h, context)
-        # What the loss and the sampler see is made in the precision of x, also under autocast.
-        with torch.autocast(x.device.type, enabled=False):
-            out = self.head(F.silu(self.norm(h.to(x.dtype))))
-        out = F.pixel_shuffle(out, self.patch).contiguous()
-        return out if self.outputs == 1 else out.view(len(x), self.outputs, *self.shape)
+        return h, kept
 
-    def _heights(self, levels: int) -> list[int]:
-        """Of each level's maps; UserError where the image cannot be halved so often."""
-        if len(self.shape) != 3 or min(self.shape) < 1:
-            raise UserError("model", "unet2d", f"needs images of shape (C, H, W), not {self.shape}")
-        height, width = self.shape[1:]
-        if height % self.patch or width % self.patch:
-            raise UserError("model.patch", self.patch, f"must divide the image's {height}x{width} pixels")
-        heights, widths = ([n // self.patch / 2**i for i in range(levels)] for n in (height, width))
-        fit = sum(a.is_integer() and b.is_integer() for a, b in zip(heights, widths, strict=True))
-        if fit < levels:
-            reason = f"images of {height}x{width} in patches of {self.patch} allow {fit} at most"
-            raise UserError("model.levels", f"{levels} of them", f"each halves the size; {reason}")
-        return [int(n) for n in heights]
 
-    def _attending(self, attention: Sequence[int] | None, heights: list[int]) -> set[int]:
-        """The levels whose maps have these heights; UserError for a height that none has."""
-        asked = options.whole_list("attention", attention or [], at_least=0)
-        for height in asked:
-            if height not in heights:
-                raise UserError(
-                    "model.attention", height, "no level has maps of this height", map(str, heights)
-                )
-        return {heights.index(height) for height in asked}
+def _heights(shape: tuple[int, ...], patch: int, levels: Sequence[int]) -> list[int]:
+    """Of the maps of each level; ArgumentError where the image cannot be halved so often."""
+    if len(shape) != 3 or min(shape) < 1:
+        raise ArgumentError("", ..., f"UNet2d needs images of shape (C, H, W), not {shape}")
+    height, width = shape[1:]
+    if height % patch or width % patch:
+        raise ArgumentError("patch", patch, f"must divide the image's {height}x{width} pixels")
+    sizes = [(height / patch / 2**i, width / patch / 2**i) for i in range(len(levels))]
+    fit = sum(h.is_integer() and w.is_integer() for h, w in sizes)
+    if fit < len(levels):
+        reason = f"images of {height}x{width} in patches of {patch} allow {fit} levels at most"
+        raise ArgumentError("levels", list(levels), f"each but the first halves the size; {reason}")
+    return [int(h) for h, _ in sizes]
+
+
+def _attending(attention: Sequence[int], heights: list[int]) -> set[int]:
+    """The levels whose maps have these heights; ArgumentError for a height that no map has."""
+    for height in attention:
+        if height not in heights:
+            raise ArgumentError("attention", height, "no level has maps of this height", heights)
+    return {heights.index(height) for height in attention}

@@ -1,0 +1,73 @@
+"""What a network is given beside x: noise level and label, as one vector, the context."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Conditioning(nn.Module):
+    """context = from_noise_level(noise_level) + table[label], (B or 1, features).
+
+    Each input is one summand. The label's exists only where there are classes.
+
+    from_noise_level: maps noise levels (L,) to (L, features).
+    num_classes: number of labels, 0 for none.
+    features: length of the context.
+    """
+
+    def __init__(self, from_noise_level: nn.Module, num_classes: int, features: int) -> None:
+        super().__init__()
+        self.from_noise_level = from_noise_level
+        self.from_label = LabelEmbedding(num_classes, features) if num_classes else None
+
+    def forward(self, levels: NoiseLevels, label: Tensor | None) -> Tensor:
+        """ValueError for a label where there are no classes."""
+        context = levels.spread(self.from_noise_level(levels.values))
+        if self.from_label is not None:
+            return context + self.from_label(label)
+        if label is not None:
+            raise ValueError("a label was given to a network without classes (num_classes=0)")
+        return context
+
+
+class LabelEmbedding(nn.Embedding):
+    """A learned vector per label: (B,) int64 in 0..num_classes, or None -> (B or 1, features).
+
+    Row `num_classes` stands for "no label", and None means that row for the whole batch.
+    """
+
+    def __init__(self, num_classes: int, features: int) -> None:
+        super().__init__(num_classes + 1, features)
+
+    def forward(self, label: Tensor | None) -> Tensor:
+        return self.weight[-1:] if label is None else super().forward(label)
+
+
+class NoiseLevels:
+    """The different noise levels of a batch: what depends on them alone is computed for `values` (L,), then spread.
+
+    A large batch has few of them, for training mostly draws its times from 1..T. Where they are many, or the batch is
+    small, finding them costs more than it saves, and `values` are the batch's own. So they are on a GPU, where the CPU
+    would wait for their number, and in a compiled network, whose graph would break.
+
+    noise_level: (B,), or (1,) for a whole batch.
+    """
+
+    # samples, of which at least two share a level on average
+    LEAST = 128
+
+    def __init__(self, noise_level: Tensor) -> None:
+        self.values, self.row = noise_level, None
+        if (
+            len(noise_level) >= self.LEAST
+            and noise_level.device.type == "cpu"
+            and not torch.compiler.is_compiling()
+        ):
+            values, row = noise_level.unique(return_inverse=True)
+            if 2 * len(values) <= len(noise_level):
+                self.values, self.row = values, row
+
+    def spread(self, rows: Tensor) -> Tensor:
+        """(L, features) -> the row of each sample, (B, features)."""
+        return rows if self.row is None else rows.index_select(0, self.row)
