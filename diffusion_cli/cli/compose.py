@@ -93,7 +93,8 @@ def lay_run_under(config: DictConfig, command: str, said: dict[str, Override]) -
         return None
     run = Run.find(str(name))
     record = run.record
-    check_config(record.config)
+    saved = record.current
+    check_config(saved)
     for key, override in said.items():
         first = key.partition(".")[0]
         if (
@@ -103,14 +104,12 @@ def lay_run_under(config: DictConfig, command: str, said: dict[str, Override]) -
         ):
             reason = "comes from the run; leave it out, or say run=exact for no run at all"
             raise UserError(key, override.value(), reason)
-    own = {key for key in keys_of(command) if key not in record.config or key in ("label", "resume", "plots")}
-    for key, value in record.config.items():
+    own = {key for key in keys_of(command) if key not in saved or key in ("label", "resume", "plots")}
+    for key, value in saved.items():
         if key not in own and not (key in ANEW and key in said):
             config[key] = value
     if "guidance" in said:
-        keep_label_dropout(
-            config, said["guidance"].value(), record.config["guidance"].get("label_dropout", 0.0)
-        )
+        keep_label_dropout(config, said["guidance"].value(), saved["guidance"].get("label_dropout", 0.0))
     chosen = str(record.choices.get("dataset"))
     return Found(str(run.path), chosen if re.fullmatch(r"\w+", chosen) else "unknown")
 

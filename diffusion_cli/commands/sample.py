@@ -71,5 +71,5 @@ def export(components: Components, run: Run) -> None:
 
     source = Run(components.config["run"])
     state = chosen(source, components.config["weights"])["state"]
-    about = {"run": str(source.path), "step": str(state["step"]), "config": json.dumps(source.record.config)}
+    about = {"run": str(source.path), "step": str(state["step"]), "config": json.dumps(source.record.current)}
     checkpoint.export(run.weights_file, state["ema"], about)

@@ -38,9 +38,13 @@ def check(config: dict[str, Any], directory: str | None) -> None:
         raise UserError(
             "optimize", config["optimize"], "is measured at the end, which plots=false leaves out"
         )
-    begun = Path(directory, run_config.FILE) if directory and config["resume"] else None
-    if begun and begun.is_file():
-        check_same(config, run_config.read(begun.parent, "hydra.run.dir").config, quiet=True)
+    if directory and config["resume"] and Path(directory, run_config.FILE).is_file():
+        run = Run(directory)
+        before = run_config.read(run.path, "hydra.run.dir").current
+        check_same(config, before, quiet=True)
+        if run.status == FINISHED and config["steps"] < before["steps"]:
+            reason = f"the run has been trained for {before['steps']}; more of them continue it"
+            raise UserError("steps", config["steps"], reason)
 
 
 def main(config: dict[str, Any], run: Run, session: Session) -> float | None:
@@ -49,12 +53,12 @@ def main(config: dict[str, Any], run: Run, session: Session) -> float | None:
 
 
 def train(config: dict[str, Any], run: Run, session: Session) -> None:
-    """Trains in `run`, resuming where `resume` says so; a finished run is left as it is.
+    """Trains in `run`, resuming where `resume` says so; a finished run goes on where more steps are asked for.
 
     A job of a sweep waits for another process that trains here: the same job, left over from a sweep that was killed.
     """
     with run.lock(wait=not session.alone):
-        if run.status == FINISHED:
+        if run.status == FINISHED and not extend(run, config["steps"]):
             log.info("%s is finished already", run.path)
             return
         from diffusion_cli.components import build
@@ -83,6 +87,20 @@ def train(config: dict[str, Any], run: Run, session: Session) -> None:
             raise
         training.write_summary(FINISHED)
     log.info("finished: %s", run.path)
+
+
+def extend(run: Run, steps: int) -> bool:
+    """Records that a finished run is trained for more steps than before; false where they are not more."""
+    record = run.record
+    before = record.current["steps"]
+    if steps <= before:
+        return False
+    extension = {"steps": steps, "before": before, "time": time.strftime("%Y-%m-%d %H:%M:%S")}
+    run_config.write(run.path, record._replace(extensions=[*record.extensions, extension]))
+    log.info(
+        "continued from %d to %d steps: the learning rate follows the longer plan from here on", before, steps
+    )
+    return True
 
 
 def new_state(components: Components) -> TrainState:

@@ -34,6 +34,11 @@ class Record(NamedTuple):
     overrides: list[str] = []  # noqa: RUF012
     extensions: list[dict[str, Any]] = []  # noqa: RUF012
 
+    @property
+    def current(self) -> dict[str, Any]:
+        """The configuration as the extensions have left it."""
+        return self.config | ({"steps": self.extensions[-1]["steps"]} if self.extensions else {})
+
 
 def write(folder: Path, record: Record) -> None:
     """Writes config.json, whole or not at all."""
@@ -72,6 +77,7 @@ def read(folder: Path, key: str = "run") -> Record:
         (record.overrides, list),
         (record.extensions, list),
     )
-    if not all(isinstance(value, kind) for value, kind in kinds) or "seed" not in record.config:
+    extended = all(isinstance(e, dict) and isinstance(e.get("steps"), int) for e in record.extensions)
+    if not (all(isinstance(value, kind) for value, kind in kinds) and extended and "seed" in record.config):
         raise refused("is no config of a run")
     return record

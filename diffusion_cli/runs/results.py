@@ -48,15 +48,16 @@ def read(path: str | Path, name: str | None = None) -> Result:
     """The result in a run directory. Raises UserError where it is none, or its config.json is not one."""
     run = Run(path)
     record = run_config.read(run.path)
+    config = record.current
     words = [str(word).lstrip("+~").partition("=")[0] for word in record.overrides]
-    keys = dict(_flatten(record.config))
-    keys |= {key: value for key, value in record.choices.items() if key in record.config}
+    keys = dict(_flatten(config))
+    keys |= {key: value for key, value in record.choices.items() if key in config}
     summary = run.summary
     status = summary.get("status")
     return Result(
         name if name is not None else str(path),
         run.path,
-        record.config,
+        config,
         keys,
         tuple(dict.fromkeys(key for key in words if not key.startswith("hydra"))),
         numbers_of(summary),
