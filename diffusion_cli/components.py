@@ -23,8 +23,9 @@ from diffusion_cli.device import device_of, precision_of
 from diffusion_cli.errors import ArgumentError, UserError
 from diffusion_cli.guidance import ClassifierFree, ClassifierGuidance, ExactClassifier
 from diffusion_cli.metrics.classification import ClassifierEvaluation
-from diffusion_cli.metrics.evaluation import Subject
+from diffusion_cli.metrics.measurement import Report
 from diffusion_cli.metrics.progress import Progress, silent
+from diffusion_cli.metrics.protocol import Evaluation, EvaluationInput
 from diffusion_cli.model.classifier import LabelClassifier
 from diffusion_cli.model.network import Network, as_network
 from diffusion_cli.noise import generator, mix, seeded
@@ -60,7 +61,7 @@ class Components:
     optimizer: Any
     guidance: Any
     sampler: Any
-    evaluation: Any
+    evaluation: Evaluation
     label: int | list[int] | None = None
     net: Network | None = None
     run: Run | None = None
@@ -169,21 +170,26 @@ class Components:
 
     # evaluation
 
-    def subject(self, progress: Progress = silent) -> Subject:
-        """What is evaluated: independent sets of samples of the evaluation's own size."""
+    def evaluation_input(self, progress: Progress = silent) -> EvaluationInput:
+        """What is evaluated: independent sets of samples of the evaluation's own size; or a classifier."""
 
         def draw(k: int) -> Batch:
             x0, label = self.draw(self.evaluation.n, mix(self.seed, EVALUATION, k))
             return Batch(x0.cpu(), None if label is None else label.cpu())
 
-        return Subject(draw, self.denoiser, self.dataset, self.seed, self.device, progress)
+        given = EvaluationInput(
+            self.dataset, self.schedule, self.seed, draw, device=self.device, progress=progress
+        )
+        if self.objective.generates:
+            return replace(given, denoiser=self.denoiser)
+        return replace(given, classifier=None if self.net is None else self.net.eval())
 
-    def evaluate(self, progress: Progress = silent) -> dict[str, Any]:
+    def evaluate(self, progress: Progress = silent) -> Report:
         """The metrics of fresh samples; of a classifier, its own."""
-        if not self.objective.generates:
-            assert self.net is not None, "there is no exact classifier to evaluate"
-            return self.evaluation(self.net.eval(), self.dataset, self.schedule, self.seed)
-        return self.evaluation(self.subject(progress))
+        try:
+            return self.evaluation(self.evaluation_input(progress))
+        except ArgumentError as error:
+            raise error.of("evaluation") from error
 
     # networks
 
@@ -225,7 +231,7 @@ def build(config: Config) -> Components:
         device=device_of(config["device"]),
         **made,
         guidance=_guidance(config, dataset),
-        evaluation=make(config, "evaluation") if objective.generates else ClassifierEvaluation(),
+        evaluation=_evaluation(config, dataset) if objective.generates else ClassifierEvaluation(),
         label=config.get("label"),
     )
     return components
@@ -251,6 +257,16 @@ def _guidance(config: Config, dataset: Any) -> Any:
     if isinstance(guidance, ClassifierFree) and not dataset.num_classes:
         raise UserError("guidance", "cfg", "this dataset has no labels, and so its model knows none")
     return guidance
+
+
+def _evaluation(config: Config, dataset: Any) -> Evaluation:
+    """The evaluation, if it is for such data."""
+    evaluation = make(config, "evaluation")
+    try:
+        evaluation.check(dataset)
+    except ArgumentError as error:
+        raise error.of("evaluation") from error
+    return evaluation
 
 
 def _classifier(config: Config, dataset: Any, name: str) -> Any:

@@ -94,7 +94,7 @@ def test_classifier_guidance(cli):
     code, _, error = cli("sample", "run=pixels", "guidance=classifier", "guidance.run=classifier", "label=1", "n=5",
                          "hydra.run.dir=steered")  # fmt: skip
     assert code == 0, error
-    assert Run("classifier").summary["metrics"]["accuracy"] > 0.5
+    assert Run("classifier").summary["metrics"]["accuracy"]["value"] > 0.5
 
 
 def test_evaluate_writes_what_it_prints(cli):

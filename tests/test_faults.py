@@ -134,7 +134,10 @@ def test_a_disk_that_is_full_in_the_middle_of_a_checkpoint(home: Path) -> None:
     end = Child(LINE, home, before).wait()
     assert end.code == 1 and end.err.count("error: ") == 1 and "Traceback" not in end.err
     run = run_of(home)
-    assert [file.name for file in run.checkpoints()] == ["step_00000020.safetensors", "step_00000040.safetensors"]
+    assert [file.name for file in run.checkpoints()] == [
+        "step_00000020.safetensors",
+        "step_00000040.safetensors",
+    ]
     assert run.status == "failed" and not list(run.path.rglob("*.part*"))
     assert newest(run)["state"]["step"] == 40
 

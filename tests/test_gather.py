@@ -42,8 +42,10 @@ def pretend(folder, dataset, width, seed, value, status="finished", **summary):
     choices = {"dataset": dataset, "model": "mlp", "hydra/launcher": "basic"}
     (hydra / "hydra.yaml").write_text(yaml.safe_dump({"hydra": {"runtime": {"choices": choices}}}))
     metrics = {
-        "sliced_w2": {"value": value, "floor": 0.1, "ratio": value / 0.1, "n": 9},
-        "accuracy": 1 - value,
+        "sliced_w2": {"value": value, "floor": 0.1, "ratio": value / 0.1, "n": 9, "better": "lower"},
+        "accuracy": {"value": 1 - value, "better": "higher"},
+        "one_nn": {"value": 1 - value, "better": 0.75},
+        "n": 9,
     }
     content = {
         "status": status,
@@ -85,19 +87,22 @@ def test_a_result_has_keys_and_numbers(folder):
     ] == pytest.approx(3)
     assert first.numbers["loss"] == 0.6 and "seed" not in first.numbers
     assert (results[9].status, results[9].error) == ("failed", "diverged by step 7")
-    assert gather.metrics(results) == ["loss", "metrics.sliced_w2", "metrics.accuracy"]
+    assert gather.metrics(results) == ["loss", "metrics.sliced_w2", "metrics.accuracy", "metrics.one_nn"]
+    assert first.cost("loss") == 0.6 and first.cost("metrics.sliced_w2") == 0.30
+    assert first.cost("metrics.accuracy") == -0.7 and first.cost("metrics.one_nn") == pytest.approx(0.05)
     assert gather.varied(results) == ["dataset", "model.width"]
 
 
 def test_a_number_is_found_by_its_name(folder):
     numbers = gather.find(folder)[0].numbers
-    for asked, meant in (("metrics.sw2", "metrics.sliced_w2"), ("metrics.sw2.ratio", "metrics.sliced_w2.ratio"),
-                         ("loss", "loss")):  # fmt: skip
-        assert gather.named(numbers, asked, "y") == meant
+    for name in ("metrics.sliced_w2", "metrics.sliced_w2.ratio", "metrics.sliced_w2.n", "loss"):
+        assert gather.named(numbers, name, "y") == name
     with pytest.raises(
         UserError, match=r"y=metrics.sliced: no such number.*did you mean metrics.sliced_w2\?"
-    ):
+    ) as caught:
         gather.named(numbers, "metrics.sliced", "y")
+    assert "metrics.sliced_w2.floor" in caught.value.choices
+    assert "metrics.sliced_w2.n" not in caught.value.choices
 
 
 def test_means_are_over_the_seeds(folder):
@@ -115,7 +120,7 @@ def test_means_are_over_the_seeds(folder):
 
 
 def test_the_tables(folder):
-    tables.write(gather.find(folder), folder, "table")
+    tables.write_tables(gather.find(folder), folder, "table")
     rows = list(csv.DictReader((folder / "table.csv").open()))
     assert [(row["dataset"], row["model.width"], row["runs"]) for row in rows] == [
         ("circle", "64", "3"), ("circle", "128", "3"), ("square", "64", "3")
@@ -123,9 +128,10 @@ def test_the_tables(folder):
     assert float(rows[1]["metrics.sliced_w2"]) == pytest.approx(np.mean(W2["circle", 128]))
     assert float(rows[1]["metrics.sliced_w2 std"]) == pytest.approx(np.std(W2["circle", 128], ddof=1))
     lines = (folder / "table.md").read_text().splitlines()
-    assert lines[0] == "| dataset | model.width | runs | loss | sliced_w2 | accuracy |"
-    # The smallest distance and the highest accuracy of the circle's two rows; nothing to choose from for the square.
-    assert lines[3].count("**") == 6 and "**0.227 ± 0.031**" in lines[3] and "*" not in lines[2] + lines[4]
+    assert lines[0] == "| dataset | model.width | runs | loss | sliced_w2 | accuracy | one_nn |"
+    # The smallest distance and the highest accuracy of the circle's two rows, and what is nearest to 0.75; nothing to
+    # choose from for the square.
+    assert lines[3].count("**") == 8 and "**0.227 ± 0.031**" in lines[3] and "*" not in lines[2] + lines[4]
     assert lines[-1] == "- job 9 (dataset=square, model.width=128, seed=0): diverged by step 7"
 
 
@@ -185,7 +191,7 @@ def test_figures_of_one_run_take_no_sweep(folder, capfd):
 
 
 def test_plot_leaves_the_figure_and_its_tables(folder):
-    line = ["sweep=sweep", "x=model.width", "y=metrics.sw2", "hue=dataset"]
+    line = ["sweep=sweep", "x=model.width", "y=metrics.sliced_w2", "hue=dataset"]
     assert main(["plot", "figure=sweep", *line, "hydra.run.dir=lines"]) == 0
     assert main(["plot", "figure=sweep_grid", *line, "hydra.run.dir=grid"]) == 0
     for name, kind in (("lines", "sweep"), ("grid", "sweep_grid")):

@@ -10,6 +10,7 @@ from diffusion_cli.errors import ArgumentError
 from diffusion_cli.metrics import judge
 from diffusion_cli.metrics.classification import ClassifierEvaluation
 from diffusion_cli.metrics.judge import Judge, judge_for
+from diffusion_cli.metrics.protocol import EvaluationInput
 from diffusion_cli.model.classifier import LabelClassifier
 from diffusion_cli.model.mlp import MLP
 from diffusion_cli.model.set import SetNet
@@ -46,7 +47,7 @@ def data(seed=0, **options):
 
 
 def files(cache):
-    return sorted(cache.glob("*.pt"))
+    return sorted(cache.glob("*.safetensors"))
 
 
 def test_it_reads_the_labels_and_says_what_it_cost(caplog, cache):
@@ -55,7 +56,7 @@ def test_it_reads_the_labels_and_says_what_it_cost(caplog, cache):
     assert one.task == "labels" and one.outputs == 2
     assert one.accuracy == pytest.approx(judge.accuracy(one, data().test)) and one.accuracy > 0.9
     assert "training a judge of these images, once: 20 steps, about" in caplog.text
-    assert f"tells {100 * one.accuracy:.2f} % of the labels of 100 held-out images" in caplog.text
+    assert f"recognizes {100 * one.accuracy:.2f} % of the labels of 100 held-out images" in caplog.text
     x = data().test.batch(slice(5)).x0
     assert one.features(x).shape == (5, judge.FEATURES) and torch.equal(one.head(one.features(x)), one(x))
     assert not one.training and not any(p.requires_grad for p in one.parameters())
@@ -64,7 +65,7 @@ def test_it_reads_the_labels_and_says_what_it_cost(caplog, cache):
 def test_it_is_trained_once_and_kept(caplog, cache, monkeypatch):
     first, x = judge_for(data()), data().test.batch(slice(50)).x0
     assert len(files(cache)) == 1
-    monkeypatch.setattr(judge, "train", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(judge, "train_judge", lambda *_: pytest.fail("trained again"))
     again = judge_for(data())
     assert again.digest == first.digest and again.accuracy == first.accuracy and again.task == first.task
     assert torch.equal(again.features(x), first.features(x))
@@ -83,7 +84,7 @@ def test_it_is_a_function_of_the_data_alone(cache):
 def test_a_damaged_one_is_named_and_replaced(cache, caplog):
     digest = judge_for(data()).digest
     (file,) = files(cache)
-    other = checkpoint.load(file) | {"known_by": ["other data", judge.RECIPE]}
+    other = checkpoint.load(file) | {"data": ["other data", judge.RECIPE]}
     for harm in (
         lambda: file.write_bytes(file.read_bytes()[:-200]),
         lambda: checkpoint.save(file, {"anything": 1}),
@@ -143,9 +144,11 @@ def test_a_classifier_of_noised_images_learns_to_read_them():
         torch.nn.functional.cross_entropy(net(x_t, level.noise), label).backward()
         optimizer.step()
         optimizer.zero_grad()
-    report = ClassifierEvaluation(n=1_500)(net.eval(), data(), schedule, seed=0)
-    assert report["accuracy_0.1_1"] > 0.9 > report["accuracy_1_10"] > 0.5  # more noise, less to read
-    assert report["n"] == 1_500 and "accuracy_1_10" in ClassifierEvaluation().table(report)
+    given = EvaluationInput(data(), schedule, classifier=net.eval())
+    report = ClassifierEvaluation(n=1_500)(given)
+    # More noise, less to read.
+    assert report["accuracy_0.1_1"]["value"] > 0.9 > report["accuracy_1_10"]["value"] > 0.5
+    assert report["n"] == 1_500 and "accuracy, noise 1 to 10" in ClassifierEvaluation().table(report)
 
 
 def test_a_classifier_needs_features_and_classes():

@@ -1,24 +1,24 @@
 """Distances between images against closed forms, other implementations and cases known by hand."""
 
-import math
-
 import pytest
 import torch
 from scipy import linalg
 
 from diffusion_cli.dataset.batch import Batch
 from diffusion_cli.dataset.images import ImageDataset, Split
-from diffusion_cli.errors import UserError
-from diffusion_cli.metrics.evaluation import ImageEvaluation, Subject, numbers
+from diffusion_cli.errors import ArgumentError
+from diffusion_cli.metrics.evaluation import ImageEvaluation
 from diffusion_cli.metrics.image_report import RealImages, evaluate_images, images_table
 from diffusion_cli.metrics.images import (
-    Gaussian,
     Manifold,
+    Moments,
     frechet,
     kernel_distance,
     mean_kernel,
     precision_recall,
 )
+from diffusion_cli.metrics.protocol import EvaluationInput
+from diffusion_cli.schedule import linear
 
 
 def normal(*shape, seed=0):
@@ -34,8 +34,8 @@ def test_frechet_of_gaussians_in_closed_form():
     """Commuting covariances: |m|^2 + sum (s_i - r_i)^2 over the standard deviations along the common axes."""
     axes, _ = torch.linalg.qr(normal(6, 6))
     s, r, m = normal(6, seed=1).abs(), normal(6, seed=2).abs(), normal(6, seed=3)
-    a = Gaussian(torch.zeros(6).double(), axes @ (s**2).diag() @ axes.T)
-    b = Gaussian(m, axes @ (r**2).diag() @ axes.T)
+    a = Moments(torch.zeros(6).double(), axes @ (s**2).diag() @ axes.T)
+    b = Moments(m, axes @ (r**2).diag() @ axes.T)
     assert frechet(a, b) == pytest.approx(float((m**2).sum() + ((s - r) ** 2).sum()), rel=1e-10)
     assert frechet(b, a) == pytest.approx(frechet(a, b), rel=1e-10)
     assert frechet(a, a) == pytest.approx(0, abs=1e-12)
@@ -45,7 +45,7 @@ def test_frechet_of_gaussians_in_closed_form():
 def test_frechet_against_scipy_and_torchmetrics(n, d):
     """Also with fewer samples than features, where their matrices are singular and they are good to half the digits."""
     fid = pytest.importorskip("torchmetrics.image.fid")
-    a, b = Gaussian.of(features(n, d)), Gaussian.of(features(n, d, seed=5, shift=0.1))
+    a, b = Moments.of(features(n, d)), Moments.of(features(n, d, seed=5, shift=0.1))
     root = linalg.sqrtm((a.cov @ b.cov).numpy())
     expected = float((a.mean - b.mean).square().sum() + (a.cov + b.cov).trace()) - 2 * root.trace().real
     within = 1e-10 if n > d else 1e-5
@@ -56,8 +56,8 @@ def test_frechet_against_scipy_and_torchmetrics(n, d):
 def test_frechet_knows_no_order_and_no_axes():
     x, y = features(50, 8), features(60, 8, seed=4, shift=0.2)
     axes, _ = torch.linalg.qr(normal(8, 8, seed=7))
-    value = frechet(Gaussian.of(x), Gaussian.of(y))
-    assert frechet(Gaussian.of(x.flip(0) @ axes), Gaussian.of(y @ axes)) == pytest.approx(value, rel=1e-9)
+    value = frechet(Moments.of(x), Moments.of(y))
+    assert frechet(Moments.of(x.flip(0) @ axes), Moments.of(y @ axes)) == pytest.approx(value, rel=1e-9)
 
 
 def test_kernel_distance_against_torchmetrics_and_by_hand():
@@ -168,38 +168,28 @@ def test_report_sees_what_is_wrong(data):
     assert "accuracy" not in measured(Batch(good.x0, None))
 
 
-def test_numbers_of_a_report():
-    report = {
-        "a": {"value": 1, "floor": None, "n": 3},
-        "b": 2.5,
-        "terms": [1, 2],
-        "n": 7,
-        "c": None,
-        "about": {"name": "x"},
-    }
-    row = numbers(report)
-    assert list(row) == ["a", "a_floor", "b", "c"] and row["a"] == 1 and row["b"] == 2.5
-    assert math.isnan(row["c"]) and math.isnan(row["a_floor"])
+def given(dataset):
+    return EvaluationInput(dataset, linear(10))
 
 
 def test_evaluation_of_images_names_what_is_wrong(monkeypatch, tmp_path):
     from diffusion_cli.dataset.plane import Circle
 
-    with pytest.raises(UserError, match="evaluation=images: is for datasets of images"):
-        ImageEvaluation()(Subject(None, None, Circle(), 0))
+    with pytest.raises(ArgumentError, match="images are compared with images"):
+        ImageEvaluation()(given(Circle()))
     few = ImageDataset(digits(4, 0), digits(3, 1), "01")
-    assert ImageEvaluation()(Subject(None, None, few, 0)) == {}
-    with pytest.raises(UserError, match="no such extractor; did you mean judge"):
+    assert ImageEvaluation()(given(few)) == {}
+    with pytest.raises(ArgumentError, match="extractor=judg: must be one of the choices; did you mean judge"):
         ImageEvaluation(extractor="judg")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UserError, match="needs the package torch-fidelity"):
+    with pytest.raises(ArgumentError, match="needs the package torch-fidelity"):
         ImageEvaluation(extractor="inception")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
-    with pytest.raises(UserError, match=r"its weights are not here; put .*6726825d.pth at"):
+    with pytest.raises(ArgumentError, match=r"its weights are not here; put .*6726825d.pth at"):
         ImageEvaluation(extractor="inception")
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "weights-inception-2015-12-05-6726825d.pth").write_bytes(b"not the weights")
     evaluation = ImageEvaluation(extractor="inception", n=20)
-    with pytest.raises(UserError, match="wrong checksum"):
-        evaluation(Subject(None, None, ImageDataset(digits(40, 0), digits(30, 1), "01"), 0))
+    with pytest.raises(ArgumentError, match="wrong checksum"):
+        evaluation(given(ImageDataset(digits(40, 0), digits(30, 1), "01")))

@@ -2,8 +2,11 @@
 
 import json
 import math
+import subprocess
+import sys
 
 import numpy as np
+import ot
 import pytest
 import scipy.stats
 import torch
@@ -13,7 +16,14 @@ from scipy.spatial.distance import cdist
 from diffusion_cli.dataset.density import Ring
 from diffusion_cli.dataset.points import Points
 from diffusion_cli.dataset.segments import Segments
-from diffusion_cli.metrics.points import PROJECTIONS, PointMetrics, evaluate_points, points_table
+from diffusion_cli.metrics.points import (
+    PROJECTIONS,
+    PointMetrics,
+    evaluate_points,
+    mean_distance,
+    mean_distance_within,
+    points_table,
+)
 
 MEANS = torch.tensor([[-0.35, 0.65], [0.75, -0.45]])
 
@@ -53,7 +63,7 @@ def test_translation_of_the_plane_is_seen_through_the_projections():
     # A shift v moves each projection by u.v, so that sliced W2 = sqrt(mean (u.v)^2), about |v| / sqrt(2).
     density, shift = Ring(), torch.tensor([0.3, -0.4])
     metrics = PointMetrics(density, 400)
-    directions = metrics._directions
+    directions = metrics.directions.T
     assert directions.shape == (2, PROJECTIONS)
     np.testing.assert_allclose((directions**2).sum(0), 1)
     expected = np.sqrt(np.mean((shift.double().numpy() @ directions) ** 2))
@@ -79,11 +89,42 @@ def test_sliced_w2_is_brute_force_assignment_on_each_projection():
     x = torch.randn(n, 2, generator=seeded())
     metrics = PointMetrics(density, n)
     squared = []
-    for direction in metrics._directions.T:
+    for direction in metrics.directions:
         ours, true = (points.double().numpy() @ direction for points in (x, density.reference(n)))
         cost = (ours[:, None] - true[None]) ** 2
         squared.append(cost[linear_sum_assignment(cost)].mean())
     assert metrics(x)["sliced_w2"] == pytest.approx(np.sqrt(np.mean(squared)), rel=1e-6)
+
+
+@pytest.mark.parametrize("density", [Ring(), gaussian(0.3, 0.5)], ids=["plane", "line"])
+def test_sliced_w2_is_pots(density):
+    n, seed = 500, 3
+    x, d = torch.randn(n, *density.shape, generator=seeded()), density.shape[0]
+    directions = ot.sliced.get_random_projections(d, PROJECTIONS if d > 1 else 1, seed)
+    ours, true = (ot.utils.list_to_array(rows.double().numpy()) for rows in (x, density.reference(n)))
+    expected = ot.sliced_wasserstein_distance(ours, true, projections=directions)
+    metrics = PointMetrics(density, n, seed)
+    np.testing.assert_array_equal(metrics.directions.T, directions)
+    assert metrics(x)["sliced_w2"] == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(("n", "m", "d"), [(1, 1, 2), (99, 250, 1), (250, 101, 3)])
+def test_mean_distances_are_scipys(n, m, d):
+    a, b = torch.randn(n, d, generator=seeded()), torch.randn(m, d, generator=seeded(1))
+    assert mean_distance(a, b) == pytest.approx(cdist(a.double(), b.double()).mean(), rel=1e-6)
+    assert mean_distance_within(a) == pytest.approx(cdist(a.double(), a.double()).mean(), rel=1e-6, abs=1e-12)
+    exact = mean_distance_within(a.double())
+    assert exact == pytest.approx(cdist(a.double(), a.double()).mean(), rel=1e-12, abs=1e-12)
+
+
+def test_pot_is_not_imported():
+    """It takes a second, and nothing here needs it."""
+    code = (
+        "import sys; from diffusion_cli.dataset.density import Ring; from diffusion_cli.metrics.points import PointMetrics;"
+        "PointMetrics(Ring(), 10)(Ring().reference(10)); print('ot' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_energy_equals_scipy_on_a_line_and_all_pairs_in_the_plane():
@@ -172,7 +213,9 @@ def test_report_is_deterministic_plain_and_complete():
     assert reports[0] == reports[1] == json.loads(json.dumps(reports[0], allow_nan=False))
     assert list(reports[0]) == ["sliced_w2", "energy", "coverage", "distance_mean", "distance_p99"]
     for entry in reports[0].values():
-        assert " ".join(entry) == "value spread floor floor_spread ratio n draws floor_draws"
+        assert (
+            " ".join(entry) == "value spread floor floor_spread ratio n draws floor_draws label unit better"
+        )
         assert (entry["n"], entry["draws"], entry["floor_draws"]) == (300, 2, 3)
         assert entry["ratio"] is None or entry["ratio"] == entry["value"] / entry["floor"]
 

@@ -12,10 +12,12 @@ import torch
 from diffusion_cli.dataset.batch import Batch
 from diffusion_cli.dataset.point_sets import SetDataset
 from diffusion_cli.dataset.stars import StarFamily, Stars, draw_stars
-from diffusion_cli.metrics.evaluation import SetEvaluation, Subject
+from diffusion_cli.metrics.evaluation import SetEvaluation
+from diffusion_cli.metrics.protocol import EvaluationInput
 from diffusion_cli.metrics.set_report import evaluate_sets, sets_table
 from diffusion_cli.metrics.sets import chamfer, earth_mover, jensen_shannon, scores
 from diffusion_cli.metrics.stars import fit_stars, outline_distance
+from diffusion_cli.schedule import linear
 
 
 def cloud(n, points, seed=0):
@@ -227,7 +229,9 @@ def test_report_has_floors_and_counts_its_pairs():
     assert sum(report[f"arms_{k}"]["value"] for k in range(4, 8)) == pytest.approx(1)
     assert json.loads(json.dumps(report)) == report
     table = sets_table(report)
-    assert "share with 4 arms" in table and "700 pairs" in table and max(map(len, table.splitlines())) <= 80
+    assert (
+        "fraction with 4 arms" in table and "700 pairs" in table and max(map(len, table.splitlines())) <= 80
+    )
 
 
 def test_real_sets_look_real_and_broken_ones_do_not():
@@ -247,15 +251,15 @@ def test_small_data_shrink_the_comparison_and_too_small_ones_are_refused():
         evaluate_sets(lambda k: x, stars(5), stars(1))
 
 
-def subject(x, data):
-    return Subject(lambda k: Batch(x, None), None, data, 0)
+def given(x, data):
+    return EvaluationInput(data, linear(10), 0, lambda k: Batch(x, None))
 
 
 def test_evaluation_of_datasets():
     data = Stars(n=12, test=4, size=64, points=None, sample_points=32)
-    report = SetEvaluation(n=4, points=32, draws=1, emd_points=None)(subject(data.test[:, :32], data))
+    report = SetEvaluation(n=4, points=32, draws=1, emd_points=None)(given(data.test[:, :32], data))
     assert report["mmd_cd"]["n"] == 4 and "arms_5" in report
     other = SetDataset(torch.rand(3, 9, 2), test=1)
-    assert SetEvaluation()(subject(data.test, other)) == {}
+    assert SetEvaluation()(given(data.test, other)) == {}
     plain = SetDataset(torch.rand(8, 9, 2), test=3)
-    assert "outline_mean" not in SetEvaluation(emd_points=4)(subject(torch.rand(64, 9, 2), plain))
+    assert "outline_mean" not in SetEvaluation(emd_points=4)(given(torch.rand(64, 9, 2), plain))

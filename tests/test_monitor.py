@@ -121,7 +121,10 @@ def test_images(images, capsys):
         (["monitor.every=-1"], "monitor.every=-1: must be a whole number >= 0"),
         (["monitor.n=1"], "monitor.n=1: must be a whole number >= 2"),
         (["monitor.steps=0"], "monitor.steps=0: must be a whole number >= 1"),
-        (["evaluation=images", "evaluation.extractor=dino"], "evaluation.extractor=dino: no such extractor"),
+        (
+            ["evaluation=images", "evaluation.extractor=dino"],
+            "evaluation.extractor=dino: must be one of the choices",
+        ),
         (["evaluation=images", "evaluation.neighbours=0"], "evaluation.neighbours=0: must be a whole number"),
     ],
 )

@@ -36,11 +36,9 @@ class Monitor:
 
     def prepare(self, net: nn.Module) -> None:
         """What the evaluation needs once, so that it is done, and its cost known, before training begins."""
-        if self.every and self.components.objective.generates:
-            evaluation = self.components.evaluation
-            prepare = getattr(evaluation, "prepare", None)
-            if prepare is not None:
-                prepare(replace(self.components, net=net).subject(self.session.bar))
+        if self.every:
+            given = replace(self.components, net=net).evaluation_input(self.session.bar)
+            self.components.evaluation.prepare(given)
         self.started = time.monotonic()
 
     def due(self, step: int) -> bool:
@@ -50,10 +48,10 @@ class Monitor:
 
     def evaluate(self, net: nn.Module, step: int) -> dict[str, float]:
         """The row of this step: name -> value, and name_floor."""
-        from diffusion_cli.metrics.evaluation import numbers
+        from diffusion_cli.metrics.measurement import row_of
 
         before = time.monotonic()
-        row = numbers(replace(self.components, net=net).evaluate())
+        row = row_of(replace(self.components, net=net).evaluate())
         if self.table.rows and list(self.table.rows[0]) != ["step", *row]:
             log.warning("%s held another evaluation's figures and begins anew", self.table.path.name)
             self.table.rows.clear()

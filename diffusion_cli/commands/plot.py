@@ -33,7 +33,7 @@ def main(config: dict[str, Any], run: Run, session: Session) -> None:
     name = run_config.read(run.path).choices["figure"]
     drawn = draw_figures({name: config["figure"]}, run.path, components, many)
     if many is not None:
-        tables.write(results.asked(config["sweep"], config["runs"]), run.path, name)
+        tables.write_tables(results.asked(config["sweep"], config["runs"]), run.path, name)
     elif not drawn:
         raise UserError("figure", name, "this run has nothing of it to draw")
     log.info("%s", run.path)

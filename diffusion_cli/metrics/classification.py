@@ -1,60 +1,78 @@
-"""How well a noise-aware classifier tells the labels of noised points."""
+"""How well a noise-aware classifier recognizes the labels of noised points."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from diffusion_cli.dataset.held_out import HeldOut
 from diffusion_cli.dataset.points import Points
 from diffusion_cli.dataset.protocol import Dataset
+from diffusion_cli.metrics.catalogue import ACCURACY, BEST_ACCURACY, POSTERIOR_ERROR, accuracy_between
+from diffusion_cli.metrics.measurement import Measurement, Note, Report, measured
+from diffusion_cli.metrics.protocol import Evaluation, EvaluationInput
 from diffusion_cli.noise import generator
+from diffusion_cli.ranges import Several, checked
 from diffusion_cli.schedule import Schedule
 
 AT_ONCE = 1_000
-SPANS = ((0.0, 0.1), (0.1, 1.0), (1.0, 10.0))  # of sigma/alpha, whose accuracies are told apart
+# Of sigma/alpha: each has an accuracy of its own.
+SPANS = ((0.0, 0.1), (0.1, 1.0), (1.0, 10.0))
 
 
+@checked
 @dataclass(frozen=True)
-class ClassifierEvaluation:
-    """A noise-aware classifier on n fresh points (held-out ones where there are), noised to random times: accuracy, over
-    all and where A < sigma/alpha <= B; and where the law is known the best possible one, and the mean absolute error of
-    p(label | x_t) against the exact posterior."""
+class ClassifierEvaluation(Evaluation):
+    """A noise-aware classifier on fresh points (held-out ones where there are), noised to random times.
 
-    n: int = 20_000
+    Accuracy, over all and where A < sigma/alpha <= B; and where the density is known the best possible one, and the
+    mean absolute error of p(label | x_t) against the exact posterior.
 
-    @torch.no_grad()
-    def __call__(self, net: nn.Module, dataset: Dataset, schedule: Schedule, seed: int) -> dict[str, Any]:
-        """Plain values; None for a span of noise that the schedule does not reach."""
-        device = next(net.parameters()).device
-        g = generator(seed, self.n, device=device)
-        held, seen = HeldOut(dataset), defaultdict(list)
-        for start in range(0, self.n, AT_ONCE):
-            size = min(AT_ONCE, self.n - start)
-            x0, label = held.draw(size, g)
-            t = torch.randint(1, schedule.T + 1, (size,), generator=g, device=device)
-            level = schedule.level(t, like=x0)
-            x_t = level.alpha * x0 + level.sigma * torch.randn(x0.shape, generator=g, device=device)
-            p = net(x_t, level.noise).softmax(1)
-            seen["noise"].append(level.noise.exp())
-            seen["accuracy"].append((p.argmax(1) == label).double())
-            if isinstance(dataset.density, Points):
-                exact = dataset.density.class_posterior(x_t, level.alpha, level.sigma).exp()
-                seen["best_accuracy"].append(exact.argmax(1).eq(label).double())
-                seen["posterior_error"].append((p - exact).abs().mean(1))
-        joined = {name: torch.cat(parts) for name, parts in seen.items()}
-        noise = joined.pop("noise")
-        report: dict[str, Any] = {name: float(values.mean()) for name, values in joined.items()}
+    n: points.
+    """
+
+    n: Several = 20_000
+
+    def __call__(self, given: EvaluationInput) -> Report:
+        """A measurement for each; of value None for a span of noise that the schedule does not reach."""
+        if given.classifier is None:
+            raise ValueError("there is no classifier to evaluate")
+        points = _classified(given.classifier, given.dataset, given.schedule, self.n, given.seed)
+        level = points["level"]
+        report: dict[str, Measurement | Note] = {
+            metric.name: measured(metric, float(points[metric.name].mean()))
+            for metric in (ACCURACY, BEST_ACCURACY, POSTERIOR_ERROR)
+            if metric.name in points
+        }
         for low, high in SPANS:
-            there = joined["accuracy"][(noise > low) & (noise <= high)]
-            report[f"accuracy_{low:g}_{high:g}"] = float(there.mean()) if len(there) else None
+            metric, inside = accuracy_between(low, high), (level > low) & (level <= high)
+            accuracy = float(points["accuracy"][inside].mean()) if inside.any() else None
+            report[metric.name] = measured(metric, accuracy)
         return report | {"n": self.n}
 
-    def table(self, report: dict[str, Any]) -> str:
-        return "\n".join(
-            f"{key:16} {'not known' if value is None else f'{value:.4g}'}" for key, value in report.items()
-        )
+
+@torch.no_grad()
+def _classified(net: nn.Module, dataset: Dataset, schedule: Schedule, n: int, seed: int) -> dict[str, Tensor]:
+    """Of each of n noised points (n,): sigma/alpha, and what the metrics average."""
+    device = next(net.parameters()).device
+    g = generator(seed, n, device=device)
+    held, parts = HeldOut(dataset), defaultdict(list)
+    for start in range(0, n, AT_ONCE):
+        size = min(AT_ONCE, n - start)
+        batch = held.draw(size, g)
+        x0, label = batch.x0, cast(Tensor, batch.label)
+        t = torch.randint(1, schedule.T + 1, (size,), generator=g, device=device)
+        level = schedule.level(t, like=x0)
+        x_t = level.alpha * x0 + level.sigma * torch.randn(x0.shape, generator=g, device=device)
+        p = net(x_t, level.noise).softmax(1)
+        parts["level"].append(level.noise.exp())
+        parts["accuracy"].append((p.argmax(1) == label).double())
+        if isinstance(dataset.density, Points):
+            exact = dataset.density.class_posterior(x_t, level.alpha, level.sigma).exp()
+            parts["best_accuracy"].append(exact.argmax(1).eq(label).double())
+            parts["posterior_error"].append((p - exact).abs().mean(1))
+    return {name: torch.cat(part) for name, part in parts.items()}

@@ -1,6 +1,6 @@
 """Distances between two collections of images, by the features that an extractor sees in them.
 
-Everything here works on features (n, D), float64, on the CPU; what the extractor is, and what a figure is to be
+Everything here works on features (n, D), float64, on the CPU; what the extractor is, and what a value is to be
 compared with, is the business of `metrics.image_report`.
 """
 
@@ -14,20 +14,20 @@ from torch import Tensor
 CHUNK = 1_000  # rows of a kernel or distance matrix at a time: a chunk against 10,000 images is 80 MB
 
 
-class Gaussian(NamedTuple):
-    """Mean (D,) and covariance (D, D) of features, float64."""
+class Moments(NamedTuple):
+    """Mean (D,) and covariance (D, D) of features, float64: of their Gaussian, by which the Fréchet distance goes."""
 
     mean: Tensor
     cov: Tensor
 
     @classmethod
-    def of(cls, features: Tensor) -> Gaussian:
+    def of(cls, features: Tensor) -> Moments:
         """Of n >= 2 rows; the covariance is divided by n - 1."""
         return cls(features.mean(0), torch.cov(features.T, correction=1).reshape(features.shape[1], -1))
 
 
-def frechet(a: Gaussian, b: Gaussian) -> float:
-    """Squared 2-Wasserstein distance of two Gaussians (Dowson & Landau 1982; Heusel et al. 2017, eq. 6):
+def frechet(a: Moments, b: Moments) -> float:
+    """Squared 2-Wasserstein distance of the Gaussians with these moments (Dowson & Landau 1982; Heusel et al. 2017, eq. 6):
 
         |m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)).
 
@@ -35,15 +35,15 @@ def frechet(a: Gaussian, b: Gaussian) -> float:
     rounding also where there are fewer samples than features. Those of C_a C_b itself, which is what torchmetrics and
     scipy's sqrtm work on, lose half of all digits there, since that matrix is neither symmetric nor of full rank.
 
-    >>> one = Gaussian(torch.zeros(2).double(), torch.eye(2).double())
-    >>> frechet(one, Gaussian(one.mean + 3, 4 * one.cov))  # 2 * 3^2 + 2 * (2 - 1)^2
+    >>> one = Moments(torch.zeros(2).double(), torch.eye(2).double())
+    >>> frechet(one, Moments(one.mean + 3, 4 * one.cov))  # 2 * 3^2 + 2 * (2 - 1)^2
     20.0
     """
     values, vectors = torch.linalg.eigh(a.cov)
     root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
     cross = torch.linalg.eigvalsh(root @ b.cov @ root).clamp(min=0).sqrt().sum()
-    apart = (a.mean - b.mean).square().sum() + a.cov.trace() + b.cov.trace() - 2 * cross
-    return max(float(apart), 0.0)
+    squared = (a.mean - b.mean).square().sum() + a.cov.trace() + b.cov.trace() - 2 * cross
+    return max(float(squared), 0.0)
 
 
 def mean_kernel(x: Tensor, y: Tensor | None = None) -> float:
@@ -60,8 +60,10 @@ def kernel_distance(x: Tensor, y: Tensor, within_y: float | None = None) -> floa
 
         mean k(x, x') + mean k(y, y') - 2 mean k(x, y),  pairs of different rows.
 
-    Its expectation is 0 for two draws of one law, whatever their sizes, so single values may be negative. All pairs are
-    used: the usual random subsets only save memory. within_y: mean_kernel(y), where it is known already.
+    Its expectation is 0 for two draws of one distribution, whatever their sizes, so single values may be negative. All pairs are
+    used: the usual random subsets only save memory.
+
+    within_y: mean_kernel(y), where it has been computed already.
     """
     return mean_kernel(x) + (mean_kernel(y) if within_y is None else within_y) - 2 * mean_kernel(x, y)
 
@@ -69,22 +71,24 @@ def kernel_distance(x: Tensor, y: Tensor, within_y: float | None = None) -> floa
 class Manifold:
     """The union of balls around points, each as far as its k-th neighbour (Kynkäänniemi et al. 2019, eq. 1).
 
-    points (n, D), n > k; share(x) tells how much of other points lies within.
+    points: (n, D), n > k.
+    k: the number of the neighbour that gives a ball its radius.
     """
 
     def __init__(self, points: Tensor, k: int) -> None:
         if not 0 < k < len(points):
             raise ValueError(f"{k} neighbours among {len(points)} points")
         self.points = points
+        # The first neighbour of a point is itself.
         rows = (torch.cdist(part, points).kthvalue(k + 1).values for part in points.split(CHUNK))
-        self.radius = torch.cat(list(rows))  # the first neighbour of a point is itself
+        self.radius = torch.cat(list(rows))
 
-    def share(self, x: Tensor) -> float:
-        """The share of the rows of x that lie in at least one ball."""
+    def fraction_inside(self, x: Tensor) -> float:
+        """The fraction of the rows of x that lie in at least one ball."""
         inside = [(torch.cdist(part, self.points) <= self.radius).any(1) for part in x.split(CHUNK)]
         return float(torch.cat(inside).double().mean())
 
 
 def precision_recall(real: Manifold, ours: Manifold) -> tuple[float, float]:
-    """Precision, the share of ours within the real manifold, and recall, the share of real within ours (eq. 2, 3)."""
-    return real.share(ours.points), ours.share(real.points)
+    """Precision, the fraction of ours within the real manifold, and recall, that of real within ours (eq. 2, 3)."""
+    return real.fraction_inside(ours.points), ours.fraction_inside(real.points)

@@ -11,13 +11,14 @@ import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from filelock import FileLock
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from diffusion_cli.dataset.batch import Batch
 from diffusion_cli.dataset.cache import cache_dir
 from diffusion_cli.dataset.images import ImageDataset, Split
 from diffusion_cli.metrics.progress import Progress, silent
@@ -25,7 +26,7 @@ from diffusion_cli.noise import generator, seeded
 from diffusion_cli.runs import checkpoint
 
 log = logging.getLogger(__name__)
-RECIPE = 1  # of network and training: another one must not take what this one has left in the cache
+RECIPE = 1  # version of network and training: another one must not take what this one has left in the cache
 FEATURES = 128
 WIDTH = 32
 SIDE = 16  # pixels along a side that the first convolution leaves at most
@@ -34,7 +35,7 @@ MOST_STEPS, LEAST_STEPS, EPOCHS = 1_400, 200, 20
 PEAK, DECAY = 4e-3, 0.02  # learning rate, weight decay
 JUDGE = 11  # stream of the seed; the data's judge is one and the same for every seed of a run
 READ_AT_ONCE = 2**22  # numbers of images that are read at once: 16 MB
-TIMED = (3, 13)  # steps between which one is timed, to tell the duration of all
+TIMED = (3, 13)  # steps between which one is timed, to estimate the duration of all
 
 
 class Judge(nn.Module):
@@ -44,9 +45,12 @@ class Judge(nn.Module):
     but the first and with batch normalization; max-pooling; a dense layer to 128 features, SiLU(Linear(dropout(h))),
     and a linear head. 150,000 weights for digits.
 
+    shape: of an image, (C, H, W).
+    outputs: number of labels, or of rotations.
     task: `labels`, or `rotations`: by which of 0, 90, 180, 270 degrees was the image turned? (Gidaris et al. 2018,
-    Unsupervised Representation Learning by Predicting Image Rotations; images that are not square: 0 or 180).
-    accuracy: on the held-out part. digest: of all weights, which names the judge beside every figure that is its.
+        Unsupervised Representation Learning by Predicting Image Rotations; images that are not square: 0 or 180).
+
+    accuracy is that on the held-out part; digest, of all weights, names the judge beside every value that it gave.
     """
 
     name = "judge"
@@ -54,7 +58,8 @@ class Judge(nn.Module):
     def __init__(self, shape: tuple[int, ...], outputs: int, task: str = "labels") -> None:
         super().__init__()
         self.shape, self.outputs, self.task = tuple(shape), outputs, task
-        self.accuracy, self.digest = 0.0, ""
+        self.accuracy: float | None = None
+        self.digest = ""
         channels, *sides = self.shape
         stride = -(-min(sides) // SIDE)
         kernel = stride + 3 if stride > 1 else 3
@@ -88,11 +93,11 @@ def judge_for(
 ) -> Judge:
     """The judge of this data, in evaluation mode: from the cache folder, or trained now, once, and kept there.
 
-    It is known by `dataset.fingerprint`, and its weights are verified when read; a damaged file is named and replaced.
+    It is found by `dataset.fingerprint`, and its weights are verified when read; a damaged file is named and replaced.
     Of several processes that want one, the first trains and the others wait. Where the cache cannot be written, the
     judge is used and forgotten, with a warning.
     """
-    file = cache_dir() / "judges" / f"{dataset.fingerprint[:32]}_{RECIPE}.pt"
+    file = cache_dir() / "judges" / f"{dataset.fingerprint[:32]}_{RECIPE}.safetensors"
     judge = _load(file, dataset)
     if judge is None:
         try:
@@ -101,17 +106,26 @@ def judge_for(
                 judge = _load(file, dataset)
                 if judge is None:
                     judge = _make(dataset, file, device, progress)
-                    checkpoint.save(file, {"known_by": [dataset.fingerprint, RECIPE], "outputs": judge.outputs,
-                                           "task": judge.task, "accuracy": judge.accuracy,
-                                           "weights": judge.state_dict()})  # fmt: skip
-                    judge = _load(file, dataset) or judge  # as every later run will have it, to the last bit
+                    _save(file, judge, dataset)
+                    # As every later run will have it, to the last bit.
+                    judge = _load(file, dataset) or judge
         except OSError as error:
             log.warning(
                 "the judge of these images cannot be kept in %s: %s", file.parent, error.strerror or error
             )
             judge = judge or _make(dataset, file, device, progress)
     judge.digest = checkpoint.digest(judge.state_dict())
-    return judge.to(device, memory_format=torch.channels_last)
+    return _placed(judge, device)
+
+
+def _placed(judge: Judge, device: torch.device | str) -> Judge:
+    return judge.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _save(file: Path, judge: Judge, dataset: ImageDataset) -> None:
+    content = {"data": [dataset.fingerprint, RECIPE], "outputs": judge.outputs, "task": judge.task,
+               "accuracy": judge.accuracy, "weights": judge.state_dict()}  # fmt: skip
+    checkpoint.save(file, content)
 
 
 def _load(file: Path, dataset: ImageDataset) -> Judge | None:
@@ -119,12 +133,13 @@ def _load(file: Path, dataset: ImageDataset) -> Judge | None:
         return None
     try:
         kept = checkpoint.load(file)
-        if kept.get("known_by") != [dataset.fingerprint, RECIPE]:
+        if kept.get("data") != [dataset.fingerprint, RECIPE]:
             raise checkpoint.Damaged(f"{file}: is not the judge of these images")
     except checkpoint.Damaged as damage:
         log.warning("%s; training another judge", damage)
         return None
-    with seeded(0, JUDGE):  # the weights that are about to be replaced; nobody else's random numbers
+    # Seeded for the sake of nobody else's random numbers: these weights are about to be replaced.
+    with seeded(0, JUDGE):
         judge = Judge(dataset.shape, kept["outputs"], kept["task"])
     judge.load_state_dict(kept["weights"])
     judge.accuracy = kept["accuracy"]
@@ -132,11 +147,11 @@ def _load(file: Path, dataset: ImageDataset) -> Judge | None:
 
 
 def _make(dataset: ImageDataset, file: Path, device: torch.device | str, progress: Progress) -> Judge:
-    """Trains, and says what it costs as soon as that is known: the first steps are slower than the others."""
+    """Trains, and logs what it costs as soon as that can be estimated: the first steps are slower than the others."""
     steps, marks = steps_for(len(dataset.train.images)), [0.0, 0.0]
-    with progress(steps, unit="step") as counter:
-        for trained in train(dataset, device):
-            counter.update()
+    with progress(steps, unit="step") as bar:
+        for trained in train_judge(dataset, device):
+            bar.update()
             if trained.step in TIMED:
                 marks[TIMED.index(trained.step)] = time.monotonic()
             if trained.step == TIMED[1]:
@@ -144,8 +159,8 @@ def _make(dataset: ImageDataset, file: Path, device: torch.device | str, progres
                 log.info("training a judge of these images, once: %d steps, about %.0f s; kept in %s",
                          steps, seconds, file.parent)  # fmt: skip
     judge = trained.judge
-    log.info("the judge tells %.2f %% of the %s of %d held-out images", 100 * judge.accuracy, judge.task,
-             len(dataset.test.images))  # fmt: skip
+    log.info("the judge recognizes %.2f %% of the %s of %d held-out images", 100 * (judge.accuracy or 0.0),
+             judge.task, len(dataset.test.images))  # fmt: skip
     return judge
 
 
@@ -158,30 +173,30 @@ class Trained(NamedTuple):
 
 
 def steps_for(images: int) -> int:
-    """Updates of BATCH images: 20 times through the data, at least 200, at most 1,500."""
+    """Updates of BATCH images: 20 times through the data, at least 200, at most 1,400."""
     return max(LEAST_STEPS, min(MOST_STEPS, EPOCHS * images // BATCH))
 
 
-def train(dataset: ImageDataset, device: torch.device | str = "cpu") -> Iterator[Trained]:
+def train_judge(dataset: ImageDataset, device: torch.device | str = "cpu") -> Iterator[Trained]:
     """Trains a judge of this data, yielding after every update; a pure function of the data (and of the machine).
 
     AdamW under a one-cycle learning rate; images shifted by up to two pixels. After the last step the judge is in
-    evaluation mode and knows its accuracy.
+    evaluation mode and has its accuracy.
     """
     task = "labels" if dataset.num_classes > 1 else "rotations"
     turns = _turns(dataset.shape)
     with seeded(0, JUDGE):
         outputs = dataset.num_classes if task == "labels" else len(turns)
-        judge = Judge(dataset.shape, outputs, task).to(device, memory_format=torch.channels_last).train()
+        judge = _placed(Judge(dataset.shape, outputs, task), device).train()
     steps = steps_for(len(dataset.train.images))
     optimizer = torch.optim.AdamW(judge.parameters(), lr=PEAK, weight_decay=DECAY)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK, total_steps=steps, pct_start=0.2)
     for step in range(steps):
         g = generator(0, JUDGE, step, device=device)
-        x, label = dataset.draw(BATCH, g)
-        if task == "rotations":
-            x, label = _turned(x, turns)
-        with seeded(0, JUDGE, step, device=device):  # dropout
+        batch = dataset.draw(BATCH, g)
+        x, label = (batch.x0, cast(Tensor, batch.label)) if task == "labels" else _turned(batch.x0, turns)
+        # Of dropout.
+        with seeded(0, JUDGE, step, device=device):
             loss = F.cross_entropy(judge(_shifted(x, g)), label)
         loss.backward()
         optimizer.step()
@@ -194,11 +209,12 @@ def train(dataset: ImageDataset, device: torch.device | str = "cpu") -> Iterator
 
 @torch.no_grad()
 def accuracy(judge: Judge, split: Split) -> float:
-    """Share of the images whose label (or whose turn) the judge tells."""
+    """Fraction of the images whose label (or whose turn) the judge recognizes."""
     right = total = 0
     turns = _turns(judge.shape)
     device = next(judge.parameters()).device
-    for x, label in batches(split):
+    for batch in batches(split):
+        x, label = batch.x0, batch.label
         if judge.task == "rotations":
             x, label = _turned(x.repeat(len(turns), 1, 1, 1), turns)
         right += int((judge(x.to(device)).argmax(1).cpu() == label).sum())
@@ -206,7 +222,7 @@ def accuracy(judge: Judge, split: Split) -> float:
     return right / total if total else 0.0
 
 
-def batches(split: Split) -> Iterator[tuple[Tensor, Tensor | None]]:
+def batches(split: Split) -> Iterator[Batch]:
     """All images of a split in order, a few hundred at a time."""
     size = at_once(split.images.shape[1:])
     for start in range(0, len(split.images), size):

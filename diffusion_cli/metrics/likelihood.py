@@ -8,25 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from diffusion_cli.dataset.density import Density
+from diffusion_cli.denoiser import Denoiser
 from diffusion_cli.forward import posterior, step_bound
 from diffusion_cli.prediction import Prediction
-from diffusion_cli.schedule import Level, Schedule
+from diffusion_cli.schedule import Level
 
-Variance = Callable[[Level, Prediction], Tensor]  # of p(x_{t-1} | x_t), broadcastable to x
-
-
-class Denoiser(Protocol):
-    """What is asked of `denoiser.Denoiser`, which stands beside this layer."""
-
-    schedule: Schedule
-
-    def __call__(self, x_t: Tensor, t: float, label: Tensor | None = None) -> Prediction: ...
+# Of p(x_{t-1} | x_t), broadcastable to x.
+Variance = Callable[[Level, Prediction], Tensor]
 
 
 class Estimate(NamedTuple):
@@ -49,7 +43,7 @@ def bits(nats: float, shape: tuple[int, ...]) -> float:
 def entropy(density: Density, n: int, generator: torch.Generator) -> Estimate | None:
     """-E log p(x0), in nats, from n points; E over labels of the entropy given the label, where there are any.
 
-    None for a law on curves or points, which has no density (jitter = 0).
+    None for a distribution on curves or points, which has no density (jitter = 0).
     """
     if not density.jitter:
         return None
@@ -73,15 +67,17 @@ def flow_log_prob(
         log p_t(x_t) = log N(x_T; 0, I) + D log(alpha_T / alpha_t) + int_{s_t}^{s_T} alpha div_x eps ds,
 
     here over log s by Runge and Kutta's fourth-order rule. What is measured is the density at time t >= 1, of points
-    noised to sigma_t, because no model knows of less noise than sigma_1. Compare it with `density.log_prob(x_t,
+    noised to sigma_t, because no model has seen less noise than sigma_1. Compare it with `density.log_prob(x_t,
     alpha_t, sigma_t)`; or see `log_likelihood` for clean points.
 
-    Args:
-        denoiser: any, differentiable in x; with a `schedule`. x_t (B, *shape); t in [1, T]. label: (B,) or None.
-        steps: of the integration, each four calls of the denoiser.
-        probes: 0 for the exact divergence by D backward passes; else the number of random signs v per point in
-            Hutchinson's estimate v^T J v, unbiased (Grathwohl et al. 2019, FFJORD, eq. 8), for which there must be
-            a `generator` on x_t's device.
+    denoiser: any that is differentiable in x.
+    x_t: (B, *shape).
+    t: in [1, T].
+    label: (B,) or None.
+    steps: of the integration, each four calls of the denoiser.
+    probes: 0 for the exact divergence by D backward passes; else the number of random signs v per point in
+        Hutchinson's estimate v^T J v, unbiased (Grathwohl et al. 2019, FFJORD, eq. 8).
+    generator: of these signs, on x_t's device; needed for probes > 0.
 
     Within 0.01 nats for the exact denoiser of a Gaussian mixture: tests/test_likelihood.py.
     """
@@ -118,14 +114,22 @@ def flow_log_prob(
     return prior + dimensions * math.log(alpha_T / alpha_t) + integral
 
 
-def log_likelihood(denoiser: Denoiser, x0: Tensor, label: Tensor | None = None, **options: Any) -> Tensor:
+def log_likelihood(
+    denoiser: Denoiser,
+    x0: Tensor,
+    label: Tensor | None = None,
+    steps: int = 100,
+    probes: int = 0,
+    generator: torch.Generator | None = None,
+) -> Tensor:
     """Log-density (B,) of x_1 / alpha_1 at clean points x0: the data's own but for a blur by sigma_1 / alpha_1.
 
     For Gaussian data of width d the blur lowers it by about D/4 (sigma_1 / (alpha_1 d))^4 on average: 5e-5 nats for
-    gmm2px with the log-linear schedule. options: steps, probes, generator of `flow_log_prob`.
+    gmm2px with the log-linear schedule. The arguments are those of `flow_log_prob`.
     """
     alpha = float(denoiser.schedule.level(1.0, like=x0).alpha)
-    return flow_log_prob(denoiser, alpha * x0, 1.0, label, **options) + x0[0].numel() * math.log(alpha)
+    blurred = flow_log_prob(denoiser, alpha * x0, 1.0, label, steps, probes, generator)
+    return blurred + x0[0].numel() * math.log(alpha)
 
 
 @torch.no_grad()
@@ -142,17 +146,18 @@ def variational_terms(
         row t - 1  L_{t-1} = KL(q(x_{t-1} | x_t, x0) || N(mu(x_t, t), variance I)),  t = 2..T
         row T      L_T     = KL(q(x_T | x0) || N(0, I))
 
-    Their sum over rows, averaged over points, is the bound. Each row draws its own x_t, with noise() like x0. The
-    data are continuous, so the decoder p(x0 | x_1) is Gaussian instead of discrete.
+    Their sum over rows, averaged over points, is the bound. Each row draws its own x_t. The data are continuous, so
+    the decoder p(x0 | x_1) is Gaussian instead of discrete.
 
-    variance: of the step from t to t - 1, the decoder's at t = 1; positive. None: `told_variance`.
+    noise: noise() is Gaussian, like x0.
+    variance: of the step from t to t - 1, the decoder's at t = 1; positive. None: `step_variance`.
     """
     schedule = denoiser.schedule
     terms = []
     for t in range(1, schedule.T + 1):
         level = schedule.level(t, like=x0)
         prediction = denoiser(level.alpha * x0 + level.sigma * noise(), t, label)
-        of_step = (told_variance if variance is None else variance)(level, prediction)
+        of_step = (step_variance if variance is None else variance)(level, prediction)
         terms.append(step_bound((x0 - prediction.x0).double(), of_step, level))
     last = schedule.level(schedule.T, like=x0)
     square = last.sigma.double() ** 2
@@ -160,8 +165,8 @@ def variational_terms(
     return torch.stack([term.flatten(1).sum(1) for term in terms])
 
 
-def told_variance(level: Level, prediction: Prediction) -> Tensor:
-    """Variance of the step from t to t - 1: what the denoiser tells (analytic or learned), else beta_t."""
+def step_variance(level: Level, prediction: Prediction) -> Tensor:
+    """Variance of the step from t to t - 1: the denoiser's own (analytic or learned), else beta_t."""
     if prediction.variance is None:
         return level.beta
     q = posterior(level, level.before)

@@ -1,4 +1,4 @@
-"""Progress bars, as long work asks for them: whoever starts it says what is shown."""
+"""Progress bars, as long work asks for them: whoever starts it decides what is shown."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
 
-class Counter(Protocol):
-    """What a progress bar does: `update` is told how much is newly done."""
+class ProgressBar(Protocol):
+    """What a progress bar does: `update(n)` counts n as newly done."""
 
     def update(self, n: float = 1) -> Any: ...
 
 
-Progress = Callable[..., AbstractContextManager[Counter]]  # progress(total, unit="pair"), e.g. tqdm
+# progress(total, unit="pair"), e.g. tqdm
+Progress = Callable[..., AbstractContextManager[ProgressBar]]
 
 
-class Uncounted:
+class NoBar:
     """A progress bar that nobody sees."""
 
     def update(self, n: float = 1) -> None:
@@ -24,6 +25,6 @@ class Uncounted:
 
 
 @contextmanager
-def silent(total: int, unit: str = "step") -> Iterator[Counter]:
+def silent(total: int, unit: str = "step") -> Iterator[ProgressBar]:
     """No progress bar."""
-    yield Uncounted()
+    yield NoBar()

@@ -1,4 +1,4 @@
-"""Generated sets of points beside held-out ones, in figures that carry their floor.
+"""Generated sets of points beside held-out ones, each value beside its floor.
 
 Even real sets do not reach the ideal of a metric between finite collections, so each value stands beside its floor:
 the same for training sets. Of stars also the form is judged: see `metrics.stars`.
@@ -6,14 +6,22 @@ the same for training sets. Of stars also the form is judged: see `metrics.stars
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from diffusion_cli.dataset.stars import StarFamily
-from diffusion_cli.metrics.progress import Counter, Progress, silent
+from diffusion_cli.metrics.catalogue import CHAMFER, EARTH_MOVER, JSD, STARS, Metric, arms
+from diffusion_cli.metrics.measurement import (
+    Measurement,
+    Report,
+    beside_floor,
+    measurements,
+    table_of,
+)
+from diffusion_cli.metrics.progress import Progress, ProgressBar, silent
 from diffusion_cli.metrics.sets import (
     Matrix,
     Sets,
@@ -22,22 +30,11 @@ from diffusion_cli.metrics.sets import (
     earth_mover,
     jensen_shannon,
     scores,
+    subset,
 )
 from diffusion_cli.metrics.stars import fit_stars
 
-Values = list[dict[str, float]]  # name -> value, for each of several independent collections
-
-LABELS = {
-    "mmd_cd": "MMD, Chamfer",
-    "coverage_cd": "COV, Chamfer",
-    "one_nn_cd": "1-NNA, Chamfer",
-    "mmd_emd": "MMD, earth mover",
-    "coverage_emd": "COV, earth mover",
-    "one_nn_emd": "1-NNA, earth mover",
-    "jsd": "JSD, bits",
-    "outline_mean": "outline distance, mean",
-    "outline_p90": "outline distance, 90 %",
-}
+Measure = Callable[[Sets], dict[str, float]]
 
 
 class Sides(NamedTuple):
@@ -65,19 +62,23 @@ def evaluate_sets(
     family: StarFamily | None = None,
     seed: int = 0,
     progress: Progress = silent,
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Measurement]:
     """Compare a model's sets with held-out ones, and training sets with the same held-out ones.
 
-    draw(k): the model's k-th independent collection of at least n sets, (., P, 2), k = 0..draws-1. train, test: real
-    sets. n: sets on either side, fewer where train or test hold fewer. points: random ones of each set, all where it
-    has no more. floor_draws: disjoint random parts of `train`, as many as it holds. emd_points: of each set, for the
-    earth mover's distance, which is dear and sees the first of the draws only; None leaves it out. family: of the
-    stars that the sets should be, or None. progress: a bar over the pairs of sets between which distances are taken.
+    draw: draw(k) gives the model's k-th independent collection of at least n sets, (., P, 2), k = 0..draws-1.
+    train, test: real sets.
+    n: sets on either side, fewer where train or test hold fewer.
+    points: random ones of each set, all where it has no more.
+    draws: collections of the model.
+    floor_draws: disjoint random parts of `train`, as many as it holds.
+    emd_points: of each set, for the earth mover's distance, which is slow and sees the first of the draws only; None
+        leaves it out.
+    family: of the stars that the sets should be, or None.
+    seed: of what is random here.
+    progress: a bar over the pairs of sets between which distances are computed.
 
-    Returns name -> a plain dict ready for JSON: value and spread (mean and standard deviation over the draws), floor
-    and floor_spread, ratio = value / floor, n, draws, floor_draws, points of each set, and pairs of sets measured (0
-    for what looks at no pairs). Names: mmd_, coverage_, one_nn_ with _cd and _emd, jsd; of stars outline_mean,
-    outline_p90 and the shares arms_4, arms_5, ...
+    Returns a `Measurement` for each of mmd_, coverage_, one_nn_ with _cd and _emd, jsd; of stars outline_mean,
+    outline_p90 and the fractions arms_4, arms_5, ...
 
     Raises ValueError when fewer than 2 sets are on a side, and for sets that are not finite.
     """
@@ -92,39 +93,35 @@ def evaluate_sets(
     sides = whole.subset(points, seed)
     first = Sides(whole.ours[:1], whole.real[:1], whole.reference).subset(emd_points or 1, seed)
 
-    pairs = n * (n - 1) // 2 + (len(sides.ours) + len(sides.real)) * (n * n + n * (n - 1) // 2)
-    few = n * (n - 1) // 2 + 2 * (n * n + n * (n - 1) // 2) if emd_points else 0
-    with progress(pairs + few, unit="pair") as counter:
-        report = _entries(sides, *_compared(sides, chamfer, counter), suffix="_cd", pairs=pairs)
+    among = n * (n - 1) // 2
+    pairs = among + (len(sides.ours) + len(sides.real)) * (n * n + among)
+    few = among + 2 * (n * n + among) if emd_points else 0
+    with progress(pairs + few, unit="pair") as bar:
+        report = _report(CHAMFER, sides, _scores(sides.reference, chamfer, "_cd", bar), pairs)
         if emd_points:
-            report |= _entries(first, *_compared(first, earth_mover, counter), suffix="_emd", pairs=few)
-    report |= _entries(
-        sides, *([{"jsd": jensen_shannon(x, sides.reference)} for x in side] for side in sides[:2])
-    )
+            by_earth = _scores(first.reference, earth_mover, "_emd", bar)
+            report |= _report(EARTH_MOVER, first, by_earth, few)
+    report |= _report([JSD], sides, lambda x: {"jsd": jensen_shannon(x, sides.reference)})
     if family is not None:
-        report |= _entries(sides, *([_form(x, family) for x in side] for side in sides[:2]))
+        counts = range(family.arms[0], family.arms[1] + 1)
+        report |= _report([*STARS, *map(arms, counts)], sides, lambda x: _form(x, family, counts))
     return report
 
 
-def subset(sets: Sets, points: int, seed: int) -> Sets:
-    """The same `points` random places of all sets (n, P, 2); all of them where P is no larger."""
-    places = np.random.default_rng(seed).permutation(sets.shape[1])[:points]
-    return sets if sets.shape[1] <= points else np.ascontiguousarray(sets[:, places])
+def _scores(reference: Sets, distance: Callable[..., Matrix], suffix: str, bar: ProgressBar) -> Measure:
+    """The scores of a collection under a distance between sets."""
+    within = distance(reference, bar=bar)
+
+    def measure(x: Sets) -> dict[str, float]:
+        found = scores(distance(x, reference, bar), distance(x, bar=bar), within)
+        return {name + suffix: value for name, value in found.items()}
+
+    return measure
 
 
-def _compared(sides: Sides, distance: Callable[..., Matrix], counter: Counter) -> tuple[Values, Values]:
-    within = distance(sides.reference, counter=counter)
-
-    def against(x: Sets) -> dict[str, float]:
-        return scores(distance(x, sides.reference, counter), distance(x, counter=counter), within)
-
-    return [against(x) for x in sides.ours], [against(x) for x in sides.real]
-
-
-def _form(x: Sets, family: StarFamily) -> dict[str, float]:
-    """Distance to the best-fitting outline, and the share of each number of arms."""
+def _form(x: Sets, family: StarFamily, counts: range) -> dict[str, float]:
+    """Distance to the best-fitting outline, and the fraction of each number of arms."""
     fit = fit_stars(x, family)
-    counts = range(family.arms[0], family.arms[1] + 1)
     distances = {
         "outline_mean": float(fit.distance.mean()),
         "outline_p90": float(np.quantile(fit.distance, 0.9)),
@@ -132,52 +129,22 @@ def _form(x: Sets, family: StarFamily) -> dict[str, float]:
     return distances | {f"arms_{k}": float(np.mean(fit.arms == k)) for k in counts}
 
 
-def _entries(
-    sides: Sides, ours: Values, real: Values, suffix: str = "", pairs: int = 0
-) -> dict[str, dict[str, Any]]:
-    report = {}
-    for name in ours[0]:
-        value, spread = _mean_and_spread([result[name] for result in ours])
-        floor, floor_spread = _mean_and_spread([result[name] for result in real])
-        report[name + suffix] = {
-            "value": value,
-            "spread": spread,
-            "floor": floor,
-            "floor_spread": floor_spread,
-            "ratio": value / floor if floor > 0 else None,
-            "n": len(sides.reference),
-            "draws": len(ours),
-            "floor_draws": len(real),
-            "points": sides.reference.shape[1],
-            "pairs": pairs,
-        }
+def _report(
+    metrics: Iterable[Metric], sides: Sides, measure: Measure, pairs: int = 0
+) -> dict[str, Measurement]:
+    ours, real = ([measure(x) for x in side] for side in (sides.ours, sides.real))
+    report: dict[str, Measurement] = {}
+    for metric in metrics:
+        values, floors = ([result[metric.name] for result in results] for results in (ours, real))
+        entry = beside_floor(metric, values, floors, n=len(sides.reference))
+        report[metric.name] = {**entry, "points": sides.reference.shape[1], "pairs": pairs}
     return report
 
 
-def sets_table(report: dict[str, dict[str, Any]]) -> str:
+def sets_table(report: Report) -> str:
     """The report of `evaluate_sets` as lines of aligned text, and the number of pairs that were measured."""
-    head = ("metric", "value", "floor", "ratio", "points")
-    rows = [
-        (
-            LABELS.get(name, f"share with {name.removeprefix('arms_')} arms"),
-            _with_spread(entry["value"], entry["spread"]),
-            _with_spread(entry["floor"], entry["floor_spread"]),
-            "" if entry["ratio"] is None else f"{entry['ratio']:.2f}",
-            str(entry["points"]),
-        )
-        for name, entry in report.items()
-    ]
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    template = "  ".join([f"{{:<{widths[0]}}}"] + [f"{{:>{width}}}" for width in widths[1:]])
-    entry = report["mmd_cd"]
-    pairs = sum(report[name]["pairs"] for name in ("mmd_cd", "mmd_emd") if name in report)
+    entries = measurements(report)
+    entry = entries["mmd_cd"]
+    pairs = sum(entries[name]["pairs"] for name in ("mmd_cd", "mmd_emd") if name in entries)
     end = f"{entry['n']} sets on either side, {entry['draws']} draws, floor of {entry['floor_draws']}; {pairs:,} pairs"
-    return "\n".join([*(template.format(*row) for row in (head, *rows)), end])
-
-
-def _mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
-    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
-
-
-def _with_spread(value: float, spread: float | None) -> str:
-    return f"{value:.4f}" if spread is None else f"{value:.4f} ± {spread:.4f}"
+    return f"{table_of(report, points=lambda entry: str(entry['points']))}\n{end}"

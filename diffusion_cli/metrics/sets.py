@@ -3,9 +3,9 @@
 Each compares n generated sets X with n reference sets Y under a distance D between sets (section 5.1 there):
 
     MMD    mean over Y of min over X of D                    quality: small is good
-    COV    share of Y that is the nearest reference of some X   diversity: large is good
+    COV    fraction of Y that is the nearest reference of some X   diversity: large is good
     1-NNA  leave-one-out accuracy of telling X from Y by the nearest other set: 1/2 is perfect, 1 is worst
-    JSD    Jensen-Shannon divergence, in bits, of the points of all X and of all Y on a grid; knows no single set
+    JSD    Jensen-Shannon divergence, in bits, of the points of all X and of all Y on a grid; blind to single sets
 
 Proved by tests/test_metrics_sets.py.
 """
@@ -15,10 +15,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from diffusion_cli.metrics.progress import Counter
+from diffusion_cli.metrics.progress import ProgressBar
 
 Sets = NDArray[np.float64]  # (n, P, 2)
 Matrix = NDArray[np.float64]  # (n, m)
+Histogram = NDArray[np.float64]
 
 GRID = 28  # cells on a side, as PointFlow's
 
@@ -33,35 +34,37 @@ def as_sets(x: ArrayLike) -> Sets:
     return sets
 
 
-def chamfer(a: ArrayLike, b: ArrayLike | None = None, counter: Counter | None = None) -> Matrix:
+def chamfer(a: ArrayLike, b: ArrayLike | None = None, bar: ProgressBar | None = None) -> Matrix:
     """Chamfer distances (n, m) between the sets a (n, P, 2) and b (m, Q, 2), exact; b None: among a.
 
     PointFlow's convention: mean over x of min_y |x - y|^2 plus mean over y of min_x |x - y|^2, squared distances.
-    counter: told how many pairs are done, n m or n (n - 1) / 2 in the end.
+
+    bar: counts the pairs that are done, n m or n (n - 1) / 2 in the end.
     """
     a = as_sets(a)
     if b is None:
-        one_way = _nearest(a, a, counter, (len(a) - 1) / 2)
+        one_way = _nearest(a, a, bar, (len(a) - 1) / 2)
         return one_way + one_way.T
     b = as_sets(b)
-    return _nearest(a, b, counter, len(b) / 2) + _nearest(b, a, counter, len(a) / 2).T
+    return _nearest(a, b, bar, len(b) / 2) + _nearest(b, a, bar, len(a) / 2).T
 
 
-def _nearest(a: Sets, b: Sets, counter: Counter | None, pairs: float) -> Matrix:
+def _nearest(a: Sets, b: Sets, bar: ProgressBar | None, pairs: float) -> Matrix:
     """(n, m): mean over the points of b_j of the squared distance to the nearest point of a_i."""
-    from scipy.spatial import cKDTree  # here: half a second, which training should not wait for
+    # Here: half a second, which training should not wait for.
+    from scipy.spatial import cKDTree
 
     flat = b.reshape(-1, 2)
     result = np.empty((len(a), len(b)))
     for row, points in zip(result, a, strict=True):
         distance, _ = cKDTree(points).query(flat)
         row[:] = np.square(distance).reshape(len(b), -1).mean(1)
-        if counter is not None:
-            counter.update(pairs)
+        if bar is not None:
+            bar.update(pairs)
     return result
 
 
-def earth_mover(a: ArrayLike, b: ArrayLike | None = None, counter: Counter | None = None) -> Matrix:
+def earth_mover(a: ArrayLike, b: ArrayLike | None = None, bar: ProgressBar | None = None) -> Matrix:
     """Earth mover's distances (n, m) between sets of equally many points, exact; b None: among a.
 
     min over one-to-one assignments f of the mean over x of |x - f(x)| (Rubner et al. 2000), by linear assignment:
@@ -79,8 +82,8 @@ def earth_mover(a: ArrayLike, b: ArrayLike | None = None, counter: Counter | Non
         for j in range(i + 1 if among else 0, len(b)):
             cost = cdist(a[i], b[j])
             result[i, j] = cost[linear_sum_assignment(cost)].mean()
-        if counter is not None:
-            counter.update(len(b) - (i + 1 if among else 0))
+        if bar is not None:
+            bar.update(len(b) - (i + 1 if among else 0))
     return result + result.T if among else result
 
 
@@ -91,7 +94,8 @@ def scores(between: Matrix, within_x: Matrix, within_y: Matrix) -> dict[str, flo
     """
     n, m = between.shape
     joint = np.block([[within_x, between], [between.T, within_y]])
-    np.fill_diagonal(joint, np.inf)  # leave one out
+    # Leave one out.
+    np.fill_diagonal(joint, np.inf)
     nearest_is_x = joint.argmin(1) < n
     return {
         "mmd": float(between.min(0).mean()),
@@ -112,12 +116,12 @@ def jensen_shannon(x: ArrayLike, y: ArrayLike, cells: int = GRID) -> float:
     return (_relative_entropy(p, middle) + _relative_entropy(q, middle)) / 2
 
 
-def _histogram(unit: Sets, cells: int) -> NDArray[np.float64]:
+def _histogram(unit: Matrix, cells: int) -> Histogram:
     column, row = np.clip((unit * cells).astype(np.int64), 0, cells - 1).T
     return np.bincount(row * cells + column, minlength=cells**2) / len(unit)
 
 
-def _relative_entropy(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
+def _relative_entropy(p: Histogram, q: Histogram) -> float:
     held = p > 0
     return float(np.sum(p[held] * np.log2(p[held] / q[held])))
 

@@ -2,6 +2,7 @@
 
 A result has *keys*, what was asked for (`dataset`, `model.width`: a group's name holds the option chosen), and
 *numbers*, what came of it (`loss`, `metrics.sliced_w2`, `metrics.sliced_w2.ratio`), as they stand in summary.json.
+There each metric says itself which way is better, so that nothing here knows one by its name.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,20 +20,17 @@ from diffusion_cli.runs import config as run_config
 from diffusion_cli.runs.directory import FINISHED, Run
 from diffusion_cli.runs.jobs import in_order
 
-ALIASES = {"metrics.sw2": "metrics.sliced_w2"}
-SIZES = (
-    "n",
-    "draws",
-    "floor_draws",
-    "spread",
-    "floor_spread",
-)  # numbers of a metric that are no choice to draw
+COMPARED = ("ratio", "floor")  # numbers beside a metric's value that are worth a figure
 NOT_ASKED = ("seed", "resume", "optimize", "plots", "device", "threads")  # what makes no other experiment
 
 
 @dataclass(frozen=True)
 class Result:
-    """One run. said: the keys of its command line, in its order."""
+    """One run.
+
+    said: the keys of its command line, in its order.
+    better: name of a metric in `numbers` -> lower, higher, or a number, and the nearer to that the better.
+    """
 
     name: str
     path: Path
@@ -40,8 +38,20 @@ class Result:
     keys: dict[str, Any]
     said: tuple[str, ...]
     numbers: dict[str, float]
+    better: dict[str, str | float]
     status: str | None
     error: str | None
+
+    def cost(self, name: str) -> float:
+        """The number of this name, turned so that small is good."""
+        return cost(self.numbers[name], self.better.get(name))
+
+
+def cost(value: float, better: str | float | None) -> float:
+    """A value turned so that small is good. better: None where nothing says; then small is good already, as of a loss."""
+    if isinstance(better, float):
+        return abs(value - better)
+    return -value if better == "higher" else value
 
 
 def read(path: str | Path, name: str | None = None) -> Result:
@@ -61,6 +71,7 @@ def read(path: str | Path, name: str | None = None) -> Result:
         keys,
         tuple(dict.fromkeys(key for key in words if not key.startswith("hydra"))),
         numbers_of(summary),
+        better_of(summary),
         status if isinstance(status, str) else None,
         str(summary["error"]) if "error" in summary and status != FINISHED else None,
     )
@@ -114,16 +125,31 @@ def numbers_of(summary: dict[str, Any]) -> dict[str, float]:
     return found
 
 
+def better_of(summary: dict[str, Any]) -> dict[str, str | float]:
+    """Name of a metric, as in `numbers_of` -> which way it is better, as its entry in the summary says."""
+    metrics = summary.get("metrics")
+    found: dict[str, str | float] = {}
+    for name, entry in metrics.items() if isinstance(metrics, dict) else ():
+        better = entry.get("better") if isinstance(entry, dict) and "value" in entry else None
+        if better in ("lower", "higher"):
+            found[f"metrics.{name}"] = better
+        elif isinstance(better, (int, float)) and math.isfinite(better):
+            found[f"metrics.{name}"] = float(better)
+    return found
+
+
 def named(numbers: Iterable[str], name: str, key: str) -> str:
-    """The one among these names of numbers that is meant; UserError for `key` with what there is to choose from."""
-    known, asked = list(numbers), name
-    for alias, meant in ALIASES.items():
-        if name == alias or name.startswith(alias + "."):
-            name = meant + name.removeprefix(alias)
+    """The name, if it is one of these; else UserError for `key`, with what there is to choose from."""
+    known = list(numbers)
     if name not in known:
-        choices = [other for other in known if other.rpartition(".")[2] not in SIZES]
-        raise UserError(key, asked, "no such number in summary.json", choices)
+        raise UserError(key, name, "no such number in summary.json", [n for n in known if _worth(n, known)])
     return name
+
+
+def _worth(name: str, known: Sequence[str]) -> bool:
+    """Whether a number is worth a figure: not the size of a sample, nor a spread."""
+    metric, _, last = name.rpartition(".")
+    return metric not in known or last in COMPARED
 
 
 # Side by side.
@@ -152,6 +178,12 @@ class Cell(NamedTuple):
         """Sample standard deviation over the seeds; None for fewer than two."""
         found = [result.numbers[name] for result in self.results if name in result.numbers]
         return statistics.stdev(found) if len(found) > 1 else None
+
+    def cost(self, name: str) -> float | None:
+        """The mean, turned so that small is good."""
+        mean = self.mean(name)
+        better = (result.better[name] for result in self.results if name in result.better)
+        return None if mean is None else cost(mean, next(better, None))
 
     def text(self, name: str) -> str:
         mean, std = self.mean(name), self.std(name)
@@ -187,24 +219,9 @@ def show(value: Any) -> str:
 
 
 def metrics(results: Iterable[Result]) -> list[str]:
-    """The loss and all metrics that any of these runs has, without the numbers beside a metric's value."""
-    names = dict.fromkeys(name for result in results for name in result.numbers)
-    known = set(names)
-    return [name for name in names
-            if name == "loss" or (name.startswith("metrics.") and name.rpartition(".")[0] not in known
-                                  and name.rpartition(".")[2] not in SIZES)]  # fmt: skip
-
-
-HIGHER = ("accuracy", "precision", "recall", "density", "coverage_cd", "coverage_emd", "diversity")
-BALANCED = ("one_nn_cd", "one_nn_emd")  # best at one half
-
-
-def better(name: str) -> Callable[[float], float]:
-    """What of a metric's value is to be small."""
-    last = name.rpartition(".")[2]
-    if last in BALANCED:
-        return lambda value: abs(value - 0.5)
-    return (lambda value: -value) if last.endswith(HIGHER) else (lambda value: value)
+    """The names of the loss and of all metrics that any of these runs has."""
+    return [*dict.fromkeys(name for result in results for name in result.numbers
+                           if name == "loss" or name in result.better)]  # fmt: skip
 
 
 class Comparison:

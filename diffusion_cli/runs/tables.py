@@ -9,13 +9,13 @@ from pathlib import Path
 
 from diffusion_cli.runs.atomic import replacing
 from diffusion_cli.runs.directory import FINISHED
-from diffusion_cli.runs.results import Cell, Result, better, group, metrics, show, varied
+from diffusion_cli.runs.results import Cell, Result, group, metrics, show, varied
 
 SHOWN = 3  # metrics on the terminal
 
 
 def terminal(results: Sequence[Result]) -> str:
-    """A line for each job: what was asked, its status, and what came of it; below, what failed and why."""
+    """A line for each job: its keys, its status, and what came of it; below, what failed and why."""
     keys = [*varied(results), "seed"] if len(results) > 1 else list(results[0].said if results else ())
     names = [name for name in metrics(results) if name != "loss"][:SHOWN]
     head = ["job", *keys, "status", "steps", "loss", *(name.removeprefix("metrics.") for name in names)]
@@ -45,7 +45,7 @@ def failures(results: Sequence[Result], keys: Sequence[str]) -> list[str]:
     ]
 
 
-def write(results: Sequence[Result], folder: Path, name: str) -> None:
+def write_tables(results: Sequence[Result], folder: Path, name: str) -> None:
     """`name`.csv with every metric's mean and standard deviation over the seeds, `name`.md to be read."""
     keys = varied(results)
     cells, names = group(results, keys), metrics(results)
@@ -87,10 +87,10 @@ def _best(cells: Sequence[Cell], keys: Sequence[str], name: str) -> set[int]:
     """Rows with the best mean; values of different datasets are not compared. None where there is no choice."""
     found: dict[str, list[tuple[float, int]]] = {}
     for i, cell in enumerate(cells):
-        mean = cell.mean(name)
-        if mean is not None:
+        cost = cell.cost(name)
+        if cost is not None:
             dataset = show(cell.values[list(keys).index("dataset")]) if "dataset" in keys else ""
-            found.setdefault(dataset, []).append((better(name)(mean), i))
+            found.setdefault(dataset, []).append((cost, i))
     return {min(rivals)[1] for rivals in found.values() if len(rivals) > 1}
 
 

@@ -9,13 +9,12 @@ import numpy as np
 from diffusion_cli.errors import UserError
 from diffusion_cli.figures import curves
 from diffusion_cli.figures.recipes.plane import of_run
-from diffusion_cli.metrics import image_report, points, set_report
+from diffusion_cli.metrics.catalogue import label_of
 from diffusion_cli.runs.directory import read_csv
 
 if TYPE_CHECKING:
     from diffusion_cli.components import Components
 
-LABELS = points.LABELS | set_report.LABELS | image_report.LABELS
 FLOOR = "_floor"
 
 
@@ -31,7 +30,7 @@ def metric_curve(components: Components, metrics: list[str] | None) -> Any:
         if name not in known:
             raise UserError("figure.metrics", name, "was not measured during training", known)
     shown = {
-        LABELS.get(name, name): (
+        label_of(name): (
             columns[name],
             float(np.mean(columns[name + FLOOR])) if name + FLOOR in columns else None,
         )

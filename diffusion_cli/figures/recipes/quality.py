@@ -13,8 +13,8 @@ from diffusion_cli import sampler as samplers_of
 from diffusion_cli.components import trained
 from diffusion_cli.errors import UserError
 from diffusion_cli.figures import quality
-from diffusion_cli.figures.recipes.monitor import LABELS
-from diffusion_cli.metrics.evaluation import PointEvaluation
+from diffusion_cli.metrics.catalogue import label_of
+from diffusion_cli.metrics.measurement import measurements
 from diffusion_cli.prediction import Prediction
 from diffusion_cli.runs import results as gather
 from diffusion_cli.runs.directory import Run
@@ -28,7 +28,6 @@ SAMPLERS = {
     "dpmpp": samplers_of.DPMpp,
     "heun": samplers_of.Heun,
 }
-FLOOR_DRAWS = 1  # once the floor is known: it is the same for all
 LOSSES = {"simple": "L simple", "vlb": "L", "min_snr": "min-SNR"}  # weighting -> as the papers call it
 PARAMETERIZATIONS = ("mean", "eps", "x0", "v")  # in the order of Ho et al. 2020, table 2; others after them
 
@@ -101,8 +100,8 @@ def finished(results: Sequence[gather.Result]) -> Iterator[gather.Result]:
 
 
 class Measure:
-    """Some metrics of an components's own evaluation, with n samples in each of so many draws, as ratios to the floor
-    where there is one; the floor is measured once, with the first."""
+    """Some metrics of the components' own evaluation, with n samples in each of so many draws, as ratios to the floor of
+    the first where there is one."""
 
     def __init__(self, metrics: list[str], n: int, draws: int):
         self.metrics, self.sizes = metrics, {"n": n, "draws": draws}
@@ -110,7 +109,7 @@ class Measure:
         self.evaluation: Any = None
 
     def name(self, metric: str) -> str:
-        return LABELS.get(metric, metric) + (" / floor" if self.floors[metric] else "")
+        return label_of(metric) + (" / floor" if self.floors[metric] else "")
 
     def __call__(self, components: Components, sampler: Any) -> dict[str, float]:
         """metric -> value with this sampler."""
@@ -119,16 +118,12 @@ class Measure:
             sizes = {key: size for key, size in self.sizes.items() if key in node}
             self.evaluation = components.varied(evaluation=sizes).evaluation
         report = replace(components, sampler=sampler, evaluation=self.evaluation).evaluate()
-        entries = {
-            key: entry for key, entry in report.items() if isinstance(entry, dict) and "value" in entry
-        }
+        entries = measurements(report)
         for metric in self.metrics:
             if metric not in entries:
                 raise UserError("figure.metric", metric, "is not measured by this evaluation", entries)
         if not self.floors:
             self.floors = {m: entries[m]["floor"] if entries[m].get("ratio") else None for m in self.metrics}
-            if isinstance(self.evaluation, PointEvaluation):  # others keep what they know of the truth
-                self.evaluation = replace(self.evaluation, floor_draws=FLOOR_DRAWS)
         return {metric: entries[metric]["value"] / (self.floors[metric] or 1.0) for metric in self.metrics}
 
 

@@ -56,8 +56,7 @@ def of_many(results: Sequence[Result], sweep: str | None, n: int, frames: int, d
     keys, numbers = [*gather.varied(results), "seed"], gather.metrics(results)
     done = [result for result in results if result.status == FINISHED]
     first = next((name for name in numbers if name != "loss"), "loss")
-    good = gather.better(first)
-    ranked = sorted((r for r in done if first in r.numbers), key=lambda r: good(r.numbers[first]))
+    ranked = sorted((r for r in done if first in r.numbers), key=lambda r: r.cost(first))
     head = ["run", *keys, "status", *(words(name.removeprefix("metrics.")) for name in numbers)]
     rows = [
         [r.name, *(gather.show(r.keys.get(key)) for key in keys), r.status or "not begun",
@@ -175,9 +174,10 @@ def tables(metrics: Any) -> list[Table]:
     plain = {name: entry for name, entry in metrics.items() if name not in measured | lists}
     result = []
     if measured:
-        keys = list(dict.fromkeys(key for entry in measured.values() for key in entry))
+        keys = list(dict.fromkeys(key for entry in measured.values() for key in entry if key != "label"))
         rows = [
-            [words(name), *(text(entry.get(key, "")) for key in keys)] for name, entry in measured.items()
+            [entry.get("label") or words(name), *(text(entry.get(key, "")) for key in keys)]
+            for name, entry in measured.items()
         ]
         result.append(Table(["metric", *map(words, keys)], rows))
     for name, entries in lists.items():

@@ -1,0 +1,150 @@
+"""What an evaluation found: measurements with their unit and which way is better, as plain values; and their table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NotRequired, TypedDict, TypeGuard
+
+import numpy as np
+
+from diffusion_cli.metrics.catalogue import Better, Metric
+
+
+class Measurement(TypedDict):
+    """One metric of one evaluation, as it stands in summary.json.
+
+    value: the mean over `draws` sets of samples; None where it could not be measured.
+    spread: standard deviation of single sets; None for one draw.
+    floor, floor_spread: the same for `floor_draws` sets of true samples, as large.
+    ratio: value / floor; None where the floor is nothing to divide by.
+    error: standard error of a value that is a mean over independent points.
+    n: samples in a set.
+    points, pairs: points in a set of points; pairs of sets that were compared, 0 where none are.
+    split, against: the part of real images that the samples were compared with, and how many there are.
+    extractor: the digest of what the images were seen by.
+    label, unit, better: the metric's own (see `catalogue.Metric`).
+    """
+
+    value: float | None
+    error: NotRequired[float]
+    spread: NotRequired[float | None]
+    floor: NotRequired[float]
+    floor_spread: NotRequired[float | None]
+    ratio: NotRequired[float | None]
+    n: NotRequired[int]
+    draws: NotRequired[int]
+    floor_draws: NotRequired[int]
+    points: NotRequired[int]
+    pairs: NotRequired[int]
+    split: NotRequired[str]
+    against: NotRequired[int]
+    extractor: NotRequired[str]
+    label: str
+    unit: str
+    better: Better
+
+
+Note = str | int | float | list[Any] | dict[str, Any] | None  # what else a report holds
+Report = Mapping[str, Measurement | Note]  # by the names of the metrics, ready for JSON
+
+
+def measured(metric: Metric, value: float | None) -> Measurement:
+    """A value with nothing to compare it with."""
+    if metric.better == "floor":
+        raise ValueError(f"{metric.name} has no floor")
+    return {"value": value, "label": metric.label, "unit": metric.unit, "better": metric.better}
+
+
+def beside_floor(
+    metric: Metric, values: Sequence[float], floors: Sequence[float], n: int, rounding: float = 0.0
+) -> Measurement:
+    """A metric of several sets of n samples, beside that of sets of n true ones.
+
+    rounding: a floor that is no larger is nothing to divide by, so that there is no ratio.
+    """
+    value, spread = mean_and_spread(values)
+    floor, floor_spread = mean_and_spread(floors)
+    return {
+        "value": value,
+        "spread": spread,
+        "floor": floor,
+        "floor_spread": floor_spread,
+        "ratio": value / floor if floor > rounding else None,
+        "n": n,
+        "draws": len(values),
+        "floor_draws": len(floors),
+        "label": metric.label,
+        "unit": metric.unit,
+        "better": floor if metric.better == "floor" else metric.better,
+    }
+
+
+def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean and standard deviation, which is None for a single value."""
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def is_measurement(entry: object) -> TypeGuard[Measurement]:
+    return isinstance(entry, dict) and {"value", "better"} <= entry.keys()
+
+
+def measurements(report: Report) -> dict[str, Measurement]:
+    """The measurements of a report, without its notes."""
+    return {name: entry for name, entry in report.items() if is_measurement(entry)}
+
+
+def row_of(report: Report) -> dict[str, float]:
+    """A report as one row of a table: the value of each metric, and NAME_floor where it has one; nan for None."""
+    row = {}
+    for name, entry in measurements(report).items():
+        row[name] = math.nan if entry["value"] is None else entry["value"]
+        if "floor" in entry:
+            row[f"{name}_floor"] = entry["floor"]
+    return row
+
+
+# Tables.
+
+Column = Callable[[Measurement], str]
+
+
+def table_of(report: Report, digits: int = 4, floor: str = "floor", **more: Column) -> str:
+    """The measurements of a report as lines of aligned text: label, value, floor, ratio.
+
+    digits: after the decimal point.
+    floor: the head of the column of floors.
+    more: heads of further columns, and what stands in them.
+    """
+
+    def value_of(entry: Measurement) -> str:
+        value = entry["value"]
+        return "unknown" if value is None else with_spread(value, entry.get("spread"), digits)
+
+    def floor_of(entry: Measurement) -> str:
+        if "floor" not in entry:
+            return ""
+        nothing = float(f"{entry['floor']:.{digits}f}") == 0
+        return "0" if nothing else with_spread(entry["floor"], entry.get("floor_spread"), digits)
+
+    def ratio_of(entry: Measurement) -> str:
+        ratio = entry.get("ratio")
+        return "" if ratio is None else f"{ratio:.2f}"
+
+    columns: dict[str, Column] = {"metric": lambda entry: entry["label"], "value": value_of}
+    columns |= {floor: floor_of, "ratio": ratio_of} | more
+    entries = measurements(report).values()
+    cells = {head: [text(entry) for entry in entries] for head, text in columns.items()}
+    filled = {head: column for head, column in cells.items() if any(column) or head == "metric"}
+    return aligned(list(filled), [*zip(*filled.values(), strict=True)])
+
+
+def aligned(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Lines of text: the first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    template = "  ".join([f"{{:<{widths[0]}}}"] + [f"{{:>{width}}}" for width in widths[1:]])
+    return "\n".join(template.format(*row) for row in (head, *rows))
+
+
+def with_spread(value: float, spread: float | None, digits: int) -> str:
+    return f"{value:.{digits}f}" if spread is None else f"{value:.{digits}f} ± {spread:.{digits}f}"

@@ -1,0 +1,79 @@
+"""What an evaluation is, and what it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from diffusion_cli.dataset.batch import Batch
+from diffusion_cli.dataset.protocol import Dataset
+from diffusion_cli.denoiser import Denoiser
+from diffusion_cli.metrics.measurement import Report, table_of
+from diffusion_cli.metrics.progress import Progress, silent
+from diffusion_cli.schedule import Schedule
+
+
+def no_samples(k: int) -> Batch:
+    raise ValueError("a classifier draws no samples")
+
+
+@dataclass(frozen=True)
+class EvaluationInput:
+    """What is evaluated.
+
+    dataset: what the samples should look like.
+    schedule: of the denoiser, or of the classifier.
+    seed: of what the evaluation itself draws.
+    draw: draw(k) gives the k-th independent set of n samples, on the CPU.
+    denoiser: the one they were drawn with; None where a classifier is evaluated.
+    classifier: classifier(x_t, noise_level) gives logits of the labels of noised points; None for a denoiser.
+    device: where networks run.
+    progress: a bar for what takes long.
+    """
+
+    dataset: Dataset
+    schedule: Schedule
+    seed: int = 0
+    draw: Callable[[int], Batch] = no_samples
+    denoiser: Denoiser | None = None
+    classifier: nn.Module | None = None
+    device: torch.device | str = "cpu"
+    progress: Progress = silent
+
+
+class Evaluation(Protocol):
+    """How samples are judged. One of your own inherits from this class and overrides __call__; the rest has defaults.
+
+    n: samples in each set that `EvaluationInput.draw` gives.
+
+        VENDI = Metric("vendi", "Vendi score", better="higher")
+
+        @dataclass(frozen=True)
+        class Vendi(Evaluation):
+            n: int = 500
+
+            def __call__(self, given: EvaluationInput) -> Report:
+                return {VENDI.name: measured(VENDI, vendi_score(given.draw(0).x0))}
+    """
+
+    n: int
+
+    def check(self, dataset: Dataset) -> None:
+        """Raises ArgumentError where this evaluation is not for such data."""
+        return
+
+    def prepare(self, given: EvaluationInput) -> None:
+        """Does once what takes long and needs no samples, before training begins."""
+        return
+
+    def __call__(self, given: EvaluationInput) -> Report:
+        """A measurement for each metric, by its name; {} where the data give nothing to compare with."""
+        ...
+
+    def table(self, report: Report) -> str:
+        """The report as lines of text."""
+        return table_of(report)
