@@ -65,6 +65,10 @@ class RunFailed(Exception):
     """A run that started and could not finish, for a reason that is not the user's command line: exit code 1."""
 
 
+class TimeIsUp(Exception):
+    """The time that a run was given is over; it has been saved."""
+
+
 class Interrupted(BaseException):
     """A signal ended the run, after it was saved: exit code 128 + signum (130 for SIGINT, 143 for SIGTERM).
 

@@ -27,6 +27,7 @@ from diffusion_cli.errors import Passage, UserError
 from diffusion_cli.options.check import check_complete, check_config
 from diffusion_cli.options.groups import GROUPS
 from diffusion_cli.runs.config import FILE
+from diffusion_cli.runs.directory import unfinished
 
 
 class Checked(Callback):
@@ -36,6 +37,9 @@ class Checked(Callback):
         with _stopping(), _current(config):
             command = str(JobRuntime.instance().get("name"))
             directory, resume = _directory(config, "run"), config.get("resume") is True
+            if resume and _stamped(config, "run") and not _given(config, "run"):
+                directory = unfinished(Path(directory).parent, command, words(config)) or directory
+                _set(config, "run.dir", directory)
             # keys may refer to it
             _set(config, "runtime.output_dir", os.path.abspath(directory))
             refuse(config, directory)

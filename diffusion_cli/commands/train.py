@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffusion_cli.commands.monitor import Monitor
 from diffusion_cli.commands.output import describe, draw_figures, evaluate, prepare_process
-from diffusion_cli.errors import Interrupted, RunFailed, UserError
+from diffusion_cli.errors import Interrupted, RunFailed, TimeIsUp, UserError
 from diffusion_cli.runs import config as run_config
 from diffusion_cli.runs.directory import FINISHED, Metrics, Run, step_of
 from diffusion_cli.runs.results import value_of
@@ -75,7 +75,7 @@ def train(config: dict[str, Any], run: Run, session: Session) -> None:
             if isinstance(error, UserError) and not run.checkpoints():
                 # nothing has happened yet, and nothing is left behind
                 raise
-            stopped = isinstance(error, Interrupted | KeyboardInterrupt | SystemExit)
+            stopped = isinstance(error, Interrupted | KeyboardInterrupt | SystemExit | TimeIsUp)
             training.write_summary("interrupted" if stopped else "failed", error)
             if stopped and run.checkpoints():
                 step = step_of(run.checkpoints()[-1])
@@ -84,6 +84,8 @@ def train(config: dict[str, Any], run: Run, session: Session) -> None:
                     step,
                     run.path,
                 )
+            if isinstance(error, TimeIsUp):
+                return
             raise
         training.write_summary(FINISHED)
     log.info("finished: %s", run.path)
@@ -105,10 +107,14 @@ def extend(run: Run, steps: int) -> bool:
 
 def new_state(components: Components) -> TrainState:
     """The state of training before its first step."""
+    from diffusion_cli.runs.restore import start_from
     from diffusion_cli.trainer import TrainState
 
     config = components.config
-    state = TrainState.start(components.new_net(), components.optimizer, config["loss_levels"] or ())
+    net = components.new_net()
+    if config["init"]:
+        start_from(net, config["init"], config["init_weights"])
+    state = TrainState.start(net, components.optimizer, config["loss_levels"] or ())
     if config["compile"]:
         state.net.compile()
     return state
@@ -192,6 +198,7 @@ class Training:
 
     def train(self) -> None:
         config, state, stop = self.config, self.state, self.session.stop
+        limit = config["max_minutes"]
         every = config["stages"]["every"] if self.components.objective.generates else 0
         logger = self.logger
         logger.open(self.run.path, config)
@@ -216,11 +223,14 @@ class Training:
                 if every and state.step % every == 0:
                     # before the checkpoint, from which a resumed run would leave it out
                     self.save_stage()
-                stopping = stop.signum is not None
+                timed_out = limit is not None and time.monotonic() - self.started > 60 * limit
+                stopping = timed_out or stop.signum is not None
                 if last or stopping or state.step % config["checkpoint"]["every"] == 0:
                     self.save_checkpoint()
                 if stopping:
                     stop.check()
+                if timed_out and not last:
+                    raise TimeIsUp(f"max_minutes={limit:g}")
         self.training_seconds = time.monotonic() - self.started
 
     def log_row(self) -> dict[str, float]:

@@ -109,6 +109,9 @@ class Train(Machine):
     sample_batch: samples that go through the network at once.
     plots: false: no final samples, evaluation or figures.
     resume: true: continue the run in hydra.run.dir, if one is there; in a sweep, the newest of the same line.
+    init: a run whose averaged weights the network starts from; null: random ones.
+    init_weights: of that run: last, best or the STEP of a checkpoint.
+    max_minutes: after so many minutes of training the run is saved and left, as by an interrupt; null: no limit.
     optimize: the number of summary.json that a search minimises or maximises, such as metrics.sliced_w2.
     """
 
@@ -126,6 +129,9 @@ class Train(Machine):
     sample_batch: Many = 10000
     plots: bool = True
     resume: bool = False
+    init: str | None = None
+    init_weights: Literal["last", "best"] | Count = "last"
+    max_minutes: Positive | None = None
     optimize: str | None = None
 
 

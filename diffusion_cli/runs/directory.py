@@ -10,6 +10,7 @@ import os
 import re
 import time
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,21 +46,21 @@ class Run:
         self.figures = self.path / "figures"
 
     @classmethod
-    def find(cls, name: str, root: str | os.PathLike = "outputs") -> Run:
+    def find(cls, name: str, key: str = "run", root: str | os.PathLike = "outputs") -> Run:
         """The trained run meant by `run=NAME`: a directory, or `latest`, the newest finished one below root/train."""
         if name != "latest":
             run = cls(name)
             if not run.path.is_dir():
-                raise UserError("run", name, "no such directory")
-            _ = run.record
+                raise UserError(key, name, "no such directory")
+            config.read(run.path, key)
             if not run.checkpoints():
-                raise UserError("run", name, "is not a trained run: it has no checkpoints")
+                raise UserError(key, name, "is not a trained run: it has no checkpoints")
             return run
         found = [cls(file.parent) for file in Path(root).glob("train/*/*/summary.json")]
         finished = [run for run in found if run.status == FINISHED and run.checkpoints()]
         if not finished:
             raise UserError(
-                "run",
+                key,
                 name,
                 f"there is no finished run below {Path(root, 'train')}; train one, or say run=DIR",
             )
@@ -172,6 +173,27 @@ def read_csv(path: Path) -> dict[str, list[float]]:
     """Columns of a metrics.csv."""
     rows = _rows(path)
     return {key: [float(row[key]) for row in rows] for key in (rows[0] if rows else ())}
+
+
+def unfinished(root: Path, command: str, words: Sequence[str]) -> str | None:
+    """For resume=true without a directory: the newest run of this very line below `root` that has not finished."""
+    found = []
+    for file in root.glob(f"*/{config.FILE}"):
+        run = Run(file.parent)
+        try:
+            record = run.record
+        except UserError:
+            continue
+        if run.status != FINISHED and record.command == command and _line(record.overrides) == _line(words):
+            found.append(run.path)
+    if not found:
+        log.info("no unfinished run of this line is in %s: it starts anew", root)
+    return str(max(found, key=lambda path: path.stat().st_mtime)) if found else None
+
+
+def _line(words: Sequence[str]) -> list[str]:
+    """A line as such: in one order, without what does not make it another."""
+    return sorted(word for word in words if not word.startswith(("resume=", "max_minutes=")))
 
 
 def step_of(file: Path) -> int:

@@ -27,16 +27,16 @@ def newest(run: Run, key: str = "run") -> dict[str, Any]:
     raise UserError(key, str(run.path), "has no checkpoint that can be read whole")
 
 
-def chosen(run: Run, weights: str | int) -> dict[str, Any]:
-    """The content of the checkpoint that `weights=` means: last, best (by the loss on fixed batches, see
-    Experiment.score; the last one, saying so, where it is gone), or the number of a step, which must be there.
+def chosen(run: Run, weights: str | int, key: str = "weights") -> dict[str, Any]:
+    """The content of the checkpoint that `weights` means: last, best (by the loss on fixed batches; the last one, saying
+    so, where it is gone), or the number of a step, which must be there: else UserError for `key`.
     """
     if isinstance(weights, int):
         try:
             return _of_training(run.checkpoint_file(weights))
         except checkpoint.Damaged as damage:
             steps = [step_of(file) for file in run.checkpoints()]
-            raise UserError("weights", weights, str(damage), [*steps, BEST, LAST]) from None
+            raise UserError(key, weights, str(damage), [*steps, BEST, LAST]) from None
     last = newest(run)
     best = (last.get("best") or {}).get("step") if weights == BEST else None
     if best is None or best == last["state"]["step"]:
@@ -59,6 +59,24 @@ def _of_training(file: Path) -> dict[str, Any]:
     if not (whole and known and all(isinstance(content.get(key), dict) for key in ("config", "made_with"))):
         raise checkpoint.Damaged(f"{file}: not a checkpoint of a training")
     return content
+
+
+def start_from(net: Any, name: str, weights: str | int) -> None:
+    """Takes the averaged weights of another run into a network, as far as they fit, and names those that do not.
+
+    name, weights: the values of `init` and `init_weights`.
+    """
+    run = Run.find(name, "init")
+    theirs, ours = chosen(run, weights, "init_weights")["state"]["ema"], net.state_dict()
+    fitting = {key: value for key, value in theirs.items() if key in ours and value.shape == ours[key].shape}
+    others = [key for key in ours if key not in fitting]
+    if not fitting:
+        raise UserError("init", name, "none of its weights fits this network")
+    net.load_state_dict(fitting, strict=False)
+    log.info("started from the weights of %s", run.path)
+    if others:
+        shown = ", ".join(others[:5]) + (f" and {len(others) - 5} more" if len(others) > 5 else "")
+        log.warning("%d of %d weights do not fit and start at random: %s", len(others), len(ours), shown)
 
 
 def fit_in(net: Any, state: dict[str, Any], key: str, run: Run) -> None:
