@@ -23,7 +23,7 @@ class Group:
     functions: bool = False
 
 
-FIGURE = Group("a figure", ("figures.recipes",), given=("components",), functions=True)
+FIGURE = Group("a figure", ("figures.recipes",), given=("components", "results"), functions=True)
 
 GROUPS = {
     "dataset": Group("the data to learn", ("dataset",)),

@@ -193,4 +193,5 @@ def descriptions(doc: str) -> dict[str, str]:
 def title_of(doc: str) -> str:
     """The first sentence of a docstring."""
     first = " ".join(doc.split("\n\n")[0].split())
-    return re.split(r"(?<=[.:;]) ", first, maxsplit=1)[0].rstrip(".:;")
+    # not after "et al." and "eq."
+    return re.split(r"(?<!\bal)(?<!\beq)\. (?=[A-Z`])", first, maxsplit=1)[0].rstrip(".:;")
