@@ -13,6 +13,7 @@ from diffusion_cli.runs.resume import fingerprint
 
 if TYPE_CHECKING:
     from diffusion_cli.components import Components
+    from diffusion_cli.metrics.measurement import Report
     from diffusion_cli.metrics.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ def prepare_process(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
-def evaluate(components: Components, progress: Progress) -> dict[str, Any]:
+def evaluate(components: Components, progress: Progress) -> Report:
     """The metrics of fresh samples, logged as a table; {} where there are none."""
     report = components.evaluate(progress)
     if report:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from diffusion_cli.components import Components
+    from diffusion_cli.metrics.measurement import Report
     from diffusion_cli.trainer import TrainState
 
 log = logging.getLogger(__name__)
@@ -169,7 +170,7 @@ class Training:
         self.started, self.first_step = time.monotonic(), 0
         self.training_seconds: float | None = None
         self.loss = math.nan
-        self.metrics: dict[str, Any] = {}
+        self.metrics: Report = {}
         # step and score of the best checkpoint so far
         self.best: dict[str, Any] | None = None
         if self.config["resume"] and run.checkpoints():
