@@ -12,7 +12,7 @@ from types import NoneType
 
 from diffusion_cli import __version__
 from diffusion_cli.cli import flags as line
-from diffusion_cli.errors import Interrupted, Passage, RunFailed, TakenError, UserError
+from diffusion_cli.errors import ArgumentError, Interrupted, Passage, RunFailed, TakenError, UserError
 
 USAGE = """\
 usage: diffusion COMMAND [group=option] [key=value] [flags]        (or: python -m diffusion_cli COMMAND ...)
@@ -139,6 +139,8 @@ def _report(error: BaseException, overrides: list[str], show: bool) -> int:
         return 128 + error.signum
     if isinstance(error, TakenError):
         _claims("keep")
+    if isinstance(error, ArgumentError):
+        error = error.of("")
     code = 2
     if isinstance(error, RunFailed) or not isinstance(error, Exception):
         code = 1

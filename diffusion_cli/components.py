@@ -18,7 +18,7 @@ from torch import Tensor
 
 from diffusion_cli import sampler as samplers
 from diffusion_cli.dataset.batch import Batch
-from diffusion_cli.denoiser import Batched, Denoiser, ExactDenoiser, Measured, NetworkDenoiser
+from diffusion_cli.denoiser import Batched, Denoiser, ExactDenoiser, MeasuredVariance, NetworkDenoiser
 from diffusion_cli.device import device_of, precision_of
 from diffusion_cli.errors import ArgumentError, UserError
 from diffusion_cli.guidance import ClassifierFree, ClassifierGuidance, ExactClassifier
@@ -112,12 +112,9 @@ class Components:
 
     def _guided(self, denoiser: Denoiser) -> Denoiser:
         if isinstance(self.sampler, samplers.DDPM) and self.sampler.variance == "analytic":
-            denoiser = Measured(denoiser, self.dataset, self.seed, self.device)
-        guided = self.guidance(denoiser)
-        if isinstance(self.guidance, ClassifierGuidance):
-            # The gradient of a classifier takes several times the memory of the network itself.
-            return Batched(guided, self.config["sample_batch"])
-        return guided
+            denoiser = MeasuredVariance(denoiser, self.dataset, self.seed, self.device)
+        # In batches once more: the gradient of a classifier takes several times the memory of the network itself.
+        return Batched(self.guidance(denoiser), self.config["sample_batch"])
 
     # samples
 
@@ -149,11 +146,13 @@ class Components:
         """The chains of n samples: states from x_T to x_0. label: of each; None: see `labels`."""
         seed = self.seed if seed is None else seed
         label = self.labels(n, seed) if label is None else label
-        for state in samplers.chain(
-            self.sampler, self.denoiser, n, self.dataset.shape, seed, label, self.device
-        ):
-            self.tick()
-            yield state
+        shape, device = self.dataset.shape, self.device
+        try:
+            for state in samplers.chain(self.sampler, self.denoiser, n, shape, seed, label, device):
+                self.tick()
+                yield state
+        except ArgumentError as error:
+            raise error.of("sampler") from None
 
     def draw(self, n: int, seed: int | None = None) -> Batch:
         """n samples x0 (n, *shape) and their labels, on the device."""
@@ -272,7 +271,10 @@ def _evaluation(config: Config, dataset: Any) -> Evaluation:
 def _classifier(config: Config, dataset: Any, name: str) -> Any:
     """The classifier of a run of objective=classifier, or `exact`: that of the dataset's density."""
     if name == "exact":
-        return ExactClassifier(dataset.density)
+        try:
+            return ExactClassifier(dataset.density)
+        except ArgumentError as error:
+            raise UserError("guidance.run", name, error.reason) from None
     run = Run.find(name)
     theirs = newest(run)["config"]
     # a stranger's, perhaps

@@ -2,47 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from diffusion_cli.dataset.density import Density
+from diffusion_cli.dataset.points import Points
 from diffusion_cli.denoiser import Denoiser
-from diffusion_cli.errors import UserError
+from diffusion_cli.errors import ArgumentError
 from diffusion_cli.prediction import Prediction
+from diffusion_cli.ranges import BelowOne, Finite, checked
 
 
+class Guidance(Protocol):
+    """How labels steer a denoiser. label_dropout: fraction of the training labels replaced by "no label"."""
+
+    @property
+    def label_dropout(self) -> float: ...
+
+    def __call__(self, denoiser: Denoiser) -> Denoiser: ...
+
+
+@checked
 @dataclass(frozen=True)
 class Unguided:
-    """The denoiser itself, with the labels it is asked for."""
+    """The denoiser itself, with the labels that it is given.
 
-    label_dropout: float = 0.0
+    label_dropout: fraction of the training labels replaced by "no label"; guidance=cfg needs a network trained with some.
+    """
+
+    label_dropout: BelowOne = 0.0
 
     def __call__(self, denoiser: Denoiser) -> Denoiser:
         return denoiser
 
 
+@checked
 @dataclass(frozen=True)
 class ClassifierFree:
-    """eps_hat = (1 + w) eps(x_t, label) - w eps(x_t, none) (Ho & Salimans 2021, eq. 6): w = 0 conditional,
-    w = -1 unconditional.
+    """eps_hat = (1 + w) eps(x_t, label) - w eps(x_t, none) (Ho & Salimans 2021, eq. 6).
 
-    label_dropout: share of the training labels replaced by "none", from which the network learns eps(x_t, none).
+    w: guidance weight; 0: conditional, -1: unconditional.
+    label_dropout: fraction of the training labels replaced by "no label", from which the network learns eps(x_t, none).
     """
 
-    w: float = 1.0
-    label_dropout: float = 0.1
+    w: Finite = 1.0
+    label_dropout: BelowOne = 0.1
 
     def __call__(self, denoiser: Denoiser) -> Denoiser:
-        return Guided(denoiser, self.w)
+        return ClassifierFreeGuided(denoiser, self.w)
 
 
-class Guided:
+class ClassifierFreeGuided:
     """Two answers of one denoiser, extrapolated. Both x0 and eps are affine in eps, so one rule serves both."""
 
-    def __init__(self, denoiser: Denoiser, w: float):
+    def __init__(self, denoiser: Denoiser, w: float) -> None:
         self.denoiser, self.w, self.schedule = denoiser, w, denoiser.schedule
 
     def __call__(self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None) -> Prediction:
@@ -51,40 +67,55 @@ class Guided:
         return Prediction(x0, eps, given.variance)
 
 
+class Classifier(Protocol):
+    """classifier(x_t, noise_level) -> logits (B, num_classes) of noised points."""
+
+    num_classes: int
+
+    def __call__(self, x_t: Tensor, noise_level: Tensor) -> Tensor: ...
+
+
+@checked
 @dataclass(frozen=True)
 class ClassifierGuidance:
     """eps_hat = eps(x_t, none) - s sigma_t grad log p(label | x_t) (Dhariwal & Nichol 2021, algorithm 2).
 
-    classifier(x_t, noise) -> logits (B, num_classes) of noised points, noise = log(sigma / alpha).
+    classifier: a network of objective=classifier, or `ExactClassifier`.
+    s: scale of the gradient.
+    label_dropout: fraction of the training labels replaced by "no label".
     """
 
-    classifier: Callable[[Tensor, Tensor], Tensor]
-    s: float = 1.0
-    label_dropout: float = 0.0
+    classifier: Classifier
+    s: Finite = 1.0
+    label_dropout: BelowOne = 0.0
 
     def __call__(self, denoiser: Denoiser) -> Denoiser:
-        return Steered(denoiser, self.classifier, self.s)
+        return ClassifierGuided(denoiser, self.classifier, self.s)
 
 
 class ExactClassifier:
-    """p(label | x_t) of a mixture, in the form of a network: classifier(x_t, noise) -> log-probabilities (B, K)."""
+    """p(label | x_t) of a mixture, in the form of a network: log-probabilities (B, num_classes).
 
-    def __init__(self, density: Density):
-        if not hasattr(density, "class_posterior"):
-            raise UserError("guidance.run", "exact", "only a mixture has an exact classifier")
+    density: of points or Gaussians; ArgumentError for any other.
+    """
+
+    def __init__(self, density: Density | None) -> None:
+        if not isinstance(density, Points):
+            reason = "only a mixture of points or Gaussians has an exact classifier"
+            raise ArgumentError("density", type(density).__name__, reason)
         self.density = density
         self.num_classes = density.class_posterior(torch.zeros(1, *density.shape), 0.0, 1.0).shape[1]
 
-    def __call__(self, x_t: Tensor, noise: Tensor) -> Tensor:
-        alpha, sigma = (torch.sigmoid(sign * 2 * noise.double()).sqrt() for sign in (-1, 1))
+    def __call__(self, x_t: Tensor, noise_level: Tensor) -> Tensor:
+        alpha, sigma = (torch.sigmoid(sign * 2 * noise_level.double()).sqrt() for sign in (-1, 1))
         columns = (-1,) + (1,) * (x_t.dim() - 1)
         return self.density.class_posterior(x_t, alpha.view(columns), sigma.view(columns))
 
 
-class Steered:
+class ClassifierGuided:
     """A denoiser without labels, moved along the gradient of a classifier."""
 
-    def __init__(self, denoiser: Denoiser, classifier: Callable[[Tensor, Tensor], Tensor], s: float):
+    def __init__(self, denoiser: Denoiser, classifier: Classifier, s: float) -> None:
         self.denoiser, self.classifier, self.s, self.schedule = denoiser, classifier, s, denoiser.schedule
 
     def __call__(self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None) -> Prediction:
@@ -94,8 +125,7 @@ class Steered:
         level = self.schedule.level(t, like=x_t)
         with torch.enable_grad():
             x = x_t.detach().requires_grad_()
-            log_prob = self.classifier(x, level.noise.to(x)).log_softmax(1).gather(1, label[:, None]).sum()
-            (slope,) = torch.autograd.grad(log_prob, x)
-        return Prediction.from_eps(free.eps - self.s * level.sigma * slope, x_t, level)._replace(
-            variance=free.variance
-        )
+            log_p = self.classifier(x, level.noise_level.to(x)).log_softmax(1)
+            (slope,) = torch.autograd.grad(log_p.gather(1, label[:, None]).sum(), x)
+        eps = free.eps - self.s * level.sigma * slope
+        return Prediction.from_eps(eps, x_t, level)._replace(variance=free.variance)

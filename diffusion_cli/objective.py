@@ -2,65 +2,55 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from diffusion_cli.denoiser import Denoiser, NetworkDenoiser
-from diffusion_cli.errors import UserError
+from diffusion_cli.errors import ArgumentError
 from diffusion_cli.forward import learned_variance, step_bound
 from diffusion_cli.prediction import Parameterization
+from diffusion_cli.ranges import Finite, NonNegative, Positive, checked
 from diffusion_cli.schedule import Level, Schedule
 
-LOSSES = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss}
+LOSSES: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss}
 
 
 @dataclass(frozen=True)
-class Objective:
-    """loss(output - target), weighted by the noise level, at random times.
+class Loss(ABC):
+    """What is trained, and at which times.
 
-    loss: mse, l1 or huber (delta = 1), the mean over the coordinates of a sample.
-    weighting, for mse, as factors on the squared error of eps:
-      simple   none, on the network's own output (Ho et al. 2020, eq. 14, for eps)
-      vlb      beta^2 / (2 sigma_q^2 alpha_t (1 - alpha_bar)), the variational bound with sigma_q^2 = beta (eq. 12)
-      min_snr  min(SNR, gamma) / SNR (Hang et al. 2023, eq. 5)
-    times: uniform over 1..T; stratified, the same with one draw from each of B equal parts (less noise in the loss);
-      lognormal, log(sigma/alpha) ~ N(mean, std^2) (Karras et al. 2022, table 1), kept within the schedule.
-    averaged, for mse on sets of points: targets are means over the whole set that a point was drawn from
-      (dataset.averaged); the same best denoiser, much less noise.
+    times: how training times are drawn: uniform over 1..T; stratified, the same with one draw from each of B equal
+        parts, for less noise in the loss; or lognormal, log(sigma/alpha) ~ N(mean, std^2), kept within the schedule
+        (Karras et al. 2022, table 1).
+    mean: of log(sigma/alpha), for times=lognormal.
+    std: standard deviation of log(sigma/alpha), for times=lognormal.
     """
 
-    outputs: ClassVar[int] = 1  # of the network, for each coordinate
-    generates: ClassVar[bool] = True  # whether what is trained is a denoiser
+    # Outputs of the network for each coordinate.
+    outputs: ClassVar[int] = 1
+    # Whether what is trained is a denoiser.
+    generates: ClassVar[bool] = True
 
-    loss: str = "mse"
-    weighting: str = "simple"
-    gamma: float = 5.0
-    times: str = "uniform"
-    mean: float = -1.2
-    std: float = 1.2
-    averaged: bool = False
+    times: Literal["uniform", "stratified", "lognormal"] = "stratified"
+    mean: Finite = -1.2
+    std: Positive = 1.2
 
-    def __post_init__(self) -> None:
-        for key, value, choices in (
-            ("loss", self.loss, tuple(LOSSES)),
-            ("weighting", self.weighting, ("simple", "vlb", "min_snr")),
-            ("times", self.times, ("uniform", "stratified", "lognormal")),
-        ):
-            if value not in choices:
-                raise UserError(f"objective.{key}", value, "no such option", choices)
-        if self.loss != "mse" and self.weighting != "simple":
-            raise UserError(
-                "objective.weighting", self.weighting, f"is defined for loss mse, not {self.loss}"
-            )
+    @property
+    def averaged(self) -> bool:
+        """Whether x0 and eps of a training batch are means over the sets that they were drawn from."""
+        return False
 
-        if self.averaged and (self.loss != "mse" or self.outputs > 1 or not self.generates):
-            raise UserError(
-                "objective.averaged", True, "is for objective=mse: only there a mean serves as well"
-            )
+    @abstractmethod
+    def __call__(
+        self, denoiser: NetworkDenoiser, x0: Tensor, t: Tensor, eps: Tensor, label: Tensor | None
+    ) -> Tensor:
+        """The loss of each sample, (B,). x0, eps (B, *shape); t (B,); label (B,) or None."""
 
     def draw_times(self, schedule: Schedule, n: int, generator: torch.Generator) -> Tensor:
         """(n,) times in [1, T]: int64, or real for lognormal."""
@@ -70,18 +60,42 @@ class Objective:
         if self.times == "stratified":
             u = (torch.arange(n, device=device) + torch.rand(n, generator=generator, device=device)) / n
             return (u * schedule.T).long().clamp(max=schedule.T - 1) + 1
-        noise = self.mean + self.std * torch.randn(n, generator=generator, device=device)
-        return schedule.time_of(-2 * noise.cpu()).to(device)
+        noise_level = self.mean + self.std * torch.randn(n, generator=generator, device=device)
+        return schedule.time_of(-2 * noise_level.cpu()).to(device)
+
+
+@checked
+@dataclass(frozen=True)
+class Objective(Loss):
+    """loss(output - target), weighted by the noise level, at random times.
+
+    loss: mse, l1 or huber (delta = 1), the mean over the coordinates of a sample.
+    weighting: factor on the squared error of eps, for loss=mse. simple: none, on the network's own output (Ho et al.
+        2020, eq. 14, for eps). vlb: beta^2 / (2 sigma_q^2 alpha_t (1 - alpha_bar)), the variational bound with
+        sigma_q^2 = beta (eq. 12). min_snr: min(SNR, gamma) / SNR (Hang et al. 2023, eq. 5).
+    gamma: bound on the signal-to-noise ratio, for weighting=min_snr.
+    averaged: for sets of points and loss=mse: targets are means over the whole set that a point was drawn from. The
+        same best denoiser, with much less noise in the loss (dataset.averaged).
+    """
+
+    loss: Literal["mse", "l1", "huber"] = "mse"
+    weighting: Literal["simple", "vlb", "min_snr"] = "simple"
+    gamma: Positive = 5.0
+    averaged: bool = False
+
+    def __post_init__(self) -> None:
+        if self.loss != "mse" and self.weighting != "simple":
+            raise ArgumentError("weighting", self.weighting, f"is defined for loss=mse, not {self.loss}")
+        if self.averaged and (self.loss != "mse" or self.outputs > 1):
+            raise ArgumentError("averaged", True, "is for objective=mse: only there a mean serves as well")
 
     def __call__(
         self, denoiser: NetworkDenoiser, x0: Tensor, t: Tensor, eps: Tensor, label: Tensor | None
     ) -> Tensor:
-        """Loss of each sample, (B,). x0, eps (B, *shape); t (B,)."""
         level = denoiser.schedule.level(t, like=x0)
         output, _ = denoiser.split(denoiser.output(level.alpha * x0 + level.sigma * eps, level, label))
-        return self.compare(
-            output, denoiser.parameterization.target(x0, eps, level), level, denoiser.parameterization
-        )
+        target = denoiser.parameterization.target(x0, eps, level)
+        return self.compare(output, target, level, denoiser.parameterization)
 
     def irreducible(
         self,
@@ -101,6 +115,7 @@ class Objective:
     def compare(
         self, output: Tensor, target: Tensor, level: Level, parameterization: Parameterization
     ) -> Tensor:
+        """The weighted loss, (B,), of an output."""
         loss = LOSSES[self.loss](output, target, reduction="none").flatten(1).mean(1)
         return loss if self.weighting == "simple" else loss * self._weight(level, parameterization)
 
@@ -113,32 +128,38 @@ class Objective:
         return (of_eps / torch.as_tensor(parameterization.gain(level)) ** 2).flatten()
 
 
+@checked
 @dataclass(frozen=True)
 class Hybrid(Objective):
     """L_simple + vlb L_vlb, where the second term learns the variance alone (Nichol & Dhariwal 2021, eq. 16).
 
     The network has two outputs; the variance of each step lies between the posterior's and beta (`learned_variance`).
+
+    vlb: weight of the bound, which learns the variance; >= 0.
     """
 
     outputs: ClassVar[int] = 2
 
-    vlb: float = 0.001
+    vlb: NonNegative = 0.001
 
     def __call__(
         self, denoiser: NetworkDenoiser, x0: Tensor, t: Tensor, eps: Tensor, label: Tensor | None
     ) -> Tensor:
         level = denoiser.schedule.level(t, like=x0)
         x_t = level.alpha * x0 + level.sigma * eps
-        output, share = denoiser.split(denoiser.output(x_t, level, label))
-        p = denoiser.parameterization
-        simple = self.compare(output, p.target(x0, eps, level), level, p)
-        error = x0 - p.decode(output.detach(), x_t, level).x0
-        bound = step_bound(error, learned_variance(share, level, level.before), level)
+        output, weight = denoiser.split(denoiser.output(x_t, level, label))
+        if weight is None:
+            raise ArgumentError("outputs", 1, "the hybrid objective needs a network with two outputs")
+        parameterization = denoiser.parameterization
+        simple = self.compare(output, parameterization.target(x0, eps, level), level, parameterization)
+        error = x0 - parameterization.decode(output.detach(), x_t, level).x0
+        bound = step_bound(error, learned_variance(weight, level, level.before), level)
         return simple + self.vlb * bound.flatten(1).mean(1)
 
 
+@checked
 @dataclass(frozen=True)
-class Classification(Objective):
+class Classification(Loss):
     """Cross entropy of a noise-aware classifier, -log p(label | x_t) (Dhariwal & Nichol 2021, section 4)."""
 
     generates: ClassVar[bool] = False
@@ -146,6 +167,8 @@ class Classification(Objective):
     def __call__(
         self, denoiser: NetworkDenoiser, x0: Tensor, t: Tensor, eps: Tensor, label: Tensor | None
     ) -> Tensor:
+        if label is None:
+            raise ArgumentError("label", None, "a classifier is trained on labelled data")
         level = denoiser.schedule.level(t, like=x0)
-        logits = denoiser.run(level.alpha * x0 + level.sigma * eps, level.noise)
+        logits = denoiser.run(level.alpha * x0 + level.sigma * eps, level.noise_level)
         return F.cross_entropy(logits, label, reduction="none")

@@ -5,34 +5,38 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.optim.adam import adam
 from torch.optim.adamw import adamw
 
-from diffusion_cli.errors import UserError
+from diffusion_cli.errors import ArgumentError
+from diffusion_cli.ranges import BelowOne, NonNegative, Positive, Whole, checked
 
 
+@checked
 @dataclass(frozen=True)
 class Optimizer:
-    """kind: adam or adamw. lr: peak learning rate, reached after `warmup` steps (linear), then
-    constant or cosine down to 0 at the last step. clip: bound on the gradient's norm, null for none."""
+    """Adam or AdamW, and its learning rate.
 
-    kind: str = "adamw"
-    lr: float = 4e-3
-    betas: tuple[float, float] = (0.9, 0.99)
-    weight_decay: float = 0.0
-    warmup: int = 100
-    decay: str = "cosine"
-    clip: float | None = 1.0
+    kind: adam or adamw, which differ in how the weights decay.
+    lr: peak learning rate, reached after `warmup` steps.
+    betas: decay rates of the averages of the gradient and of its square.
+    weight_decay: pull of the weights towards 0.
+    warmup: steps in which the learning rate rises from 0 to its peak, linearly.
+    decay: course of the learning rate after that: constant, or as a cosine down to 0 at the last step.
+    clip: bound on the norm of the gradient; null: none.
+    """
 
-    def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise UserError("optimizer.kind", self.kind, "no such optimizer", tuple(KINDS))
-        if self.decay not in ("constant", "cosine"):
-            raise UserError("optimizer.decay", self.decay, "no such decay", ("constant", "cosine"))
+    kind: Literal["adam", "adamw"] = "adamw"
+    lr: Positive = 4e-3
+    betas: tuple[BelowOne, BelowOne] = (0.9, 0.99)
+    weight_decay: NonNegative = 0.0
+    warmup: Whole = 100
+    decay: Literal["cosine", "constant"] = "cosine"
+    clip: Positive | None = 1.0
 
     def build(self, weights: Flat) -> Adam:
         """The optimizer of these weights, at its start."""
@@ -50,15 +54,16 @@ class Optimizer:
 class Flat:
     """The parameters of a network as one vector, of which they become views: one kernel call serves them all.
 
-    values: (n,). Raises UserError for parameters of several types or devices.
+    values: (n,).
+    parameters: all of one type, on one device; else ArgumentError.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter]):
+    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
         parameters = list(parameters)
         kinds = {(p.dtype, p.device) for p in parameters}
         if len(kinds) != 1:
             found = ", ".join(sorted(f"{dtype} on {device}" for dtype, device in kinds)) or "no parameters"
-            raise UserError("model", found, "a network's parameters must be of one type, on one device")
+            raise ArgumentError("parameters", found, "must be of one type, on one device")
         dtype, device = kinds.pop()
         self.values = torch.empty(sum(p.numel() for p in parameters), dtype=dtype, device=device)
         self.parameters = parameters
@@ -81,7 +86,7 @@ class Adam:
     grad: (n,), in which the gradients of the parameters accumulate.
     """
 
-    def __init__(self, options: Optimizer, weights: Flat):
+    def __init__(self, options: Optimizer, weights: Flat) -> None:
         self.options, self.values = options, weights.values
         self.grad, self.exp_avg, self.exp_avg_sq = (torch.zeros_like(weights.values) for _ in range(3))
         self.steps = torch.zeros((), device=weights.values.device)
@@ -90,11 +95,14 @@ class Adam:
 
     @torch.no_grad()
     def step(self, lr: float) -> Tensor:
-        """One update by the gradient, scaled down to at most the Euclidean norm `clip`; it is zero afterwards. Returns the
-        norm that it had, 0-d."""
+        """One update by the gradient, scaled down to at most the Euclidean norm `clip`; it is zero afterwards.
+
+        Returns the norm that it had, 0-d.
+        """
         o, (beta1, beta2) = self.options, self.options.betas
         norm = torch.linalg.vector_norm(self.grad)
-        excess = None if o.clip is None else (norm / o.clip).clamp_(min=1.0)  # by which the kernel divides
+        # The kernel divides the gradient by it.
+        excess = None if o.clip is None else (norm / o.clip).clamp_(min=1.0)
         KINDS[o.kind](
             [self.values], [self.grad], [self.exp_avg], [self.exp_avg_sq], [], [self.steps],
             fused=True, amsgrad=False, maximize=False, grad_scale=excess,

@@ -1,14 +1,8 @@
-"""What a network's output means: n maps to the one `Prediction(x0, eps)`, not n^2 between conventions.
-
-Each parameterization knows
-  target(x0, eps, level)          what the network should put out,
-  decode(output, x_t, level)      the same read back as a Prediction,
-  scale(level)                    the factor on x_t that gives the network inputs of unit variance,
-  gain(level)                     |error of the output| / |error of eps|, which turns loss weights of one into another's.
-"""
+"""What a network's output means: n maps to the one `Prediction(x0, eps)`, not n^2 between conventions."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -16,13 +10,15 @@ import torch
 from torch import Tensor
 
 from diffusion_cli.forward import posterior
+from diffusion_cli.ranges import Positive, checked
 from diffusion_cli.schedule import Level
 
 
 class Prediction(NamedTuple):
-    """A denoiser's answer, each like x_t: x_t = alpha x0 + sigma eps holds for it by construction.
+    """A denoiser's answer: x_t = alpha x0 + sigma eps holds for it by construction.
 
-    variance: of a coordinate of x0 given x_t, where the denoiser knows it (broadcastable to x_t); else None.
+    x0, eps: like x_t.
+    variance: of a coordinate of x0 given x_t, where the denoiser knows it (0-d, or one row for each of x_t); else None.
     """
 
     x0: Tensor
@@ -37,17 +33,37 @@ class Prediction(NamedTuple):
     def from_eps(cls, eps: Tensor, x_t: Tensor, level: Level) -> Prediction:
         return cls((x_t - level.sigma * eps) / level.alpha, eps)
 
+    @classmethod
+    def joined(cls, parts: Sequence[Prediction]) -> Prediction:
+        """The prediction for all points from those for a part of them each, in order."""
+        x0, eps, variance = zip(*parts, strict=True)
+        of_all = variance[0] is None or variance[0].dim() == 0
+        return cls(torch.cat(x0), torch.cat(eps), variance[0] if of_all else torch.cat(variance))
+
 
 class Parameterization(Protocol):
-    def target(self, x0: Tensor, eps: Tensor, level: Level) -> Tensor: ...
-    def decode(self, output: Tensor, x_t: Tensor, level: Level) -> Prediction: ...
-    def scale(self, level: Level) -> Tensor | float: ...
-    def gain(self, level: Level) -> Tensor | float: ...
+    """What a network puts out."""
+
+    def target(self, x0: Tensor, eps: Tensor, level: Level) -> Tensor:
+        """What it should put out."""
+        ...
+
+    def decode(self, output: Tensor, x_t: Tensor, level: Level) -> Prediction:
+        """The same read back."""
+        ...
+
+    def scale(self, level: Level) -> Tensor | float:
+        """The factor on x_t that gives the network inputs of unit variance."""
+        ...
+
+    def gain(self, level: Level) -> Tensor | float:
+        """|error of the output| / |error of eps|, which turns the loss weights of one into another's."""
+        ...
 
 
 @dataclass(frozen=True)
 class Eps:
-    """The noise itself (Ho et al. 2020, eq. 12)."""
+    """The network puts out the noise (Ho et al. 2020, eq. 12)."""
 
     def target(self, x0: Tensor, eps: Tensor, level: Level) -> Tensor:
         return eps
@@ -64,7 +80,7 @@ class Eps:
 
 @dataclass(frozen=True)
 class X0:
-    """The clean point."""
+    """The network puts out the clean point."""
 
     def target(self, x0: Tensor, eps: Tensor, level: Level) -> Tensor:
         return x0
@@ -79,16 +95,20 @@ class X0:
         return level.sigma / level.alpha
 
 
+@checked
 @dataclass(frozen=True)
 class V:
-    """The velocity v = a eps - b x0/s on the unit circle of data and noise (Salimans & Ho 2022, appendix D).
+    """The network puts out the velocity v = a eps - b x0/s, where (a, b) is on the unit circle (Salimans & Ho 2022,
+    appendix D).
 
     s = sigma_data, a = alpha s / n, b = sigma / n, n = sqrt(alpha^2 s^2 + sigma^2): (x0/s, eps) turned by the angle of
     the noise level. At s = 1 it is v = alpha eps - sigma x0; at any s it is EDM's preconditioning, output = -v
     (Karras et al. 2022, table 1), so plain MSE on v is EDM's loss with weight 1/c_out^2.
+
+    sigma_data: standard deviation of the data, > 0.
     """
 
-    sigma_data: float = 1.0
+    sigma_data: Positive = 1.0
 
     def _turn(self, level: Level) -> tuple[Tensor, Tensor, Tensor]:
         a = level.alpha * self.sigma_data
@@ -113,7 +133,7 @@ class V:
 
 @dataclass(frozen=True)
 class Mean:
-    """The posterior mean mu-tilde(x_t, x0) of q(x_{t-1} | x_t, x0) (Ho et al. 2020, eq. 7), the paper's first choice."""
+    """The network puts out the posterior mean of q(x_{t-1} | x_t, x0) (Ho et al. 2020, eq. 7), the paper's first choice."""
 
     def target(self, x0: Tensor, eps: Tensor, level: Level) -> Tensor:
         of_x0, of_x_t, _ = posterior(level, level.before)

@@ -14,31 +14,38 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from diffusion_cli.errors import UserError
+from diffusion_cli.errors import ArgumentError
+from diffusion_cli.ranges import Inner, NonNegative, Positive, Steps, checked
 
-NOISE = 0.01  # alpha_bar[T] above this is not noise: a reverse chain started from N(0, 1) is wrong from its first step
-PAPER_T = 1000  # the number of steps for which the betas of the linear, quadratic and sigmoid schedules were published
+# alpha_bar[T] above this is not pure noise: a reverse chain started from N(0, 1) is wrong from its first step.
+PURE_NOISE = 0.01
+# The number of steps for which the betas of the linear, quadratic and sigmoid schedules were published.
+PAPER_T = 1000
 
 
 class Level(NamedTuple):
-    """The noise level at some times: 0-d float64 tensors (one time for all) or (B, 1, ..., 1) in the dtype of x."""
+    """Signal and noise at some times: 0-d float64 tensors (one time for all) or (B, 1, ..., 1) in the dtype of x.
+
+    alpha: factor of the clean point.
+    sigma: standard deviation of the noise.
+    beta: variance that the step from t - 1 to t adds, 1 - alpha_bar[t] / alpha_bar[t - 1].
+    """
 
     alpha: Tensor
     sigma: Tensor
-    beta: Tensor  # 1 - alpha_bar[t] / alpha_bar[t - 1]
+    beta: Tensor
 
     @property
     def before(self) -> Level:
         """The level one step earlier, at t - 1 (without a beta of its own)."""
         kept = 1 - self.beta
-        sigma = torch.sqrt(
-            ((self.sigma**2 - self.beta) / kept).clamp(min=0)
-        )  # in float32 better than from alpha
+        # From sigma, which in float32 has more digits where alpha is nearly 1.
+        sigma = torch.sqrt(((self.sigma**2 - self.beta) / kept).clamp(min=0))
         return Level(self.alpha / kept.sqrt(), sigma, torch.full_like(self.beta, torch.nan))
 
     @property
-    def noise(self) -> Tensor:
-        """log(sigma / alpha) = -log_snr / 2, shape (B,) or (1,): what a network is told about the time."""
+    def noise_level(self) -> Tensor:
+        """log(sigma / alpha) = -log_snr / 2, shape (B,) or (1,): the form in which a network gets the time."""
         return (self.sigma / self.alpha).log().flatten()
 
 
@@ -46,23 +53,27 @@ class Level(NamedTuple):
 class Schedule:
     """A variance-preserving noise schedule.
 
-    name: for messages and figures. alpha_bar: (T + 1,) float64, alpha_bar[0] = 1, strictly decreasing, positive.
-    Raises UserError for a table that is none; warns, by name, when alpha_bar[T] > 0.01.
+    name: for messages and figures.
+    alpha_bar: (T + 1,) float64, alpha_bar[0] = 1, strictly decreasing, positive; else ArgumentError. Warns, by name,
+        where alpha_bar[T] > 0.01.
 
     >>> linear(T=1000).level(500, like=torch.zeros(1)).sigma
     """
 
     name: str
     alpha_bar: Tensor
-    _tables: dict = field(default_factory=dict, repr=False)
+    _tables: dict[tuple[torch.dtype, torch.device], Tensor] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     def __post_init__(self) -> None:
         table = self.alpha_bar
         if table.dtype != torch.float64 or table[0] != 1 or not (table.diff() < 0).all() or not table[-1] > 0:
-            raise UserError("schedule", self.name, "alpha_bar must fall strictly from 1 and stay above 0")
-        if table[-1] > NOISE:
+            reason = f"must fall strictly from 1 and stay above 0 (schedule {self.name}, T = {self.T})"
+            raise ArgumentError("alpha_bar", ..., reason)
+        if table[-1] > PURE_NOISE:
             warnings.warn(
-                f"schedule {self.name}: alpha_bar[T={self.T}] = {table[-1]:.3g} is not noise (above {NOISE}); "
+                f"schedule {self.name}: alpha_bar[T={self.T}] = {table[-1]:.3g} is not noise (above {PURE_NOISE}); "
                 "samples will be wrong even with a perfect network",
                 stacklevel=2,
             )
@@ -106,11 +117,11 @@ class Schedule:
         """alpha_bar at real t: log-SNR is linear between integers (alpha_bar itself below t = 1, where it is infinite)."""
         left = t.floor().long().clamp(0, self.T)
         right = (left + 1).clamp(max=self.T)
-        share = t - left
+        fraction = t - left
         a, b = self.alpha_bar[left], self.alpha_bar[right]
-        log_snr = torch.lerp(self.log_snr[left.clamp(min=1)], self.log_snr[right.clamp(min=1)], share)
-        between = torch.where(left == 0, torch.lerp(a, b, share), log_snr.sigmoid())
-        return torch.where(share == 0, a, between)
+        log_snr = torch.lerp(self.log_snr[left.clamp(min=1)], self.log_snr[right.clamp(min=1)], fraction)
+        between = torch.where(left == 0, torch.lerp(a, b, fraction), log_snr.sigmoid())
+        return torch.where(fraction == 0, a, between)
 
     def _table(self, like: Tensor) -> Tensor:
         """(3, T + 1): alpha, sigma, beta in the dtype and on the device of `like`, made once for each."""
@@ -124,10 +135,6 @@ class Schedule:
 
 def from_betas(name: str, betas: Tensor) -> Schedule:
     """The schedule with these betas: (T,) float64 in (0, 1), beta_1 first."""
-    if not ((betas > 0) & (betas < 1)).all():
-        raise UserError(
-            "schedule", name, f"betas must lie in (0, 1), here {betas.min():.3g} to {betas.max():.3g}"
-        )
     return Schedule(name, torch.cat((torch.ones(1, dtype=torch.float64), (1 - betas).cumprod(0))))
 
 
@@ -141,37 +148,85 @@ def _ramp(start: float, end: float, T: int) -> Tensor:
     return torch.linspace(start if T > 1 else end, end, T, dtype=torch.float64)
 
 
-def constant(T: int = 50, beta: float = 0.25) -> Schedule:
-    """beta_t = beta."""
+def _check_rising(**ends: float) -> None:
+    """Refuses two arguments, low=... and high=..., of which the second is not above the first."""
+    (low, a), (high, b) = ends.items()
+    if not a < b:
+        raise ArgumentError(high, b, f"must be above {low}={a}")
+
+
+@checked
+def constant(T: Steps = 50, beta: Inner = 0.25) -> Schedule:
+    """beta_t = beta.
+
+    T: number of steps.
+    beta: variance that each step adds, in (0, 1).
+    """
     return from_betas("constant", torch.full((T,), beta, dtype=torch.float64))
 
 
-def linear(T: int = 50, beta_min: float = 1e-4, beta_max: float = 0.02, rescale: bool = True) -> Schedule:
-    """beta_t from beta_min to beta_max in equal steps (Ho et al. 2020, section 4)."""
+@checked
+def linear(T: Steps = 50, beta_min: Inner = 1e-4, beta_max: Inner = 0.02, rescale: bool = True) -> Schedule:
+    """beta_t from beta_min to beta_max in equal steps (Ho et al. 2020, section 4).
+
+    T: number of steps.
+    beta_min: variance that the first step adds, in (0, 1).
+    beta_max: variance that the last step adds, above beta_min.
+    rescale: whether the betas are those of T = 1000, to be carried to T steps; false takes them as they are.
+    """
+    _check_rising(beta_min=beta_min, beta_max=beta_max)
     return from_betas("linear", _rescaled(_ramp(beta_min, beta_max, T), rescale))
 
 
-def quadratic(T: int = 50, beta_min: float = 1e-4, beta_max: float = 0.02, rescale: bool = True) -> Schedule:
-    """sqrt(beta_t) in equal steps (the released code of Ho et al. 2020; `scaled_linear` elsewhere)."""
+@checked
+def quadratic(
+    T: Steps = 50, beta_min: Inner = 1e-4, beta_max: Inner = 0.02, rescale: bool = True
+) -> Schedule:
+    """sqrt(beta_t) in equal steps (the released code of Ho et al. 2020; `scaled_linear` elsewhere).
+
+    T: number of steps.
+    beta_min: variance that the first step adds, in (0, 1).
+    beta_max: variance that the last step adds, above beta_min.
+    rescale: whether the betas are those of T = 1000, to be carried to T steps; false takes them as they are.
+    """
+    _check_rising(beta_min=beta_min, beta_max=beta_max)
     return from_betas("quadratic", _rescaled(_ramp(beta_min**0.5, beta_max**0.5, T) ** 2, rescale))
 
 
-def sigmoid(T: int = 50, beta_min: float = 1e-4, beta_max: float = 0.02, rescale: bool = True) -> Schedule:
-    """beta_t on a logistic curve over [-6, 6] between beta_min and beta_max (GeoDiff, Xu et al. 2022)."""
+@checked
+def sigmoid(T: Steps = 50, beta_min: Inner = 1e-4, beta_max: Inner = 0.02, rescale: bool = True) -> Schedule:
+    """beta_t on a logistic curve over [-6, 6] between beta_min and beta_max (GeoDiff, Xu et al. 2022).
+
+    T: number of steps.
+    beta_min: lower end of the curve, in (0, 1).
+    beta_max: upper end of the curve, above beta_min.
+    rescale: whether the betas are those of T = 1000, to be carried to T steps; false takes them as they are.
+    """
+    _check_rising(beta_min=beta_min, beta_max=beta_max)
     betas = _ramp(-6, 6, T).sigmoid() * (beta_max - beta_min) + beta_min
     return from_betas("sigmoid", _rescaled(betas, rescale))
 
 
-def cosine(T: int = 50, s: float = 0.008, alpha_min: float = 0.001) -> Schedule:
-    """alpha_bar_t = f(t) / f(0), f(t) = cos^2((t/T + s) / (1 + s) pi/2), each ratio alpha_bar_t / alpha_bar_{t-1}
-    kept above alpha_min (Nichol & Dhariwal 2021, eq. 17)."""
+@checked
+def cosine(T: Steps = 50, s: NonNegative = 0.008, alpha_min: Inner = 0.001) -> Schedule:
+    """alpha_bar_t = f(t) / f(0), f(t) = cos^2((t/T + s) / (1 + s) pi/2) (Nichol & Dhariwal 2021, eq. 17).
+
+    T: number of steps.
+    s: offset that keeps the first steps from being too small.
+    alpha_min: lower bound on alpha_bar_t / alpha_bar_{t-1}, in (0, 1).
+    """
     f = torch.cos((_ramp(0, 1, T + 1) + s) / (1 + s) * math.pi / 2) ** 2
     return from_betas("cosine", (1 - f[1:] / f[:-1]).clamp(max=1 - alpha_min))
 
 
-def loglinear(T: int = 50, sigma_min: float = 0.01, sigma_max: float = 20.0) -> Schedule:
-    """sigma/alpha log-uniform from sigma_min (t = 1) to sigma_max (t = T): alpha_bar = 1 / (1 + (sigma/alpha)^2)."""
-    if not sigma_min < sigma_max:
-        raise UserError("schedule.sigma_max", sigma_max, f"must be above sigma_min={sigma_min}")
+@checked
+def loglinear(T: Steps = 50, sigma_min: Positive = 0.01, sigma_max: Positive = 20.0) -> Schedule:
+    """sigma/alpha log-uniform in t, so that alpha_bar = 1 / (1 + (sigma/alpha)^2).
+
+    T: number of steps.
+    sigma_min: sigma/alpha at t = 1.
+    sigma_max: sigma/alpha at t = T, above sigma_min.
+    """
+    _check_rising(sigma_min=sigma_min, sigma_max=sigma_max)
     ratio = torch.exp(_ramp(math.log(sigma_min), math.log(sigma_max), T))
     return Schedule("loglinear", torch.cat((torch.ones(1, dtype=torch.float64), 1 / (1 + ratio**2))))

@@ -12,8 +12,8 @@ from diffusion_cli.dataset.averaged import averaged
 from diffusion_cli.dataset.held_out import HeldOut
 from diffusion_cli.dataset.point_sets import SetDataset
 from diffusion_cli.dataset.stars import Stars
-from diffusion_cli.errors import UserError
-from diffusion_cli.objective import Classification, Hybrid, Objective
+from diffusion_cli.errors import ArgumentError
+from diffusion_cli.objective import Hybrid, Objective
 from diffusion_cli.prediction import V
 from diffusion_cli.trainer import Batches
 
@@ -100,11 +100,9 @@ def test_held_out_batches_come_from_held_out_sets():
     assert (held.dataset.draw(6, seeded()).x0 == 0).all()
 
 
-@pytest.mark.parametrize(
-    ("kind", "options"), [(Objective, {"loss": "l1"}), (Hybrid, {}), (Classification, {})]
-)
+@pytest.mark.parametrize(("kind", "options"), [(Objective, {"loss": "l1"}), (Hybrid, {})])
 def test_what_no_mean_serves_is_refused(kind, options):
-    with pytest.raises(UserError, match=r"objective\.averaged=true: is for objective=mse"):
+    with pytest.raises(ArgumentError, match="averaged=true: is for objective=mse"):
         kind(averaged=True, **options)
 
 

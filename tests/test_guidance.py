@@ -1,12 +1,12 @@
-"""Guidance, reverse variances and classifiers against the exact law of a mixture."""
+"""Guidance, reverse variances and classifiers against the exact distributions of a mixture."""
 
 import pytest
 import torch
 
 from diffusion_cli import schedule
 from diffusion_cli.dataset.exact import GaussianMixture
-from diffusion_cli.denoiser import Batched, ExactDenoiser, Measured, NetworkDenoiser
-from diffusion_cli.errors import UserError
+from diffusion_cli.denoiser import Batched, ExactDenoiser, MeasuredVariance, NetworkDenoiser
+from diffusion_cli.errors import ArgumentError
 from diffusion_cli.forward import jump_variance, learned_variance, posterior, step_bound
 from diffusion_cli.guidance import ClassifierFree, ClassifierGuidance, ExactClassifier, Unguided
 from diffusion_cli.model.mlp import MLP
@@ -60,7 +60,7 @@ def test_without_a_label_nothing_is_guided(exact, points):
 def test_only_a_mixture_has_an_exact_classifier():
     from diffusion_cli.dataset.density import Ring
 
-    with pytest.raises(UserError, match=r"guidance.run=exact"):
+    with pytest.raises(ArgumentError, match="density=Ring: only a mixture"):
         ExactClassifier(Ring())
 
 
@@ -81,12 +81,12 @@ def test_measured_variance_is_the_mean_conditional_variance(exact, t):
         def draw(self, n, generator):
             return PIXELS.draw(n, generator)._replace(label=None)
 
-    ours = Measured(exact, Free(), seed=0).variance(float(t)).item()
+    ours = MeasuredVariance(exact, Free(), seed=0).variance(float(t)).item()
     assert ours == pytest.approx(truth, rel=0.05)
 
 
 def widths(variance):
-    denoiser = Measured(ExactDenoiser(DENSITY, schedule.cosine(50)), PIXELS, 0)
+    denoiser = MeasuredVariance(ExactDenoiser(DENSITY, schedule.cosine(50)), PIXELS, 0)
     label = torch.arange(6000) % 2
     *_, last = chain(DDPM(variance=variance), denoiser, 6000, (2,), seed=1, label=label)
     return [last.x[label == k].std(0).mean().item() / 0.1 for k in (0, 1)]
@@ -101,7 +101,7 @@ def test_analytic_variance_keeps_the_modes_width_and_the_posteriors_shrinks_it()
 def test_learned_variance_runs_from_the_posteriors_to_beta():
     s, like = schedule.cosine(50), torch.zeros(1, dtype=torch.float64)
     now, then = s.level(30, like), s.level(29, like)
-    low, high = (learned_variance(torch.tensor(share), now, then) for share in (0.0, 1.0))
+    low, high = (learned_variance(torch.tensor(weight), now, then) for weight in (0.0, 1.0))
     assert torch.allclose(low, posterior(now, then).variance) and torch.allclose(
         high, jump_variance(now, then)
     )
@@ -140,7 +140,7 @@ def test_the_hybrid_objective_moves_the_mean_by_the_simple_loss_alone():
     assert with_bound[2:].abs().max() > 0 and simple[2:].abs().max() == 0
 
 
-def test_a_network_with_two_outputs_tells_its_variance():
+def test_a_network_with_two_outputs_predicts_its_variance():
     torch.manual_seed(0)
     s, x = schedule.cosine(20), torch.randn(7, 2)
     net = MLP((2,), width=16, depth=1, outputs=2, zero_init=False)
@@ -148,14 +148,14 @@ def test_a_network_with_two_outputs_tells_its_variance():
     level = s.level(10, x)
     q = posterior(level, level.before)
     of_step = q.variance + q.of_x0**2 * prediction.variance
-    share = net(x, level.noise.float())[:, 1].sigmoid()
-    assert torch.allclose(of_step, learned_variance(share, level, level.before), rtol=1e-4)
+    weight = net(x, level.noise_level.float())[:, 1].sigmoid()
+    assert torch.allclose(of_step, learned_variance(weight, level, level.before), rtol=1e-4)
     *_, last = chain(DDPM(variance="learned"), NetworkDenoiser(net, V(), s), 5, (2,), seed=0)
     assert last.x.isfinite().all()
 
 
 def test_a_denoiser_without_a_variance_says_so(exact):
-    with pytest.raises(UserError, match=r"sampler.variance=learned.*objective=hybrid"):
+    with pytest.raises(ArgumentError, match="variance=learned.*objective=hybrid"):
         list(chain(DDPM(variance="learned"), exact, 4, (2,), seed=0))
 
 

@@ -141,7 +141,7 @@ def test_a_classifier_of_noised_images_learns_to_read_them():
         g = torch.Generator().manual_seed(step)
         level = schedule.level(torch.randint(1, 21, (160,), generator=g), like=x)
         x_t = level.alpha * x + level.sigma * torch.randn(x.shape, generator=g)
-        torch.nn.functional.cross_entropy(net(x_t, level.noise), label).backward()
+        torch.nn.functional.cross_entropy(net(x_t, level.noise_level), label).backward()
         optimizer.step()
         optimizer.zero_grad()
     given = EvaluationInput(data(), schedule, classifier=net.eval())

@@ -8,7 +8,7 @@ import torch
 from diffusion_cli import schedule
 from diffusion_cli.dataset.density import Ring
 from diffusion_cli.dataset.exact import Gaussian1D, GaussianMixture
-from diffusion_cli.denoiser import ExactDenoiser, Measured
+from diffusion_cli.denoiser import ExactDenoiser, MeasuredVariance
 from diffusion_cli.metrics import likelihood
 from diffusion_cli.metrics.likelihood import flow_log_prob, log_likelihood, variational_terms
 from diffusion_cli.noise import NoiseStream
@@ -90,7 +90,7 @@ def test_hutchinson_is_unbiased():
 def test_the_bound_is_tight_where_the_reverse_steps_are_exact():
     """For Gaussian data the analytic variance makes every reverse step the true one: the bound is the entropy."""
     data = Gaussian1D()
-    denoiser = Measured(exact(data, schedule.cosine), data, seed=0)
+    denoiser = MeasuredVariance(exact(data, schedule.cosine), data, seed=0)
     x0 = data.density.sample(20_000, torch.Generator().manual_seed(3)).x0.double()
     terms = variational_terms(denoiser, x0, NoiseStream(4, len(x0), (1,)))
     assert terms.shape == (51, len(x0))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from diffusion_cli import schedule
-from diffusion_cli.errors import UserError
+from diffusion_cli.errors import ArgumentError
 
 ALL = {
     "constant": schedule.constant,
@@ -52,7 +52,7 @@ def test_every_schedule_falls_from_one_to_noise(make, T):
     assert s.T == T and s.alpha_bar.dtype == torch.float64
     assert s.alpha_bar[0] == 1 and (s.alpha_bar.diff() < 0).all()
     if T >= 50:
-        assert s.alpha_bar[-1] < schedule.NOISE
+        assert s.alpha_bar[-1] < schedule.PURE_NOISE
 
 
 def test_rescaling_keeps_the_end_of_the_thousand_step_schedule():
@@ -83,7 +83,7 @@ def test_levels_agree_between_a_number_whole_times_and_real_times():
         assert torch.equal(getattr(whole, name).flatten(), one)
         assert torch.equal(getattr(real, name), getattr(whole, name))
     assert torch.allclose(whole.alpha**2 + whole.sigma**2, torch.ones(3, 1, 1))
-    assert torch.allclose(whole.noise, -s.log_snr[t].float() / 2, rtol=1e-5)
+    assert torch.allclose(whole.noise_level, -s.log_snr[t].float() / 2, rtol=1e-5)
 
 
 def test_time_of_inverts_log_snr_and_stays_in_the_schedule():
@@ -103,12 +103,27 @@ def test_beta_composes_single_steps_into_the_jump():
 @pytest.mark.parametrize(
     ("make", "options", "key"),
     [
-        (schedule.constant, {"beta": 1.0}, "schedule"),
-        (schedule.linear, {"beta_min": 0.0}, "schedule"),
-        (schedule.loglinear, {"sigma_min": 3.0, "sigma_max": 2.0}, "schedule.sigma_max"),
+        (schedule.constant, {"beta": 1.0}, "beta"),
+        (schedule.constant, {"T": 0}, "T"),
+        (schedule.constant, {"T": 100_000}, "alpha_bar"),
+        (schedule.linear, {"beta_min": 0.0}, "beta_min"),
+        (schedule.linear, {"beta_min": "abc"}, "beta_min"),
+        (schedule.linear, {"beta_min": 0.03}, "beta_max"),
+        (schedule.quadratic, {"beta_max": 1e-4}, "beta_max"),
+        (schedule.sigmoid, {"beta_max": 1}, "beta_max"),
+        (schedule.sigmoid, {"rescale": 1}, "rescale"),
+        (schedule.cosine, {"alpha_min": 0.0}, "alpha_min"),
+        (schedule.cosine, {"s": -0.1}, "s"),
+        (schedule.loglinear, {"sigma_min": 3.0, "sigma_max": 2.0}, "sigma_max"),
     ],
 )
 def test_bad_values_are_named(make, options, key):
-    with pytest.raises(UserError) as error:
-        make(10, **options)
-    assert error.value.key == key
+    with pytest.raises(ArgumentError) as error:
+        make(**{"T": 10, **options})
+    assert error.value.argument == key
+
+
+def test_a_table_that_does_not_fall_is_refused():
+    for values in ([1.0, 0.5, 0.5], [0.9, 0.5], [1.0, 0.5, 0.0], [1.0, float("nan")]):
+        with pytest.raises(ArgumentError, match=r"alpha_bar: must fall strictly .*schedule mine"):
+            schedule.Schedule("mine", torch.tensor(values, dtype=torch.float64))

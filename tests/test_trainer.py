@@ -11,9 +11,9 @@ from torch import nn
 from diffusion_cli import schedule
 from diffusion_cli.dataset.plane import Circle
 from diffusion_cli.denoiser import ExactDenoiser, NetworkDenoiser
-from diffusion_cli.errors import UserError
+from diffusion_cli.errors import ArgumentError
 from diffusion_cli.model.mlp import MLP
-from diffusion_cli.objective import Objective
+from diffusion_cli.objective import Classification, Hybrid, Objective
 from diffusion_cli.optimizer import Flat, Optimizer
 from diffusion_cli.prediction import X0, Eps, Mean, V
 from diffusion_cli.runs import checkpoint
@@ -111,7 +111,7 @@ def test_frozen_parameters_stay_and_buffers_are_shared_with_the_average():
 
 def test_parameters_of_two_types_are_refused():
     net = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2).half())
-    with pytest.raises(UserError, match="must be of one type"):
+    with pytest.raises(ArgumentError, match="must be of one type"):
         TrainState.start(net, Optimizer())
 
 
@@ -159,15 +159,14 @@ def test_losses_are_torchs_per_sample():
 
 
 @pytest.mark.parametrize("times", ["uniform", "stratified", "lognormal"])
-def test_times_have_the_law_they_say(times):
+def test_times_have_the_distribution_that_they_name(times):
     s, g = schedule.loglinear(50), torch.Generator().manual_seed(0)
     t = Objective(times=times, mean=-1.0, std=0.7).draw_times(s, 50_000, g)
     assert t.min() >= 1 and t.max() <= 50
     if times == "lognormal":
-        noise = s.level(t, torch.zeros(1)).noise.double()
-        assert noise.mean().item() == pytest.approx(-1.0, abs=0.02) and noise.std().item() == pytest.approx(
-            0.7, abs=0.02
-        )
+        noise_level = s.level(t, torch.zeros(1)).noise_level.double()
+        assert noise_level.mean().item() == pytest.approx(-1.0, abs=0.02)
+        assert noise_level.std().item() == pytest.approx(0.7, abs=0.02)
     else:
         counts = torch.bincount(t, minlength=51)[1:].double() / 1000
         assert (counts - 1).abs().max() < (0.15 if times == "uniform" else 0.002)
@@ -193,15 +192,23 @@ def test_no_network_beats_the_exact_denoisers_loss():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Objective(loss="mea"), "objective.loss=mea: no such option; did you mean mse"),
-        (lambda: Objective(weighting="snr"), "objective.weighting=snr"),
-        (lambda: Objective(loss="l1", weighting="vlb"), "is defined for loss mse, not l1"),
-        (lambda: Optimizer(kind="sgd"), "optimizer.kind=sgd"),
+        (lambda: Objective(loss="mea"), "loss=mea: must be one of the choices; did you mean mse"),
+        (lambda: Objective(weighting="snr"), "weighting=snr"),
+        (lambda: Objective(times="normal"), "times=normal"),
+        (lambda: Objective(std=0), "std=0: must be a number > 0"),
+        (lambda: Objective(loss="l1", weighting="vlb"), "weighting=vlb: is defined for loss=mse, not l1"),
+        (lambda: Objective(loss="l1", averaged=True), "averaged=true: is for objective=mse"),
+        (lambda: Hybrid(averaged=True), "averaged=true: is for objective=mse"),
+        (lambda: Hybrid(vlb=-1), "vlb=-1: must be a number >= 0"),
+        (lambda: Classification(mean=math.nan), "mean=nan: must be a number"),
+        (lambda: Optimizer(kind="sgd"), "kind=sgd"),
+        (lambda: Optimizer(betas=(0.9,)), "betas=.*must be a list of 2"),
+        (lambda: Optimizer(lr=0.0), "lr=0.0: must be a number > 0"),
         (lambda: Optimizer(decay="cosin"), "did you mean cosine"),
     ],
 )
 def test_bad_options_are_named(make, message):
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         make()
 
 
@@ -210,12 +217,12 @@ def test_the_loss_is_logged_by_noise_level():
     batches = Batches(Circle(), s, o, size=32, seed=3)
     torch.manual_seed(0)
     net = MLP((2,), width=8, depth=1)
-    state = TrainState.start(net, Optimizer(lr=0.0), levels=[0.1, 1.0, 10.0])
+    state = TrainState.start(net, Optimizer(lr=1e-30), levels=[0.1, 1.0, 10.0])
     denoiser = NetworkDenoiser(net, V(), s)
     expected = {"loss_0.1_1": [], "loss_1_10": []}
     for step in range(5):
         x0, t, eps, label = batches(step)
-        ratio = s.level(t, like=x0).noise.exp()
+        ratio = s.level(t, like=x0).noise_level.exp()
         for (low, high), name in zip(((0.1, 1), (1, 10)), expected, strict=True):
             expected[name].append(o(denoiser, x0, t, eps, label)[(ratio > low) & (ratio <= high)])
     for _ in fit(state, denoiser, batches, 5):

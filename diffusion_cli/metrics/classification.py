@@ -68,8 +68,8 @@ def _classified(net: nn.Module, dataset: Dataset, schedule: Schedule, n: int, se
         t = torch.randint(1, schedule.T + 1, (size,), generator=g, device=device)
         level = schedule.level(t, like=x0)
         x_t = level.alpha * x0 + level.sigma * torch.randn(x0.shape, generator=g, device=device)
-        p = net(x_t, level.noise).softmax(1)
-        parts["level"].append(level.noise.exp())
+        p = net(x_t, level.noise_level).softmax(1)
+        parts["level"].append(level.noise_level.exp())
         parts["accuracy"].append((p.argmax(1) == label).double())
         if isinstance(dataset.density, Points):
             exact = dataset.density.class_posterior(x_t, level.alpha, level.sigma).exp()
