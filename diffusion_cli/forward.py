@@ -9,15 +9,14 @@ for any times s < t; s = 0 makes the first the jump from the clean point, s = t 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from diffusion_cli.noise import Noise
 from diffusion_cli.schedule import Level, Schedule
-
-Noise = Callable[[], Tensor]
 
 
 class Posterior(NamedTuple):
@@ -44,25 +43,30 @@ def jump_variance(now: Level, then: Level) -> Tensor:
     return now.sigma**2 - (now.alpha / then.alpha * then.sigma) ** 2
 
 
-def learned_variance(share: Tensor, now: Level, then: Level) -> Tensor:
-    """exp(share log beta + (1 - share) log posterior variance) (Nichol & Dhariwal 2021, eq. 15).
+def learned_variance(weight: Tensor, now: Level, then: Level) -> Tensor:
+    """exp(v log beta + (1 - v) log posterior variance), v the interpolation weight (Nichol & Dhariwal 2021, eq. 15).
 
-    At t = 1, where the posterior has none, a thousandth of beta stands for it.
+    At t = 1, where the posterior has no variance, a thousandth of beta stands for it.
     """
     high = jump_variance(now, then)
     low = torch.maximum(posterior(now, then).variance, high / 1000)
-    return torch.exp(share * high.log() + (1 - share) * low.log())
+    return torch.exp(weight * high.log() + (1 - weight) * low.log())
 
 
 def step_bound(error: Tensor, variance: Tensor, level: Level) -> Tensor:
-    """L_{t-1} of each coordinate, in nats: KL(q(x_{t-1} | x_t, x0) || N(mean, variance)) (Ho et al. 2020, eq. 5), where
-    error = x0 - predicted x0. At t = 1, where q is a point, -log N(x0; mean, variance)."""
+    """L_{t-1} of each coordinate, in nats: KL(q(x_{t-1} | x_t, x0) || N(mean, variance)) (Ho et al. 2020, eq. 5).
+
+    error: x0 - predicted x0, like x.
+    variance: of the model's step from t to t - 1, broadcastable to x.
+    level: at t. At t = 1, where q is a point, the result is -log N(x0; mean, variance).
+    """
     before = level.before
     q = posterior(level, before)
-    first = before.sigma < 1e-3 * level.sigma  # t = 1: in float32 the sigma before it is not exactly 0
-    apart = (q.of_x0 * error) ** 2
-    kl = ((q.variance + apart) / variance - 1 - (q.variance.clamp(min=1e-38) / variance).log()) / 2
-    return torch.where(first, (apart / variance + (2 * math.pi * variance).log()) / 2, kl)
+    # t = 1: in float32 the sigma before it is not exactly 0.
+    first = before.sigma < 1e-3 * level.sigma
+    square = (q.of_x0 * error) ** 2
+    kl = ((q.variance + square) / variance - 1 - (q.variance.clamp(min=1e-38) / variance).log()) / 2
+    return torch.where(first, (square / variance + (2 * math.pi * variance).log()) / 2, kl)
 
 
 class Gaussian(NamedTuple):
@@ -76,21 +80,30 @@ class Gaussian(NamedTuple):
         return self.mean + self.variance.sqrt() * noise
 
 
-def forward_law(schedule: Schedule, x_s: Tensor, t: float | Tensor, s: float | Tensor = 0) -> Gaussian:
-    """q(x_t | x_s), s < t. x_s (B, *shape); t, s numbers or (B,). s = 0: the jump from x_0; s = t - 1: one step.
+def forward_distribution(
+    schedule: Schedule, x_s: Tensor, t: float | Tensor, s: float | Tensor = 0
+) -> Gaussian:
+    """q(x_t | x_s), s < t. s = 0: the jump from x_0; s = t - 1: one step.
 
-    >>> forward_law(schedule, x_0, 30).draw(noise)
+    x_s: (B, *shape).
+    t, s: numbers or (B,).
+
+    >>> forward_distribution(schedule, x_0, 30).draw(noise)
     """
     now, then = schedule.level(t, like=x_s), schedule.level(s, like=x_s)
     return Gaussian(now.alpha / then.alpha * x_s, jump_variance(now, then))
 
 
-def reverse_law(
+def reverse_distribution(
     schedule: Schedule, x_t: Tensor, x0: Tensor, t: float | Tensor, s: float | Tensor | None = None
 ) -> Gaussian:
-    """q(x_s | x_t, x_0), the exact reverse step where x_0 is known. s: a time before t; None for t - 1.
+    """q(x_s | x_t, x_0), the exact reverse step where x_0 is known. At s = 0 it is x_0 itself, with variance 0.
 
-    At s = 0 it is x_0 itself, with variance 0. Proved by tests/test_process.py (Bayes' rule on the forward laws).
+    x_t, x0: (B, *shape).
+    t: a number or (B,).
+    s: a time before t; None for t - 1.
+
+    Proved by tests/test_forward.py (Bayes' rule on the forward distributions).
     """
     now, then = schedule.level(t, like=x_t), schedule.level(t - 1 if s is None else s, like=x_t)
     of_x0, of_x_t, variance = posterior(now, then)
@@ -102,14 +115,14 @@ def forward_chain(schedule: Schedule, x0: Tensor, noise: Noise) -> Iterator[tupl
     x = x0
     yield 0, x
     for t in range(1, schedule.T + 1):
-        x = forward_law(schedule, x, t, t - 1).draw(noise())
+        x = forward_distribution(schedule, x, t, t - 1).draw(noise())
         yield t, x
 
 
 def reverse_chain(schedule: Schedule, x_T: Tensor, x0: Tensor, noise: Noise) -> Iterator[tuple[int, Tensor]]:
-    """(t, x_t) for t = T..0 by the exact reverse step towards known x0 (B, *shape): where the chain ends is x0."""
+    """(t, x_t) for t = T..0 by the exact reverse step towards given x0 (B, *shape): where the chain ends is x0."""
     x = x_T
     yield schedule.T, x
     for t in range(schedule.T, 0, -1):
-        x = reverse_law(schedule, x, x0, t).draw(noise())
+        x = reverse_distribution(schedule, x, x0, t).draw(noise())
         yield t - 1, x

@@ -11,17 +11,20 @@ mean). Two remedies: going back up and down again (algorithm 1), and the gradien
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from diffusion_cli.denoiser import Clipped, Denoiser
-from diffusion_cli.forward import forward_law
+from diffusion_cli.denoiser import Denoiser, part_of
+from diffusion_cli.errors import ArgumentError
+from diffusion_cli.forward import forward_distribution
+from diffusion_cli.noise import Noise
 from diffusion_cli.prediction import Prediction
-from diffusion_cli.sampler import Noise, Sampler, State, time_grid
+from diffusion_cli.ranges import Count, NonNegative, Positive, checked
+from diffusion_cli.sampler import Move, Sampler, State, walk
 from diffusion_cli.schedule import Schedule
 
 
@@ -32,33 +35,38 @@ class Known(NamedTuple):
     mask: Tensor
 
 
+@checked
 @dataclass(frozen=True)
 class Inpainting:
     """A sampler under the condition of known pixels.
 
-    passes: how often each stretch of the way down is walked (r, RePaint's resampling; 1: once). jump: its length in
-    steps (j). between: stretches are walked again only from levels sigma/alpha in this range; None: from all.
-    guidance: weight of the gradient of the known pixels' likelihood, see `Pulled`; 0 is plain RePaint. batch: points
-    whose gradient is taken at once, for the sake of memory; None: all.
+    sampler: any; its step is used.
+    passes: how often each stretch of the way down is walked (RePaint's r); 1: once.
+    jump: steps in a stretch (RePaint's j).
+    between: levels sigma/alpha, low and high, from which stretches are walked again; null: from all.
+    guidance: weight of the gradient of the known pixels' likelihood, at twice the cost of a step (`LikelihoodGuided`);
+        0: plain RePaint.
+    batch: points whose gradient is taken at once, for the sake of memory; null: all.
     """
 
     sampler: Sampler
-    passes: int = 1
-    jump: int = 1
-    between: Sequence[float] | None = None
-    guidance: float = 0.0
-    batch: int | None = None
+    passes: Count = 5
+    jump: Count = 1
+    between: tuple[Positive, Positive] | None = (0.05, 10)
+    guidance: NonNegative = 1.0
+    batch: Count | None = None
+
+    def __post_init__(self) -> None:
+        if self.between is not None and not self.between[0] < self.between[1]:
+            raise ArgumentError("between", self.between, "the first level must be below the second")
 
     def times(self, schedule: Schedule) -> list[float]:
-        """The times of the chain, the sampler's own with the ways back; they end at 0."""
-        own = self.sampler
-        times = time_grid(schedule, own.steps, own.grid, own.rho)
+        """The times of the chain, the sampler's own with the ways back up; they end at 0."""
         low, high = 0.0, math.inf
         if self.between is not None:
             low, high = schedule.time_of(-2 * torch.tensor(self.between, dtype=torch.float64).log()).tolist()
-        return there_and_back(times, self.passes, self.jump, low, high)
+        return resampling_times(self.sampler.times(schedule), self.passes, self.jump, low, high)
 
-    @torch.no_grad()
     def __call__(
         self, denoiser: Denoiser, x_T: Tensor, known: Known, label: Tensor | None, noise: Noise
     ) -> Iterator[State]:
@@ -66,54 +74,51 @@ class Inpainting:
         schedule, sampler = denoiser.schedule, self.sampler
         times = self.times(schedule)
         if self.guidance:
-            denoiser = Pulled(denoiser, known, self.guidance, self.batch)
-        if sampler.clip is not None:
-            denoiser = Clipped(denoiser, sampler.clip)
-        denoiser = Anchored(denoiser, known)
+            denoiser = LikelihoodGuided(denoiser, known, self.guidance, self.batch)
+        denoiser = KnownReplaced(sampler.clipped(denoiser), known)
 
         def with_known(x: Tensor, t: float) -> Tensor:
-            there = known.x0 if t == 0 else forward_law(schedule, known.x0, t).draw(noise())
-            return torch.where(known.mask, there, x)
+            x_t = known.x0 if t == 0 else forward_distribution(schedule, known.x0, t).draw(noise())
+            return torch.where(known.mask, x_t, x)
 
-        state, before = State(times[0], with_known(x_T, times[0]), None), None
-        yield state
-        for s in times[1:]:
-            if s > state.t:  # a way back: algorithm 1, line 10
-                state, before = State(s, forward_law(schedule, state.x, s, state.t).draw(noise()), None), None
-            else:
-                prediction = denoiser(state.x, state.t, label)
-                x = sampler.step(denoiser, state, s, prediction, before, label, noise)
-                before, state = state._replace(prediction=prediction), State(s, with_known(x, s), prediction)
-            yield state
+        def step(move: Move) -> Tensor:
+            return with_known(sampler.step(move), move.s)
+
+        return walk(step, denoiser, with_known(x_T, times[0]), times, label, noise, sampler.memory)
 
 
-def there_and_back(
+def resampling_times(
     times: list[float], passes: int, jump: int, low: float = 0.0, high: float = math.inf
 ) -> list[float]:
-    """Decreasing times with ways back: from the last but one, and from every `jump`-th before it, `jump` steps up,
-    passes - 1 times (Lugmayr et al. 2022, section 4.2 and figure 9); from times in [low, high] alone.
+    """Decreasing times with ways back up (Lugmayr et al. 2022, section 4.2 and figure 9).
 
-    >>> there_and_back([3, 2, 1, 0], passes=2, jump=1)
+    times: decreasing.
+    passes: how often each stretch is walked: from the last time but one, and from every `jump`-th before it, the chain
+        goes back up passes - 1 times.
+    jump: steps of each way up.
+    low, high: times outside of [low, high] are no starts of a way up.
+
+    >>> resampling_times([3, 2, 1, 0], passes=2, jump=1)
     [3, 2, 3, 2, 1, 2, 1, 0]
     """
     turns = (k for k in range(len(times) - 2, jump - 1, -jump) if low <= times[k] <= high)
     left = dict.fromkeys(turns, passes - 1)
-    way, here = [times[0]], 0
+    path, here = [times[0]], 0
     while here < len(times) - 1:
         here += 1
-        way.append(times[here])
+        path.append(times[here])
         if left.get(here):
             left[here] -= 1
             here -= jump
-            way.append(times[here])
-    return way
+            path.append(times[here])
+    return path
 
 
-class Anchored:
+class KnownReplaced:
     """Another denoiser whose x0 is the known one where that is known: so that a sampler of higher order moves these
     pixels along q(x_s | x_0) within a step, too."""
 
-    def __init__(self, denoiser: Denoiser, known: Known):
+    def __init__(self, denoiser: Denoiser, known: Known) -> None:
         self.denoiser, self.known, self.schedule = denoiser, known, denoiser.schedule
 
     def __call__(self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None) -> Prediction:
@@ -122,41 +127,44 @@ class Anchored:
         return Prediction.from_x0(x0, x_t, self.schedule.level(t, like=x_t))._replace(variance=free.variance)
 
 
-class Pulled:
+class LikelihoodGuided:
     """Another denoiser, moved along the gradient of the known pixels' likelihood:
 
         eps_hat = eps - weight sigma grad log N(x0; x0_hat(x_t), v),    v = sigma^2 / (alpha^2 + sigma^2)
 
     over the known pixels x0; v is Var[x0 | x_t] of data with unit variance (Song et al. 2023, Pseudoinverse-guided
     diffusion models, eq. 7 and section 3.2; "reconstruction guidance" of Ho et al. 2022, Video diffusion models, eq. 7).
-    Costs a way back through the network. batch: see `Inpainting`.
+    Costs a way back through the network.
+
+    denoiser: differentiable in x_t.
+    known: one row for each point.
+    weight: of the gradient.
+    batch: points whose gradient is taken at once; None: all.
     """
 
-    def __init__(self, denoiser: Denoiser, known: Known, weight: float, batch: int | None = None):
-        self.denoiser, self.known, self.weight, self.schedule = denoiser, known, weight, denoiser.schedule
-        self.batch = batch
+    def __init__(self, denoiser: Denoiser, known: Known, weight: float, batch: int | None = None) -> None:
+        self.denoiser, self.known, self.schedule = denoiser, known, denoiser.schedule
+        self.weight, self.batch = weight, batch
 
-    def __call__(self, x_t: Tensor, t: float, label: Tensor | None = None) -> Prediction:
+    def __call__(self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None) -> Prediction:
         size = self.batch or len(x_t)
-        parts = [self.of_rows(slice(i, i + size), x_t, t, label) for i in range(0, len(x_t), size)]
-        x0, eps, variance = zip(*parts, strict=True)
-        return Prediction(torch.cat(x0), torch.cat(eps), _joined(variance))
+        parts = [slice(i, i + size) for i in range(0, len(x_t), size)]
+        return Prediction.joined(
+            [
+                self._guided(x_t[rows], part_of(t, rows), part_of(label, rows), self.known.x0[rows])
+                for rows in parts
+            ]
+        )
 
-    def of_rows(self, rows: slice, x_t: Tensor, t: float, label: Tensor | None) -> Prediction:
+    def _guided(self, x_t: Tensor, t: float | Tensor, label: Tensor | None, known_x0: Tensor) -> Prediction:
         level = self.schedule.level(t, like=x_t)
         v = level.sigma**2 / (level.alpha**2 + level.sigma**2)
         with torch.enable_grad():
-            x = x_t[rows].detach().requires_grad_()
-            free = self.denoiser(x, t, None if label is None else label[rows])
-            error = torch.where(self.known.mask, self.known.x0[rows] - free.x0, 0.0)
-            (slope,) = torch.autograd.grad(-error.square().sum() / (2 * v).to(x), x)
+            x = x_t.detach().requires_grad_()
+            free = self.denoiser(x, t, label)
+            error = torch.where(self.known.mask, known_x0 - free.x0, 0.0)
+            log_likelihood = -(error.square() / (2 * v).to(x)).sum()
+            (slope,) = torch.autograd.grad(log_likelihood, x)
         eps = free.eps.detach() - self.weight * level.sigma * slope
         variance = None if free.variance is None else free.variance.detach()
-        return Prediction.from_eps(eps, x_t[rows], level)._replace(variance=variance)
-
-
-def _joined(variance: Sequence[Tensor | None]) -> Tensor | None:
-    """The variances of all parts: None, one for all points, or one for each."""
-    if variance[0] is None or variance[0].dim() == 0:
-        return variance[0]
-    return torch.cat([*variance])
+        return Prediction.from_eps(eps, x_t, level)._replace(variance=variance)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
-ROWS = 256  # rows of one block of a NoiseStream; part of the definition of the stream
+Noise = Callable[[], Tensor]
+
+# Rows of one block of a NoiseStream; part of the definition of the stream.
+ROWS = 256
 
 
 def mix(*words: int) -> int:

@@ -2,27 +2,27 @@
 
     for state in DDIM(steps=10)(denoiser, x_T, label): ...        # state.t, state.x; the last one has t = 0
 
-All share one loop; a sampler is its step from t to s < t. Noise comes from a callable (`noise.NoiseStream`), so that
-sample i is the same whatever the batch size, and a test may hand in the noise it wants.
+All share one loop, `walk`; a sampler is its step from t to s < t, a function of one `Move`. Noise comes from a callable
+(`noise.NoiseStream`), so that sample i is the same whatever the batch size, and a test may hand in the noise it wants.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from diffusion_cli.denoiser import Clipped, Denoiser
-from diffusion_cli.errors import UserError
-from diffusion_cli.forward import jump_variance, posterior
-from diffusion_cli.noise import NoiseStream
+from diffusion_cli.errors import ArgumentError
+from diffusion_cli.forward import forward_distribution, jump_variance, posterior
+from diffusion_cli.noise import Noise, NoiseStream
 from diffusion_cli.prediction import Prediction
+from diffusion_cli.ranges import Fraction, Positive, Steps, checked
 from diffusion_cli.schedule import Level, Schedule
-
-Noise = Callable[[], Tensor]
 
 
 class State(NamedTuple):
@@ -33,167 +33,239 @@ class State(NamedTuple):
     prediction: Prediction | None
 
 
-def time_grid(
-    schedule: Schedule, steps: int | None = None, grid: str = "uniform", rho: float = 7.0
-) -> list[float]:
-    """`steps` + 1 decreasing times from T to 0, the last but one t = 1 (steps null: every integer time).
+class Visit(NamedTuple):
+    """An earlier time of a chain: its level, and the denoiser's prediction there."""
 
-    uniform: equal in t. log_snr: equal in log-SNR. rho: (sigma/alpha)^(1/rho) equal (Karras et al. 2022, eq. 5).
+    level: Level
+    prediction: Prediction
+
+
+class Move(NamedTuple):
+    """One step of a chain, from x_t to x_s with s < t: all that a sampler's rule needs.
+
+    t, s: the times.
+    now, then: their levels, 0-d float64.
+    x: x_t (n, *shape).
+    prediction: the denoiser's for x_t.
+    past: the times before t, the latest first; at most `Sampler.memory`, fewer at the start and after a step back up.
+    denoise: denoise(x, t) is the denoiser under the chain's labels, for rules that call it again.
+    noise: noise() is standard normal, like x.
     """
-    steps = schedule.T if steps is None else steps
-    if steps == 1:
-        return [float(schedule.T), 0.0]
-    T, ramp = schedule.T, torch.linspace(0, 1, steps, dtype=torch.float64)
-    first, last = schedule.log_snr[-1], schedule.log_snr[1]
-    if grid == "uniform":
-        # One division of whole numbers: a time that is whole comes out whole.
-        times = (T * (steps - 1) - torch.arange(steps) * (T - 1)).double() / (steps - 1)
-    elif grid == "log_snr":
-        times = schedule.time_of(torch.lerp(first, last, ramp))
-    elif grid == "rho":
-        roots = torch.lerp((-first / 2 / rho).exp(), (-last / 2 / rho).exp(), ramp)
-        times = schedule.time_of(-2 * rho * roots.log())
-    else:
-        raise UserError("sampler.grid", grid, "no such time grid", ("uniform", "log_snr", "rho"))
-    return [*times.tolist(), 0.0]
+
+    t: float
+    s: float
+    now: Level
+    then: Level
+    x: Tensor
+    prediction: Prediction
+    past: tuple[Visit, ...]
+    denoise: Callable[[Tensor, float], Prediction]
+    noise: Noise
+
+    def mean(self, variance: Tensor | float) -> Tensor:
+        """Mean of x_s that leaves room for noise of this variance: alpha_s x0 + sqrt(sigma_s^2 - variance) eps
+        (Song et al. 2021, DDIM, eq. 12)."""
+        kept = torch.sqrt((self.then.sigma**2 - variance).clamp(min=0))
+        return self.then.alpha * self.prediction.x0 + kept * self.prediction.eps
 
 
+def no_noise() -> Tensor:
+    """The noise of a chain that was given none."""
+    raise ArgumentError("noise", None, "this sampler draws noise: give it a noise.NoiseStream")
+
+
+@torch.no_grad()
+def walk(
+    step: Callable[[Move], Tensor],
+    denoiser: Denoiser,
+    x: Tensor,
+    times: Sequence[float],
+    label: Tensor | None = None,
+    noise: Noise = no_noise,
+    memory: int = 0,
+) -> Iterator[State]:
+    """The loop itself: yields State(times[0], x, None), and then one state for each further time.
+
+    step: move -> x_s, which makes every step down; a step up (in-painting takes some) is one of the forward process.
+    denoiser: any.
+    x: x_t (n, *shape) at the first time.
+    times: the last one 0, or wherever the walk shall end.
+    label: (n,) or None.
+    noise: noise() is standard normal, like x.
+    memory: how many visits to earlier times a move holds.
+    """
+    schedule = denoiser.schedule
+
+    def denoise(x: Tensor, t: float) -> Prediction:
+        return denoiser(x, t, label)
+
+    state, past = State(times[0], x, None), tuple[Visit, ...]()
+    yield state
+    for s in times[1:]:
+        t, x = state.t, state.x
+        if s > t:
+            state, past = State(s, forward_distribution(schedule, x, s, t).draw(noise()), None), ()
+        else:
+            now, then = schedule.level(t, like=x), schedule.level(s, like=x)
+            prediction = denoise(x, t)
+            move = Move(t, s, now, then, x, prediction, past, denoise, noise)
+            state, past = State(s, step(move), prediction), (Visit(now, prediction), *past)[:memory]
+        yield state
+
+
+@checked
 @dataclass(frozen=True)
-class Sampler:
-    """steps: network steps, null for one per time of the schedule. grid, rho: see `time_grid`. clip: bound on x0."""
+class Sampler(ABC):
+    """What all samplers have in common. A subclass defines `step`.
 
-    steps: int | None = None
-    grid: str = "uniform"
-    rho: float = 7.0
-    clip: float | None = None
+    steps: network steps; null: one for each time of the schedule.
+    grid: where the times of the steps lie: equal steps in t (uniform), in log-SNR (log_snr), or in (sigma/alpha)^(1/rho)
+        (rho; Karras et al. 2022, eq. 5). The first is T, the last but one 1, the last 0.
+    rho: exponent of grid=rho; the larger, the more steps at little noise.
+    clip: bound on the absolute value of the predicted x0; null: none.
+    """
+
+    # How many visits to earlier times the moves of `step` hold: 1 for a method of second order, 2 for one of third.
+    memory: ClassVar[int] = 0
+
+    steps: Steps | None = None
+    grid: Literal["uniform", "log_snr", "rho"] = "uniform"
+    rho: Positive = 7.0
+    clip: Positive | None = None
 
     def __call__(
-        self, denoiser: Denoiser, x_T: Tensor, label: Tensor | None = None, noise: Noise | None = None
-    ) -> Iterator[State]:
-        """Yields State(T, x_T, None) and then one state per step, down to t = 0."""
-        return self.walk(denoiser, x_T, self.times(denoiser.schedule), label, noise)
-
-    def times(self, schedule: Schedule) -> list[float]:
-        """The decreasing times of the chain, see `time_grid`."""
-        return time_grid(schedule, self.steps, self.grid, self.rho)
-
-    @torch.no_grad()
-    def walk(
-        self, denoiser: Denoiser, x: Tensor, times: list[float], label: Tensor | None, noise: Noise | None
-    ) -> Iterator[State]:
-        """The loop itself, over any decreasing times."""
-        if self.clip is not None:
-            denoiser = Clipped(denoiser, self.clip)
-        state = State(times[0], x, None)
-        yield state
-        before: State | None = None
-        for s in times[1:]:
-            prediction = denoiser(state.x, state.t, label)
-            x = self.step(denoiser, state, s, prediction, before, label, noise)
-            before, state = state._replace(prediction=prediction), State(s, x, prediction)
-            yield state
-
-    def step(
         self,
         denoiser: Denoiser,
-        state: State,
-        s: float,
-        prediction: Prediction,
-        before: State | None,
-        label: Tensor | None,
-        noise: Noise | None,
-    ) -> Tensor:
-        """x_s from x_t: `prediction` is the denoiser's at (x_t, t), `before` the previous point with its own."""
-        raise TypeError(f"{type(self).__name__} has no step rule")
+        x_T: Tensor,
+        label: Tensor | None = None,
+        noise: Noise = no_noise,
+        times: Sequence[float] | None = None,
+    ) -> Iterator[State]:
+        """Yields State(T, x_T, None) and then one state per step, down to t = 0.
+
+        denoiser: any.
+        x_T: (n, *shape) standard normal, or x_t at the first of `times`.
+        label: (n,) or None.
+        noise: noise() is standard normal, like x_T; a deterministic sampler needs none.
+        times: decreasing; None for the sampler's own.
+        """
+        times = self.times(denoiser.schedule) if times is None else times
+        return walk(self.step, self.clipped(denoiser), x_T, times, label, noise, self.memory)
+
+    def times(self, schedule: Schedule) -> list[float]:
+        """`steps` + 1 decreasing times from T to 0, the last but one t = 1."""
+        T, steps = schedule.T, schedule.T if self.steps is None else self.steps
+        if steps == 1:
+            return [float(T), 0.0]
+        ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
+        first, last = schedule.log_snr[-1], schedule.log_snr[1]
+        if self.grid == "uniform":
+            # One division of whole numbers: a time that is whole comes out whole.
+            times = (T * (steps - 1) - torch.arange(steps) * (T - 1)).double() / (steps - 1)
+        elif self.grid == "log_snr":
+            times = schedule.time_of(torch.lerp(first, last, ramp))
+        else:
+            roots = torch.lerp((-first / 2 / self.rho).exp(), (-last / 2 / self.rho).exp(), ramp)
+            times = schedule.time_of(-2 * self.rho * roots.log())
+        return [*times.tolist(), 0.0]
+
+    def clipped(self, denoiser: Denoiser) -> Denoiser:
+        """The denoiser with its x0 within the bound `clip`."""
+        return denoiser if self.clip is None else Clipped(denoiser, self.clip)
+
+    @abstractmethod
+    def step(self, move: Move) -> Tensor:
+        """x_s, by the rule of this sampler."""
 
 
-def toward(prediction: Prediction, then: Level, variance: Tensor | float) -> Tensor:
-    """Mean of x_s that leaves room for noise of this variance: alpha_s x0 + sqrt(sigma_s^2 - variance) eps
-    (Song et al. 2021, DDIM, eq. 12)."""
-    kept = torch.sqrt((then.sigma**2 - variance).clamp(min=0))
-    return then.alpha * prediction.x0 + kept * prediction.eps
-
-
+@checked
 @dataclass(frozen=True)
 class DDIM(Sampler):
-    """eta = 0: deterministic; eta = 1: ancestral with the posterior's variance (Song et al. 2021, eq. 12 and 16)."""
+    """From deterministic to ancestral, with the mean that each variance asks for (Song et al. 2021, eq. 12 and 16).
 
-    eta: float = 0.0
+    eta: 0: deterministic; 1: ancestral with the posterior's variance.
+    """
 
-    def step(self, denoiser, state, s, prediction, before, label, noise):
-        now, then = (denoiser.schedule.level(t, like=state.x) for t in (state.t, s))
-        variance = self.eta**2 * posterior(now, then).variance
-        x = toward(prediction, then, variance)
-        return x + variance.sqrt() * noise() if self.eta and s > 0 else x
+    eta: Fraction = 0.0
+
+    def step(self, move: Move) -> Tensor:
+        variance = self.eta**2 * posterior(move.now, move.then).variance
+        x = move.mean(variance)
+        return x + variance.sqrt() * move.noise() if self.eta and move.s > 0 else x
 
 
+@checked
 @dataclass(frozen=True)
 class DDPM(Sampler):
     """Ancestral sampling with the mean of the posterior and a choice of variance (Ho et al. 2020, algorithm 2).
 
-    variance: posterior, exact for a single point as data; beta, 1 - alpha_t^2 / alpha_s^2, exact for x0 ~ N(0, 1);
-    analytic and learned, posterior + a^2 Var[x0 | x_t] with a the weight of x0 in the mean, the best isotropic one
-    (Bao et al. 2022, Analytic-DPM, theorem 1), from a denoiser that tells its variance (`denoiser.Measured`, or a
-    network trained with objective=hybrid). The last step, to t = 0, adds Var[x0 | x_1] with these two, nothing with
-    the others: x0 is then E[x0 | x_1], sharper than the data by sigma_1.
+    The last step, to t = 0, adds Var[x0 | x_1] with variance analytic and learned, nothing with the others: x0 is then
+    E[x0 | x_1], sharper than the data by sigma_1.
+
+    variance: that of each step. beta: 1 - alpha_t^2 / alpha_s^2, exact for x0 ~ N(0, 1). posterior: exact for a single
+        point as data. analytic and learned: posterior + a^2 Var[x0 | x_t] with a the weight of x0 in the mean, the best
+        isotropic one (Bao et al. 2022, Analytic-DPM, theorem 1), from a denoiser that predicts its variance
+        (`denoiser.MeasuredVariance`, or a network trained with objective=hybrid).
     """
 
-    variance: str = "beta"
+    variance: Literal["beta", "posterior", "analytic", "learned"] = "beta"
 
-    def __post_init__(self) -> None:
-        if self.variance not in VARIANCES:
-            raise UserError("sampler.variance", self.variance, "no such variance", VARIANCES)
-
-    def step(self, denoiser, state, s, prediction, before, label, noise):
-        now, then = (denoiser.schedule.level(t, like=state.x) for t in (state.t, s))
-        q = posterior(now, then)
-        x = toward(prediction, then, q.variance)
+    def step(self, move: Move) -> Tensor:
+        q = posterior(move.now, move.then)
+        x = move.mean(q.variance)
         if self.variance in ("analytic", "learned"):
-            if prediction.variance is None:
-                reason = "this denoiser tells no variance; train with objective=hybrid"
-                raise UserError("sampler.variance", self.variance, reason)
-            return x + torch.sqrt(q.variance + q.of_x0**2 * prediction.variance) * noise()
-        if s == 0:
+            of_x0 = move.prediction.variance
+            if of_x0 is None:
+                reason = "this denoiser predicts no variance; train with objective=hybrid"
+                raise ArgumentError("variance", self.variance, reason)
+            return x + torch.sqrt(q.variance + q.of_x0**2 * of_x0) * move.noise()
+        if move.s == 0:
             return x
-        return x + (q.variance if self.variance == "posterior" else jump_variance(now, then)).sqrt() * noise()
+        variance = q.variance if self.variance == "posterior" else jump_variance(move.now, move.then)
+        return x + variance.sqrt() * move.noise()
 
 
-VARIANCES = ("beta", "posterior", "analytic", "learned")
-
-
+@checked
 @dataclass(frozen=True)
 class DPMpp(Sampler):
     """DPM-Solver++(2M): exponential integrator on x0, second order from the last two predictions, deterministic
     (Lu et al. 2022, algorithm 2). First and last step are of first order."""
 
-    def step(self, denoiser, state, s, prediction, before, label, noise):
-        now, then = (denoiser.schedule.level(t, like=state.x) for t in (state.t, s))
-        if s == 0:
-            return prediction.x0
-        x0 = prediction.x0
-        h = (then.alpha / then.sigma).log() - (now.alpha / now.sigma).log()
-        if before is not None:
-            past = denoiser.schedule.level(before.t, like=state.x)
-            r = ((now.alpha / now.sigma).log() - (past.alpha / past.sigma).log()) / h
-            x0 = x0 + (x0 - before.prediction.x0) / (2 * r)
-        return then.sigma / now.sigma * state.x - then.alpha * torch.expm1(-h) * x0
+    memory: ClassVar[int] = 1
+
+    def step(self, move: Move) -> Tensor:
+        now, then, x0 = move.now, move.then, move.prediction.x0
+        if move.s == 0:
+            return x0
+        h = _half_log_snr(then) - _half_log_snr(now)
+        if move.past:
+            before, earlier = move.past[0]
+            r = (_half_log_snr(now) - _half_log_snr(before)) / h
+            x0 = x0 + (x0 - earlier.x0) / (2 * r)
+        return then.sigma / now.sigma * move.x - then.alpha * torch.expm1(-h) * x0
 
 
+def _half_log_snr(level: Level) -> Tensor:
+    """lambda of Lu et al. 2022."""
+    return (level.alpha / level.sigma).log()
+
+
+@checked
 @dataclass(frozen=True)
 class Heun(Sampler):
     """Heun's method on the probability-flow ODE d(x/alpha) / d(sigma/alpha) = eps, two network calls a step but the
     last (Karras et al. 2022, algorithm 1), deterministic."""
 
-    grid: str = "rho"
+    grid: Literal["uniform", "log_snr", "rho"] = "rho"
 
-    def step(self, denoiser, state, s, prediction, before, label, noise):
-        now, then = (denoiser.schedule.level(t, like=state.x) for t in (state.t, s))
-        if s == 0:
-            return prediction.x0
+    def step(self, move: Move) -> Tensor:
+        now, then, eps = move.now, move.then, move.prediction.eps
+        if move.s == 0:
+            return move.prediction.x0
         h = then.sigma / then.alpha - now.sigma / now.alpha
-        start = state.x / now.alpha
-        slope = denoiser(then.alpha * (start + h * prediction.eps), s, label).eps
-        return then.alpha * (start + h * (prediction.eps + slope) / 2)
+        start = move.x / now.alpha
+        slope = move.denoise(then.alpha * (start + h * eps), move.s).eps
+        return then.alpha * (start + h * (eps + slope) / 2)
 
 
 def chain(

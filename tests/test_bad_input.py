@@ -122,7 +122,7 @@ BAD = [
     ("objective.gamma=0", "objective.gamma=0: must be a number > 0"),
     ("objective._target_=diffusion_cli.objective.Huber", "objective._target_=diffusion_cli.objective.Huber: cannot be imported (module 'diffusion_cli.objective' has no attribute 'Huber')"),
     ("schedule._target_=diffusion_cli.schedule.cosinus", "schedule._target_=diffusion_cli.schedule.cosinus: cannot be imported (module 'diffusion_cli.schedule' has no attribute 'cosinus')"),
-    ("sampler._target_=diffusion_cli.sampler.time_grid", "sampler._target_=diffusion_cli.sampler.time_grid: is not a component of sampler; a module of your own is enabled by DIFFUSION_CLI_TRUST=MODULE"),
+    ("sampler._target_=diffusion_cli.sampler.chain", "sampler._target_=diffusion_cli.sampler.chain: is not a component of sampler; a module of your own is enabled by DIFFUSION_CLI_TRUST=MODULE"),
     ("seed=[1,2]", "seed=[1,2]: must be a whole number >= 0"),
     ("steps=true", "steps=true: must be a whole number >= 1"),
     ("resume=null", "resume=null: must be true or false; choose from true, false"),

@@ -1,4 +1,4 @@
-"""The forward process and its exact reversal, against Bayes' rule, each other, and the law of a Gaussian."""
+"""The forward process and its exact reversal, against Bayes' rule, each other, and the moments of a Gaussian."""
 
 import math
 
@@ -6,8 +6,9 @@ import pytest
 import torch
 from scipy import stats
 
-from diffusion_cli import process, schedule
+from diffusion_cli import schedule
 from diffusion_cli.dataset.exact import Gaussian1D
+from diffusion_cli.forward import forward_chain, forward_distribution, reverse_chain, reverse_distribution
 from diffusion_cli.noise import NoiseStream
 
 # Those that reach noise with 50 steps, whose published betas are for 1000.
@@ -32,18 +33,18 @@ def test_single_steps_compose_to_the_jump(noising):
     x0 = points()
     mean, variance = x0, torch.zeros((), dtype=torch.float64)
     for t in range(1, noising.T + 1):
-        step = process.forward_law(noising, mean, t, t - 1)
+        step = forward_distribution(noising, mean, t, t - 1)
         ratio = (noising.alpha_bar[t] / noising.alpha_bar[t - 1]).sqrt()
         close(step.mean, ratio * mean)
         mean, variance = step.mean, ratio**2 * variance + step.variance
-        jump = process.forward_law(noising, x0, t)
+        jump = forward_distribution(noising, x0, t)
         close(mean, jump.mean)
         close(variance, jump.variance)
         close(jump.variance, 1 - noising.alpha_bar[t])
 
 
 def test_a_step_takes_away_beta():
-    step = process.forward_law(schedule.constant(30, beta=0.2), points(), 12, 11)
+    step = forward_distribution(schedule.constant(30, beta=0.2), points(), 12, 11)
     close(step.variance, torch.tensor(0.2, dtype=torch.float64))
 
 
@@ -51,12 +52,12 @@ def test_a_step_takes_away_beta():
 def test_the_reverse_step_is_bayes_rule(noising, t, s):
     """Precisions add: q(x_s | x_t, x0) is q(x_s | x0) times q(x_t | x_s) as a function of x_s."""
     x0, x_t = points(1), points(2)
-    got = process.reverse_law(noising, x_t, x0, t, s)
+    got = reverse_distribution(noising, x_t, x0, t, s)
     if s == 0:
         close(got.mean, x0)
         assert got.variance == 0
         return
-    prior = process.forward_law(noising, x0, s)
+    prior = forward_distribution(noising, x0, s)
     now, then = (float(noising.level(time, like=x0).alpha) for time in (t, s))
     kept = now / then
     precision = 1 / prior.variance + kept**2 / (1 - kept**2)
@@ -68,9 +69,9 @@ def test_the_reverse_step_is_bayes_rule(noising, t, s):
 
 def test_the_next_time_is_the_default_and_times_may_be_a_batch(noising):
     x0, x_t = points(1), points(2)
-    together = process.reverse_law(noising, x_t, x0, torch.arange(7) + 3)
+    together = reverse_distribution(noising, x_t, x0, torch.arange(7) + 3)
     for i in range(7):
-        alone = process.reverse_law(noising, x_t[i : i + 1], x0[i : i + 1], i + 3, i + 2)
+        alone = reverse_distribution(noising, x_t[i : i + 1], x0[i : i + 1], i + 3, i + 2)
         close(together.mean[i], alone.mean[0])
         close(together.variance[i], alone.variance)
 
@@ -79,9 +80,9 @@ def test_averaged_over_x_t_the_reverse_step_gives_the_jump(noising):
     """E and Var of x_{t-1} | x0, by the law of total variance over x_t | x0."""
     x0 = points(3)
     for t in (1, 2, 25, 50):
-        now, then = process.forward_law(noising, x0, t), process.forward_law(noising, x0, t - 1)
-        at_mean = process.reverse_law(noising, now.mean, x0, t)
-        slope = process.reverse_law(noising, now.mean + 1, x0, t).mean - at_mean.mean
+        now, then = forward_distribution(noising, x0, t), forward_distribution(noising, x0, t - 1)
+        at_mean = reverse_distribution(noising, now.mean, x0, t)
+        slope = reverse_distribution(noising, now.mean + 1, x0, t).mean - at_mean.mean
         close(at_mean.mean, then.mean)
         close(at_mean.variance + slope.square().mean() * now.variance, then.variance)
 
@@ -90,11 +91,11 @@ def test_averaged_over_x_t_the_reverse_step_gives_the_jump(noising):
 def test_forward_chains_end_in_noise_and_reverse_ones_in_the_data(make):
     noising, data = make(50), Gaussian1D(mean=1.0, variance=0.25)
     x0 = data.draw(CHAINS, torch.Generator().manual_seed(0)).x0.double()
-    forward = dict(process.forward_chain(noising, x0, NoiseStream(1, CHAINS, (1,))))
+    forward = dict(forward_chain(noising, x0, NoiseStream(1, CHAINS, (1,))))
     assert list(forward) == list(range(51))
     assert stats.kstest(forward[50][:, 0].numpy(), "norm").pvalue > 0.01
     noise = NoiseStream(2, CHAINS, (1,))
-    reverse = dict(process.reverse_chain(noising, noise().double(), x0, noise))
+    reverse = dict(reverse_chain(noising, noise().double(), x0, noise))
     assert list(reverse) == list(range(50, -1, -1))
     for t, x in [*forward.items(), *reverse.items()]:
         level = noising.level(t, like=x)

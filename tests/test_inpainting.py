@@ -1,4 +1,4 @@
-"""In-painting: known pixels are exact, the others follow the exact conditional law ever better with more passes."""
+"""In-painting: known pixels are exact, the others follow the exact conditional distribution, the better the more passes."""
 
 import itertools
 import json
@@ -16,9 +16,9 @@ from diffusion_cli.dataset.exact import GaussianMixture
 from diffusion_cli.dataset.images import ImageDataset, Split
 from diffusion_cli.dataset.stars import Stars
 from diffusion_cli.denoiser import Batched, ExactDenoiser
-from diffusion_cli.errors import UserError
+from diffusion_cli.errors import ArgumentError, UserError
 from diffusion_cli.guidance import ClassifierFree
-from diffusion_cli.inpainting import Anchored, Inpainting, Known, Pulled, there_and_back
+from diffusion_cli.inpainting import KnownReplaced, Inpainting, Known, LikelihoodGuided, resampling_times
 from diffusion_cli.noise import NoiseStream
 from diffusion_cli.prediction import Prediction
 from diffusion_cli.sampler import DDIM, DDPM, DPMpp, Heun
@@ -52,26 +52,31 @@ class Normal:
         return Prediction.from_x0(x0, x_t, level)
 
 
+def repaint(sampler, passes=1, jump=1, between=None, guidance=0.0, batch=None):
+    """Plain RePaint, in one pass where nothing else is asked for."""
+    return Inpainting(sampler, passes, jump, between, guidance, batch)
+
+
 def paint(inpainting, denoiser, x0, mask, seed=0, label=None):
     noise = NoiseStream(seed, len(x0), x0.shape[1:])
     return list(inpainting(denoiser, noise(), Known(x0, mask), label, noise))
 
 
-# the way there and back
+# times
 
 
 def test_every_time_is_left_as_often_as_algorithm_1_leaves_it():
-    way = there_and_back([4, 3, 2, 1, 0], passes=3, jump=1)
+    way = resampling_times([4, 3, 2, 1, 0], passes=3, jump=1)
     assert way == [4, 3, 4, 3, 4, 3, 2, 3, 2, 3, 2, 1, 2, 1, 2, 1, 0]
-    assert there_and_back([5, 3, 0], 1, 7) == [5, 3, 0]
-    assert there_and_back([1, 0], 5, 1) == [1, 0]  # t > 1 in line 8: there is nothing to go back to
+    assert resampling_times([5, 3, 0], 1, 7) == [5, 3, 0]
+    assert resampling_times([1, 0], 5, 1) == [1, 0]  # t > 1 in line 8: there is nothing to go back to
 
 
 @pytest.mark.parametrize(("passes", "jump"), [(2, 1), (3, 4), (10, 10), (2, 60)])
 def test_stretches_are_walked_as_often_as_asked(passes, jump):
     """A stretch of `jump` steps is walked `passes` times, whole, as in figure 9 of the paper."""
     times = list(range(50, -1, -1))
-    way = there_and_back(times, passes, jump)
+    way = resampling_times(times, passes, jump)
     down = Counter((a, b) for a, b in itertools.pairwise(way) if b < a)
     backs = [(a, b) for a, b in itertools.pairwise(way) if b > a]
     assert all(b - a == jump for a, b in backs) and way[-1] == 0 and way[0] == 50
@@ -82,12 +87,27 @@ def test_stretches_are_walked_as_often_as_asked(passes, jump):
 
 def test_stretches_are_walked_again_from_some_levels_alone():
     s = schedule.loglinear(50)
-    own, way = (Inpainting(DDIM(), passes, between=[0.1, 1.0]).times(s) for passes in (1, 3))
+    own, way = (repaint(DDIM(), passes, between=[0.1, 1.0]).times(s) for passes in (1, 3))
     like = torch.zeros(1, dtype=torch.float64)
-    levels = {t: s.level(t, like).noise.exp().item() for t in own[:-1]}
+    levels = {t: s.level(t, like).noise_level.exp().item() for t in own[:-1]}
     turned = {a for a, b in itertools.pairwise(way) if b > a}
     assert turned == {t for t, level in levels.items() if 0.1 <= level <= 1.0} and 10 < len(turned) < 20
-    assert Inpainting(DDIM(), 3, between=[1e-9, 1e9]).times(s) == Inpainting(DDIM(), 3).times(s)
+    assert repaint(DDIM(), 3, between=[1e-9, 1e9]).times(s) == repaint(DDIM(), 3).times(s)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"passes": 0}, "passes=0: must be a whole number >= 1"),
+        ({"jump": 1.5}, "jump=1.5: must be a whole number >= 1"),
+        ({"between": [1]}, r"between=\[1\]: must be a list of 2, each a number > 0, or null"),
+        ({"between": (1.0, 0.1)}, r"between=\[1.0,0.1\]: the first level must be below the second"),
+        ({"guidance": -1}, "guidance=-1: must be a number >= 0"),
+    ],
+)
+def test_bad_options_are_named(options, message):
+    with pytest.raises(ArgumentError, match=message):
+        Inpainting(DDIM(), **options)
 
 
 # known pixels
@@ -105,7 +125,7 @@ def test_stretches_are_walked_again_from_some_levels_alone():
 )
 def test_known_pixels_come_out_exact_whatever_the_sampler_and_the_shape(sampler, shape, mask):
     x0 = torch.randn(6, *shape, generator=torch.Generator().manual_seed(1))
-    for inpainting in (Inpainting(sampler, 2, 2), Inpainting(sampler, guidance=0.5, batch=4)):
+    for inpainting in (repaint(sampler, 2, 2), repaint(sampler, guidance=0.5, batch=4), Inpainting(sampler)):
         *_, last = paint(inpainting, Normal(shape, T=12), x0, mask)
         assert last.t == 0 and last.x.dtype == torch.float32 and last.x.isfinite().all()
         everywhere = mask.expand(x0.shape)
@@ -113,11 +133,11 @@ def test_known_pixels_come_out_exact_whatever_the_sampler_and_the_shape(sampler,
         assert not (last.x == x0)[~everywhere].any()
 
 
-def test_known_pixels_follow_the_forward_law_at_every_time():
+def test_known_pixels_follow_the_forward_distribution_at_every_time():
     """x_t = alpha x0 + sigma eps with fresh standard normal eps, on the way down and back up alike."""
     x0 = torch.full((4000, 2), 1.7)
     denoiser = Normal((2,), T=10)
-    states = paint(Inpainting(DDPM(), passes=2, jump=3), denoiser, x0, LEFT)
+    states = paint(repaint(DDPM(), passes=2, jump=3), denoiser, x0, LEFT)
     assert any(b.t > a.t for a, b in itertools.pairwise(states))
     for state in states[:-1]:
         level = denoiser.schedule.level(state.t, x0)
@@ -126,11 +146,11 @@ def test_known_pixels_follow_the_forward_law_at_every_time():
 
 
 def test_one_denoiser_serves_where_everything_is_known_but_a_pixel():
-    """Anchored predicts known pixels exactly, and leaves the others to the denoiser it wraps."""
+    """The wrapper predicts known pixels exactly, and leaves the others to the denoiser it wraps."""
     denoiser, x0 = Normal((3,)), torch.tensor([[0.3, -1.0, 2.0]])
-    anchored = Anchored(denoiser, Known(x0, torch.tensor([True, False, True])))
+    replaced = KnownReplaced(denoiser, Known(x0, torch.tensor([True, False, True])))
     x_t = torch.tensor([[0.5, 0.1, -0.2]])
-    free, kept = denoiser(x_t, 20), anchored(x_t, 20)
+    free, kept = denoiser(x_t, 20), replaced(x_t, 20)
     assert torch.equal(kept.x0[0, [0, 2]], x0[0, [0, 2]]) and kept.x0[0, 1] == free.x0[0, 1]
     level = denoiser.schedule.level(20, x_t)
     assert torch.allclose(level.alpha * kept.x0 + level.sigma * kept.eps, x_t, atol=1e-6)
@@ -147,46 +167,58 @@ def moments(inpainting, denoiser=None, y=1.5, n=2000):
 @pytest.mark.parametrize(
     "sampler", [DDPM(), DDIM(steps=25), DPMpp(steps=20), Heun(steps=15)], ids=lambda s: type(s).__name__
 )
-def test_passes_bring_the_conditional_law_of_a_gaussian(sampler):
+def test_passes_bring_the_conditional_distribution_of_a_gaussian(sampler):
     """x2 | x1 ~ N(rho x1, 1 - rho^2): mean 1.35, standard deviation 0.436."""
-    bias = [1.35 - moments(Inpainting(sampler, passes))[0] for passes in (1, 3, 10)]
+    bias = [1.35 - moments(repaint(sampler, passes))[0] for passes in (1, 3, 10)]
     assert bias[0] > 0.35 and bias[0] > bias[1] + 0.1 > bias[2] + 0.15
     assert abs(bias[2]) < 0.13
-    assert moments(Inpainting(sampler, 10))[1] == pytest.approx(0.436, abs=0.05)
+    assert moments(repaint(sampler, 10))[1] == pytest.approx(0.436, abs=0.05)
 
 
-def test_the_pull_of_the_known_pixels_does_so_in_one_pass():
-    plain, _ = moments(Inpainting(DDPM()))
-    pulled, spread = moments(Inpainting(DDPM(), guidance=1.0))
-    assert abs(1.35 - pulled) < 0.25 * (1.35 - plain) and spread == pytest.approx(0.436, abs=0.07)
+def test_the_gradient_of_the_likelihood_does_so_in_one_pass():
+    plain, _ = moments(repaint(DDPM()))
+    guided, spread = moments(repaint(DDPM(), guidance=1.0))
+    assert abs(1.35 - guided) < 0.25 * (1.35 - plain) and spread == pytest.approx(0.436, abs=0.07)
 
 
-def test_the_pull_is_exact_where_its_assumption_holds():
-    """Var[x0 | x_t] = sigma^2 / (alpha^2 + sigma^2) for N(0, 1): then the pulled score is that of x_t given x0 = y,
+def test_likelihood_guidance_is_exact_where_its_assumption_holds():
+    """Var[x0 | x_t] = sigma^2 / (alpha^2 + sigma^2) for N(0, 1): then the guided score is that of x_t given x0 = y,
     (alpha y - x_t) / sigma^2, which is x0 = y for every x_t."""
     denoiser, y = Normal((1,), rho=0), torch.tensor([[0.8], [0.8], [0.8]])
-    pulled = Pulled(denoiser, Known(y, torch.tensor([True])), 1.0)
+    guided = LikelihoodGuided(denoiser, Known(y, torch.tensor([True])), 1.0)
+    x_t = torch.tensor([[-2.0], [0.1], [1.0]])
     for t in (3, 25, 48):
-        assert torch.allclose(pulled(torch.tensor([[-2.0], [0.1], [1.0]]), t).x0, y, atol=1e-3)
+        assert torch.allclose(guided(x_t, t).x0, y, atol=1e-3)
+
+
+def test_every_point_may_have_a_time_and_a_label_of_its_own():
+    x0, label = PIXELS.draw(5, torch.Generator().manual_seed(0))
+    x_t, t = torch.randn(5, 2, generator=torch.Generator().manual_seed(1)), torch.tensor([3, 10, 25, 40, 48])
+    denoiser = ExactDenoiser(PIXELS.density, schedule.loglinear(50))
+    together = LikelihoodGuided(denoiser, Known(x0, LEFT), 1.0, batch=2)(x_t, t, label)
+    for i in range(5):
+        alone = LikelihoodGuided(denoiser, Known(x0[i : i + 1], LEFT), 1.0)
+        one = alone(x_t[i : i + 1], float(t[i]), label[i : i + 1])
+        torch.testing.assert_close(together.eps[i : i + 1], one.eps, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
     ("sampler", "worst"), [(DDPM(), 0.045), (DPMpp(steps=20), 0.06)], ids=["ddpm", "dpmpp"]
 )
-def test_passes_bring_the_conditional_law_of_a_mixture(sampler, worst):
+def test_passes_bring_the_conditional_distribution_of_a_mixture(sampler, worst):
     """p(x2 | x1) = sum_k w_k N(x1; m_k1, s^2) N(x2; m_k2, s^2) / p(x1), by Kolmogorov's distance."""
     x1, (means, sigma, weight) = -0.3, (PIXELS.density.points, 0.1, torch.tensor([0.35, 0.65]))
     posterior = (weight.log() - (x1 - means[:, 0]) ** 2 / (2 * sigma**2)).softmax(0).tolist()
 
-    def law(x):
+    def cdf(x):
         return sum(
             p * stats.norm.cdf(x, m, sigma) for p, m in zip(posterior, means[:, 1].tolist(), strict=True)
         )
 
     def distance(passes):
         denoiser = ExactDenoiser(PIXELS.density, schedule.loglinear(50))
-        *_, last = paint(Inpainting(sampler, passes), denoiser, torch.full((1000, 2), x1), LEFT)
-        return stats.kstest(last.x[:, 1].numpy(), law).statistic
+        *_, last = paint(repaint(sampler, passes), denoiser, torch.full((1000, 2), x1), LEFT)
+        return stats.kstest(last.x[:, 1].numpy(), cdf).statistic
 
     once, often = distance(1), distance(10)
     assert once > 0.15 and often < worst
@@ -198,12 +230,12 @@ def test_a_label_decides_where_the_known_pixel_does_not():
     denoiser, x0 = ExactDenoiser(data.density, schedule.loglinear(30)), torch.zeros(400, 2)
     label = torch.arange(400) % 2
 
-    def share_right(w):
-        *_, last = paint(Inpainting(DPMpp(steps=15), 2), ClassifierFree(w=w)(denoiser), x0, LEFT, label=label)
+    def fraction_right(w):
+        *_, last = paint(repaint(DPMpp(steps=15), 2), ClassifierFree(w=w)(denoiser), x0, LEFT, label=label)
         return ((last.x[:, 1] > 0) == label.bool()).float().mean().item()
 
-    assert share_right(0.0) == 1 and share_right(1.0) == 1
-    assert share_right(-1.0) == pytest.approx(0.5, abs=0.08)
+    assert fraction_right(0.0) == 1 and fraction_right(1.0) == 1
+    assert fraction_right(-1.0) == pytest.approx(0.5, abs=0.08)
 
 
 @pytest.mark.parametrize("sampler", [DDPM(), DPMpp(steps=8)], ids=lambda s: type(s).__name__)
@@ -211,7 +243,7 @@ def test_a_completion_does_not_depend_on_how_many_are_drawn_or_on_the_batch(samp
     x0, _ = PIXELS.draw(600, torch.Generator().manual_seed(0))
 
     def draw(n, size):
-        inpainting = Inpainting(sampler, passes=2, jump=2, guidance=1.0, batch=size)
+        inpainting = repaint(sampler, passes=2, jump=2, guidance=1.0, batch=size)
         denoiser = Batched(ExactDenoiser(PIXELS.density, schedule.loglinear(20)), size)
         return paint(inpainting, denoiser, x0[:n], LEFT, seed=7)[-1].x
 
@@ -219,7 +251,7 @@ def test_a_completion_does_not_depend_on_how_many_are_drawn_or_on_the_batch(samp
 
 
 def test_gradients_stay_off_within_and_on_outside():
-    for state in Inpainting(DDIM(steps=2), guidance=1.0)(
+    for state in repaint(DDIM(steps=2), guidance=1.0)(
         Normal((2,)), torch.zeros(1, 2), Known(torch.ones(1, 2), LEFT), None, lambda: torch.zeros(1, 2)
     ):
         assert torch.is_grad_enabled() and not state.x.requires_grad

@@ -1,4 +1,4 @@
-"""Samplers against diffusers step by step, against exact laws, and against their promises."""
+"""Samplers against diffusers step by step, against exact distributions, and against their promises."""
 
 import inspect
 import itertools
@@ -9,9 +9,9 @@ import torch
 from diffusion_cli import schedule
 from diffusion_cli.dataset.density import Ring
 from diffusion_cli.denoiser import Batched, Clipped, ExactDenoiser
-from diffusion_cli.errors import UserError
+from diffusion_cli.errors import ArgumentError
 from diffusion_cli.noise import NoiseStream
-from diffusion_cli.sampler import DDIM, DDPM, DPMpp, Heun, chain, time_grid
+from diffusion_cli.sampler import DDIM, DDPM, DPMpp, Heun, Move, Sampler, chain
 
 RING = Ring(1.0)
 
@@ -36,9 +36,8 @@ def against(theirs, ours, denoiser, times, **step):
     assert theirs.timesteps.tolist() == [t - 1 for t in times]
     g = torch.Generator().manual_seed(2)
     worst = 0.0
-    for t, state in zip(
-        times, list(ours.walk(denoiser, x, [*times, 0], None, replay(2, x.shape)))[1:], strict=True
-    ):
+    states = list(ours(denoiser, x, None, replay(2, x.shape), [*times, 0]))[1:]
+    for t, state in zip(times, states, strict=True):
         y = theirs.step(denoiser(y, t).eps, t - 1, y, generator=g, **step).prev_sample
         worst = max(worst, (state.x - y).abs().max().item())
     return worst
@@ -92,21 +91,19 @@ def test_heun_agrees_with_an_adaptive_solver_of_the_same_ode():
     assert torch.allclose(before.x / last.alpha, torch.tensor(truth), atol=2e-5)
 
 
-@pytest.mark.parametrize("sampler", [DDIM(), DPMpp(), Heun()], ids=lambda s: type(s).__name__)
-def test_deterministic_samplers_converge_at_their_order(sampler):
+@pytest.mark.parametrize("kind", ["DDIM", "DPMpp", "Heun", "AdamsBashforth"])
+def test_deterministic_samplers_converge_at_their_order(kind):
     """Error against a fine solution, over doublings of the steps: first order halves it, second order quarters it."""
-    from dataclasses import replace
-
     denoiser = exact(2000, schedule.loglinear)
     x = NoiseStream(0, 64, (2,))().double()
 
     def end(steps):
-        *_, last = replace(sampler, steps=steps, grid="uniform")(denoiser, x)
+        *_, last = globals()[kind](steps=steps, grid="uniform")(denoiser, x)
         return last.x
 
     truth = end(1500)
     errors = [(end(steps) - truth).norm(dim=1).mean().item() for steps in (20, 40, 80)]
-    order = 1.6 if type(sampler) is not DDIM else 0.8
+    order = 0.8 if kind == "DDIM" else 1.6
     assert errors[0] / errors[1] > 2**order and errors[1] / errors[2] > 2**order
 
 
@@ -140,7 +137,7 @@ def test_a_sample_does_not_depend_on_how_many_are_drawn_or_on_the_batch(sampler)
 @pytest.mark.parametrize("grid", ["uniform", "log_snr", "rho"])
 @pytest.mark.parametrize("steps", [1, 2, 10, 50, 333])
 def test_time_grids_fall_from_T_through_one_to_zero(grid, steps):
-    times = time_grid(schedule.cosine(50), steps, grid)
+    times = DDIM(steps, grid).times(schedule.cosine(50))
     assert len(times) == steps + 1
     assert times[0] == 50 and times[-1] == 0 and all(a > b for a, b in itertools.pairwise(times))
     if steps > 1:
@@ -148,23 +145,95 @@ def test_time_grids_fall_from_T_through_one_to_zero(grid, steps):
 
 
 def test_the_full_grid_is_every_time():
-    assert time_grid(schedule.cosine(50)) == [float(t) for t in range(50, -1, -1)]
+    assert DDIM().times(schedule.cosine(50)) == [float(t) for t in range(50, -1, -1)]
 
 
 def test_grids_are_even_in_what_they_say():
     s = schedule.cosine(50)
     like = torch.zeros(1, dtype=torch.float64)
-    noise = torch.cat([s.level(t, like).noise for t in time_grid(s, 12, "log_snr")[:-1]])
-    assert torch.allclose(noise.diff(), noise.diff().mean().expand(11))
-    root = torch.cat([s.level(t, like).noise for t in time_grid(s, 12, "rho", rho=7.0)[:-1]]).div(7).exp()
+
+    def noise_levels(grid):
+        times = DDIM(12, grid, rho=7.0).times(s)[:-1]
+        return torch.cat([s.level(t, like).noise_level for t in times])
+
+    even = noise_levels("log_snr")
+    assert torch.allclose(even.diff(), even.diff().mean().expand(11))
+    root = noise_levels("rho").div(7).exp()
     assert torch.allclose(root.diff(), root.diff().mean().expand(11))
 
 
-def test_bad_choices_are_named():
-    with pytest.raises(UserError, match=r"sampler.grid=linear.*choose from uniform, log_snr, rho"):
-        list(DDIM(steps=5, grid="linear")(exact(), torch.zeros(1, 2)))
-    with pytest.raises(UserError, match=r"sampler.variance=small"):
-        list(DDPM(variance="small")(exact(), torch.zeros(1, 2), None, replay(0, (1, 2))))
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: DDIM(grid="linear"), "grid=linear: must be .*choose from uniform, log_snr, rho"),
+        (lambda: DDIM(steps=0), "steps=0: must be a whole number"),
+        (lambda: DDIM(eta=2), r"eta=2: must be a number in \[0, 1\]"),
+        (lambda: DPMpp(rho=0), "rho=0: must be a number > 0"),
+        (lambda: Heun(clip="x"), "clip=x: must be a number > 0, or null"),
+        (lambda: DDPM(variance="small"), "variance=small: .*choose from beta, posterior, analytic, learned"),
+    ],
+)
+def test_bad_options_are_named(make, message):
+    with pytest.raises(ArgumentError, match=message):
+        make()
+
+
+def test_a_stochastic_sampler_without_noise_says_so():
+    with pytest.raises(ArgumentError, match="noise=null: this sampler draws noise"):
+        list(DDPM()(exact(), torch.zeros(1, 2)))
+
+
+class AdamsBashforth(Sampler):
+    """A user's sampler: Adams and Bashforth's method of second order on d(x/alpha) / d(sigma/alpha) = eps."""
+
+    memory = 1
+
+    def step(self, move):
+        now, then, slope = move.now, move.then, move.prediction.eps
+        if move.s == 0:
+            return move.prediction.x0
+        h = then.sigma / then.alpha - now.sigma / now.alpha
+        for before, prediction in move.past:
+            last = now.sigma / now.alpha - before.sigma / before.alpha
+            slope = slope + h / last / 2 * (slope - prediction.eps)
+        return then.alpha * (move.x / now.alpha + h * slope)
+
+
+class Euler(Sampler):
+    """A user's sampler: Euler's method on the same equation, which is DDIM."""
+
+    def step(self, move):
+        h = move.then.sigma / move.then.alpha - move.now.sigma / move.now.alpha
+        return move.then.alpha * (move.x / move.now.alpha + h * move.prediction.eps)
+
+
+def test_a_users_euler_is_ddim():
+    x = replay(0, (8, 2))()
+    states = zip(Euler(steps=9)(exact(), x), DDIM(steps=9)(exact(), x), strict=True)
+    assert all(torch.allclose(a.x, b.x, atol=1e-6) for a, b in states)
+
+
+def test_a_move_holds_what_the_chain_was_and_no_more():
+    """The levels, x and predictions of the times before, as many as the sampler wants; and a bound denoiser."""
+    moves: list[Move] = []
+
+    class Watching(Euler):
+        memory = 2
+
+        def step(self, move):
+            moves.append(move)
+            return super().step(move)
+
+    denoiser, x = exact(), replay(0, (8, 2))()
+    states = list(Watching(steps=5)(denoiser, x, None, replay(1, (8, 2))))
+    assert [len(move.past) for move in moves] == [0, 1, 2, 2, 2]
+    for k, (move, state) in enumerate(zip(moves, states[:-1], strict=True)):
+        assert (move.t, move.s) == (state.t, states[k + 1].t) and torch.equal(move.x, state.x)
+        assert states[k + 1].prediction is move.prediction
+        assert torch.equal(move.denoise(move.x, move.t).eps, denoiser(state.x, state.t).eps)
+        for visit, before in zip(move.past, moves[k - 1 :: -1], strict=False):
+            assert visit == (before.now, before.prediction)
+    assert moves[0].noise().shape == x.shape
 
 
 def test_clipping_keeps_x0_inside_and_the_pair_consistent():

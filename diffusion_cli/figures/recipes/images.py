@@ -12,7 +12,7 @@ from diffusion_cli.errors import UserError
 from diffusion_cli.figures import images
 from diffusion_cli.figures.recipes.plane import DATA, of_run
 from diffusion_cli.noise import NoiseStream, generator
-from diffusion_cli.sampler import DDIM, DDPM, DPMpp, Heun, Sampler, time_grid
+from diffusion_cli.sampler import DDIM, DDPM, DPMpp, Heun, Sampler
 
 if TYPE_CHECKING:
     from diffusion_cli.components import Components
@@ -91,13 +91,13 @@ def reverse_strip(components: Components, n: int, percents: list[float]) -> Any:
     if components.config.get("label") is not None or label is None:
         label = components.labels(n)
     wanted = [percent / 100 * schedule.T for percent in percents]
-    own = time_grid(schedule, sampler.steps, sampler.grid, sampler.rho)
+    own = sampler.times(schedule)
     times = sorted({*wanted, *(t for t in own if wanted[-1] < t < wanted[0])}, reverse=True)
     stream = NoiseStream(components.seed, n, components.dataset.shape, components.device)
     stream()  # the first of it has made x_t
     start = noised(components, x0, wanted[0]).to(components.device)
     label = None if label is None else label.to(components.device)
-    states = sampler.walk(components.denoiser, start, times, label, stream)
+    states = sampler(components.denoiser, start, label, stream, times)
     columns = [state.x.cpu().numpy() for state in states if state.t in wanted]
     return images.strip(list(zip(*columns, strict=True)), [f"{p:g} % of T" for p in percents])
 
