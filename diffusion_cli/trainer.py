@@ -25,15 +25,16 @@ from diffusion_cli.dataset.protocol import Dataset
 from diffusion_cli.denoiser import NetworkDenoiser
 from diffusion_cli.model.network import Network
 from diffusion_cli.noise import generator, seeded
-from diffusion_cli.objective import Objective
+from diffusion_cli.objective import Loss
 from diffusion_cli.optimizer import Adam, Flat, Optimizer
 from diffusion_cli.schedule import Schedule
 
-TRAIN, DROPOUT = 1, 8  # keep the streams of training apart from the other uses of the seed
+# Streams of the seed, which keep training apart from the other uses of it.
+TRAIN, DROPOUT = 1, 8
 
 
-class Drawn(NamedTuple):
-    """A training batch: x0, eps (B, *shape); t (B,); label (B,) int64 or None."""
+class TrainingBatch(NamedTuple):
+    """What an objective compares: x0, eps (B, *shape); t (B,); label (B,) int64 or None."""
 
     x0: Tensor
     t: Tensor
@@ -43,20 +44,26 @@ class Drawn(NamedTuple):
 
 @dataclass(frozen=True)
 class Batches:
-    """Step -> batch; for an averaged objective x0 and eps are the means that dataset.averaged tells of.
+    """Step -> batch, of which every number is a function of (seed, step).
 
-    label_dropout: share of labels replaced by "no label" (Ho & Salimans 2021, algorithm 1).
+    dataset: where the clean points come from.
+    schedule: the noise levels.
+    objective: how times are drawn, and whether x0 and eps are means (dataset.averaged).
+    size: points in a batch.
+    seed: of all batches.
+    label_dropout: fraction of the labels replaced by "no label" (Ho & Salimans 2021, algorithm 1).
+    device: on which all is drawn.
     """
 
     dataset: Dataset
     schedule: Schedule
-    objective: Objective
+    objective: Loss
     size: int
     seed: int
     label_dropout: float = 0.0
     device: torch.device | str = "cpu"
 
-    def __call__(self, step: int) -> Drawn:
+    def __call__(self, step: int) -> TrainingBatch:
         g = generator(self.seed, TRAIN, step, device=self.device)
         if self.objective.averaged:
             (x0, label), source = self.dataset.draw_with_source(self.size, g)
@@ -70,89 +77,125 @@ class Batches:
         if label is not None and self.label_dropout:
             dropped = torch.rand(self.size, generator=g, device=x0.device) < self.label_dropout
             label = label.masked_fill(dropped, self.dataset.num_classes)
-        return Drawn(x0, t, eps, label)
+        return TrainingBatch(x0, t, eps, label)
 
 
-@dataclass
-class TrainState:
-    """All that training changes. The totals add up since the last log line, on the device.
+class Totals:
+    """Sums of what the log reports the means of, since its last row; kept on the device.
 
-    levels: rising edges of sigma/alpha between which the loss is logged apart, too; by_level (2, len(levels) + 1) holds
-    sum and number of the losses below, between and above them.
+    levels: edges of sigma/alpha between which the loss is reported by itself, too.
     """
 
-    net: Network
-    ema: Network
-    weights: Flat  # of net
-    averages: Flat  # of ema
-    optimizer: Adam
-    step: int = 0
-    since_log: int = 0
-    total_loss: Tensor | None = None
-    total_norm: Tensor | None = None
-    levels: tuple[float, ...] = ()
-    by_level: Tensor | None = None
+    def __init__(self, levels: Sequence[float], device: torch.device) -> None:
+        self.levels = tuple(sorted(levels))
+        self.steps = 0
+        self.loss, self.norm = torch.zeros((), device=device), torch.zeros((), device=device)
+        # Sum (row 0) and number (row 1) of the losses below, between and above the levels.
+        self.by_level = torch.zeros(2, len(levels) + 1, device=device)
 
-    @classmethod
-    def start(cls, net: Network, optimizer: Optimizer, levels: Sequence[float] = ()) -> TrainState:
-        device = next(net.parameters()).device
-        # Buffers are shared: running statistics are averages already.
-        ema = copy.deepcopy(net, {id(buffer): buffer for buffer in net.buffers()})
-        weights, averages = (Flat(p for p in of.parameters() if p.requires_grad) for of in (net, ema))
-        ema.requires_grad_(False)
-        zero = torch.zeros((), device=device)
-        parts = torch.zeros(2, len(levels) + 1, device=device)
-        return cls(
-            net,
-            ema,
-            weights,
-            averages,
-            optimizer.build(weights),
-            total_loss=zero,
-            total_norm=zero.clone(),
-            levels=tuple(sorted(levels)),
-            by_level=parts,
-        )
+    def edges(self, schedule: Schedule) -> Tensor:
+        """The times of the levels."""
+        return schedule.time_of(-2 * torch.tensor(self.levels).log()).to(self.loss.device)
 
-    def log(self) -> dict[str, float]:
-        """Mean loss and gradient norm since the last call, and loss_A_B, the mean where A < sigma/alpha <= B, nan where
-        no time was drawn there; this is where the host waits for the device."""
-        n = max(self.since_log, 1)
-        row = {"loss": float(self.total_loss) / n, "grad_norm": float(self.total_norm) / n}
+    def add(self, loss: Tensor, norm: Tensor) -> None:
+        """One step: the mean loss of its batch and the norm of its gradient, 0-d."""
+        self.steps += 1
+        self.loss += loss
+        self.norm += norm
+
+    def add_by_level(self, losses: Tensor, t: Tensor, edges: Tensor) -> None:
+        """The losses (B,) of a batch at times (B,)."""
+        inside = F.one_hot(torch.bucketize(t, edges), len(edges) + 1).to(losses.dtype)
+        self.by_level += torch.stack((losses @ inside, inside.sum(0)))
+
+    def finite(self) -> bool:
+        """Whether every loss and every gradient was finite."""
+        return math.isfinite(float(self.loss) + float(self.norm))
+
+    def means(self) -> dict[str, float]:
+        """loss, grad_norm, and loss_A_B: the loss where A < sigma/alpha <= B, nan where no time was drawn there.
+
+        Starts anew. This is where the host waits for the device.
+        """
+        n = max(self.steps, 1)
+        row = {"loss": float(self.loss) / n, "grad_norm": float(self.norm) / n}
         total, count = self.by_level.tolist()
         for i, (low, high) in enumerate(pairwise(self.levels), 1):
             row[f"loss_{low:g}_{high:g}"] = total[i] / count[i] if count[i] else math.nan
-        self.by_level = torch.zeros_like(self.by_level)
-        self.total_loss, self.total_norm = (
-            torch.zeros_like(self.total_loss),
-            torch.zeros_like(self.total_norm),
-        )
-        self.since_log = 0
+        self.steps = 0
+        for sums in (self.loss, self.norm, self.by_level):
+            sums.zero_()
         return row
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "step": self.step,
-            "since_log": self.since_log,
-            "total_loss": self.total_loss,
-            "total_norm": self.total_norm,
+            "since_log": self.steps,
+            "total_loss": self.loss,
+            "total_norm": self.norm,
             "by_level": self.by_level,
-            "net": unshared(self.net.state_dict()),
-            "ema": unshared(self.ema.state_dict()),
+        }
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        self.steps = saved["since_log"]
+        self.loss.copy_(saved["total_loss"])
+        self.norm.copy_(saved["total_norm"])
+        self.by_level.copy_(saved["by_level"])
+
+
+@dataclass
+class TrainState:
+    """All that training changes.
+
+    net: the network in training.
+    ema: a copy of it with averaged weights, by which samples are drawn.
+    weights, averages: the parameters of net and of ema, each as one vector.
+    optimizer: of the weights, with its options.
+    totals: for the next row of the log.
+    step: updates done.
+    lr: learning rate of the last of them.
+    """
+
+    net: Network
+    ema: Network
+    weights: Flat
+    averages: Flat
+    optimizer: Adam
+    totals: Totals
+    step: int = 0
+    lr: float = math.nan
+
+    @classmethod
+    def start(cls, net: Network, optimizer: Optimizer, levels: Sequence[float] = ()) -> TrainState:
+        """The state before the first update. levels: see `Totals`."""
+        # Buffers are shared: running statistics are averages already.
+        ema = copy.deepcopy(net, {id(buffer): buffer for buffer in net.buffers()})
+        weights, averages = (Flat(p for p in of.parameters() if p.requires_grad) for of in (net, ema))
+        ema.requires_grad_(False)
+        totals = Totals(levels, weights.values.device)
+        return cls(net, ema, weights, averages, optimizer.build(weights), totals)
+
+    def log(self) -> dict[str, float]:
+        """A row of the log: means since the last one (see `Totals.means`), and the learning rate."""
+        return {**self.totals.means(), "lr": self.lr}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            **self.totals.state_dict(),
+            "net": _copied(self.net.state_dict()),
+            "ema": _copied(self.ema.state_dict()),
             "optimizer": self.optimizer.state_dict(),
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
+        self.step = saved["step"]
+        self.totals.load_state_dict(saved)
         self.net.load_state_dict(saved["net"])
         self.ema.load_state_dict(saved["ema"])
         self.optimizer.load_state_dict(saved["optimizer"])
-        self.step, self.since_log = saved["step"], saved["since_log"]
-        self.total_loss = saved["total_loss"].to(self.total_loss)
-        self.total_norm = saved["total_norm"].to(self.total_norm)
-        self.by_level = saved["by_level"].to(self.by_level)
 
 
-def unshared(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def _copied(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The same with a memory of its own for each: a view would be saved as all that it is a view of."""
     return {name: value.clone() for name, value in state.items()}
 
@@ -164,26 +207,28 @@ def fit(
     steps: int,
     ema_decay: float = 0.99,
 ) -> Iterator[TrainState]:
-    """Advances `state` to `steps`, yielding it after every update. No host-device synchronisation within."""
-    lr_at = state.optimizer.options.lr_at
-    weights, averages = state.weights.values, state.averages.values
-    dropout = state.net.dropout
-    edges = batches.schedule.time_of(-2 * torch.tensor(state.levels).log()).to(weights.device)
+    """Advances `state` to `steps`, yielding it after every update. No host-device synchronisation within.
+
+    state: from `TrainState.start`, or a loaded one.
+    denoiser: of state.net.
+    batches: what is learned, with the objective.
+    steps: updates in all, those of earlier calls among them.
+    ema_decay: of the averaged weights.
+    """
+    options, edges = state.optimizer.options, state.totals.edges(batches.schedule)
     while state.step < steps:
-        x0, t, eps, label = batches(state.step)
-        with seeded(batches.seed, DROPOUT, state.step, device=x0.device) if dropout else nullcontext():
-            losses = batches.objective(denoiser, x0, t, eps, label)
+        batch = batches(state.step)
+        with seeded(batches.seed, DROPOUT, state.step, device=batch.x0.device) if state.net.dropout else nullcontext():
+            losses = batches.objective(denoiser, *batch)
         loss = losses.mean()
         loss.backward()
-        norm = state.optimizer.step(lr_at(state.step, steps))
+        state.lr = options.lr_at(state.step, steps)
+        norm = state.optimizer.step(state.lr)
         # The average starts short, so that early samples are not those of the initial weights.
         decay = min(ema_decay, (1 + state.step) / (10 + state.step))
-        averages.lerp_(weights, 1 - decay)
+        state.averages.values.lerp_(state.weights.values, 1 - decay)
         state.step += 1
-        state.since_log += 1
-        state.total_loss += loss.detach()
-        state.total_norm += norm
-        if state.levels:
-            apart = F.one_hot(torch.bucketize(t, edges), len(edges) + 1).to(losses.dtype)  # (B, parts)
-            state.by_level += torch.stack((losses.detach() @ apart, apart.sum(0)))
+        state.totals.add(loss.detach(), norm)
+        if state.totals.levels:
+            state.totals.add_by_level(losses.detach(), batch.t, edges)
         yield state

@@ -77,7 +77,7 @@ def test_bf16_touches_the_network_alone() -> None:
     """Loss, weights and samples stay fp32; samples differ from fp32's by its rounding, not by more."""
     state = train(start(), 6, torch.bfloat16)
     assert {p.dtype for p in state.net.parameters()} == {torch.float32}
-    assert state.total_loss.dtype == torch.float32
+    assert state.totals.loss.dtype == torch.float32
     drawn = []
     for precision in (torch.float32, torch.bfloat16):
         denoiser = NetworkDenoiser(state.ema.eval(), V(0.5), SCHEDULE, precision)

@@ -237,8 +237,7 @@ class Training:
     def log_row(self) -> dict[str, float]:
         """Closes the log interval. Raises RunFailed when the loss or the gradient is not finite any more."""
         state = self.state
-        lr = self.components.optimizer.lr_at(state.step - 1, self.config["steps"])
-        row = {**state.log(), "lr": lr}
+        row = state.log()
         # a noise level that was not drawn is nan by right
         if not math.isfinite(row["loss"] + row["grad_norm"]):
             raise self.diverged(f"loss {row['loss']}, gradient norm {row['grad_norm']}")
@@ -253,14 +252,13 @@ class Training:
 
     def diverged(self, how: str) -> RunFailed:
         step, last = self.state.step, self.run.checkpoints()[-1:]
-        lr = self.components.optimizer.lr_at(step - 1, self.config["steps"])
         good = f"the last good checkpoint is {last[0]}" if last else "there is no checkpoint yet"
-        return RunFailed(f"diverged by step {step} ({how}, lr {lr:.3g}); {good}")
+        return RunFailed(f"diverged by step {step} ({how}, lr {self.state.lr:.3g}); {good}")
 
     def refuse_divergence(self) -> None:
         """Nothing is saved or drawn of a network that is not finite any more: RunFailed instead."""
         state = self.state
-        if state.since_log and not math.isfinite(float(state.total_loss) + float(state.total_norm)):
+        if not state.totals.finite():
             self.log_row()
         if not all(bool(p.isfinite().all()) for net in (state.net, state.ema) for p in net.parameters()):
             raise self.diverged("weights that are not finite")
