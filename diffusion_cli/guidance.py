@@ -42,7 +42,9 @@ class Unguided:
 @checked
 @dataclass(frozen=True)
 class ClassifierFree:
-    """eps_hat = (1 + w) eps(x_t, label) - w eps(x_t, none) (Ho & Salimans 2021, eq. 6).
+    """eps_hat = (1 + w) eps(x_t, label) - w eps(x_t, none).
+
+    Ho & Salimans 2021, eq. 6.
 
     w: guidance weight; 0: conditional, -1: unconditional.
     label_dropout: fraction of the training labels replaced by "no label", from which the network learns eps(x_t, none).
@@ -78,7 +80,9 @@ class Classifier(Protocol):
 @checked
 @dataclass(frozen=True)
 class ClassifierGuidance:
-    """eps_hat = eps(x_t, none) - s sigma_t grad log p(label | x_t) (Dhariwal & Nichol 2021, algorithm 2).
+    """eps_hat = eps(x_t, none) - s sigma_t grad log p(label | x_t).
+
+    Dhariwal & Nichol 2021, algorithm 2.
 
     classifier: a network of objective=classifier, or `ExactClassifier`.
     s: scale of the gradient.

@@ -40,7 +40,7 @@ class Known(NamedTuple):
 class Inpainting:
     """A sampler under the condition of known pixels.
 
-    sampler: any; its step is used.
+    sampler: any.
     passes: how often each stretch of the way down is walked (RePaint's r); 1: once.
     jump: steps in a stretch (RePaint's j).
     between: levels sigma/alpha, low and high, from which stretches are walked again; null: from all.

@@ -25,10 +25,10 @@ LOSSES: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "l1": F.l1_loss, 
 class Loss(ABC):
     """What is trained, and at which times.
 
-    times: how training times are drawn: uniform over 1..T; stratified, the same with one draw from each of B equal
-        parts, for less noise in the loss; or lognormal, log(sigma/alpha) ~ N(mean, std^2), kept within the schedule
-        (Karras et al. 2022, table 1).
-    mean: of log(sigma/alpha), for times=lognormal.
+    times: how training times are drawn: uniform over 1..T, stratified or lognormal. stratified: the same as uniform with
+        one draw from each of B equal parts, for less noise in the loss. lognormal: log(sigma/alpha) ~ N(mean, std^2),
+        kept within the schedule (Karras et al. 2022, table 1).
+    mean: mean of log(sigma/alpha), for times=lognormal.
     std: standard deviation of log(sigma/alpha), for times=lognormal.
     """
 
@@ -70,12 +70,12 @@ class Objective(Loss):
     """loss(output - target), weighted by the noise level, at random times.
 
     loss: mse, l1 or huber (delta = 1), the mean over the coordinates of a sample.
-    weighting: factor on the squared error of eps, for loss=mse. simple: none, on the network's own output (Ho et al.
-        2020, eq. 14, for eps). vlb: beta^2 / (2 sigma_q^2 alpha_t (1 - alpha_bar)), the variational bound with
-        sigma_q^2 = beta (eq. 12). min_snr: min(SNR, gamma) / SNR (Hang et al. 2023, eq. 5).
+    weighting: factor on the squared error of eps, for loss=mse: simple, vlb or min_snr. simple: none, on the network's
+        own output (Ho et al. 2020, eq. 14, for eps). vlb: beta^2 / (2 sigma_q^2 alpha_t (1 - alpha_bar)), the variational
+        bound with sigma_q^2 = beta (eq. 12). min_snr: min(SNR, gamma) / SNR (Hang et al. 2023, eq. 5).
     gamma: bound on the signal-to-noise ratio, for weighting=min_snr.
-    averaged: for sets of points and loss=mse: targets are means over the whole set that a point was drawn from. The
-        same best denoiser, with much less noise in the loss (dataset.averaged).
+    averaged: for sets of points and loss=mse: whether targets are means over the whole set that a point was drawn from.
+        The best denoiser is the same, with much less noise in the loss (dataset.averaged).
     """
 
     loss: Literal["mse", "l1", "huber"] = "mse"
@@ -131,11 +131,12 @@ class Objective(Loss):
 @checked
 @dataclass(frozen=True)
 class Hybrid(Objective):
-    """L_simple + vlb L_vlb, where the second term learns the variance alone (Nichol & Dhariwal 2021, eq. 16).
+    """L_simple + vlb L_vlb, where the second term learns the variance alone.
 
-    The network has two outputs; the variance of each step lies between the posterior's and beta (`learned_variance`).
+    Nichol & Dhariwal 2021, eq. 16. The network has two outputs; the variance of each step lies between the posterior's
+    and beta (`learned_variance`).
 
-    vlb: weight of the bound, which learns the variance; >= 0.
+    vlb: weight of L_vlb, >= 0.
     """
 
     outputs: ClassVar[int] = 2
@@ -160,7 +161,10 @@ class Hybrid(Objective):
 @checked
 @dataclass(frozen=True)
 class Classification(Loss):
-    """Cross entropy of a noise-aware classifier, -log p(label | x_t) (Dhariwal & Nichol 2021, section 4)."""
+    """Cross entropy of a noise-aware classifier, -log p(label | x_t).
+
+    Dhariwal & Nichol 2021, section 4.
+    """
 
     generates: ClassVar[bool] = False
 

@@ -21,7 +21,7 @@ from diffusion_cli.ranges import BelowOne, NonNegative, Positive, Whole, checked
 class Optimizer:
     """Adam or AdamW, and its learning rate.
 
-    kind: adam or adamw, which differ in how the weights decay.
+    kind: adam, with weight decay as a part of the gradient, or adamw, with weight decay beside it.
     lr: peak learning rate, reached after `warmup` steps.
     betas: decay rates of the averages of the gradient and of its square.
     weight_decay: pull of the weights towards 0.

@@ -63,7 +63,10 @@ class Parameterization(Protocol):
 
 @dataclass(frozen=True)
 class Eps:
-    """The network puts out the noise (Ho et al. 2020, eq. 12)."""
+    """The network puts out the noise.
+
+    Ho et al. 2020, eq. 12.
+    """
 
     def target(self, x0: Tensor, eps: Tensor, level: Level) -> Tensor:
         return eps
@@ -98,12 +101,11 @@ class X0:
 @checked
 @dataclass(frozen=True)
 class V:
-    """The network puts out the velocity v = a eps - b x0/s, where (a, b) is on the unit circle (Salimans & Ho 2022,
-    appendix D).
+    """The network puts out the velocity v = a eps - b x0/s, with (a, b) on the unit circle.
 
     s = sigma_data, a = alpha s / n, b = sigma / n, n = sqrt(alpha^2 s^2 + sigma^2): (x0/s, eps) turned by the angle of
-    the noise level. At s = 1 it is v = alpha eps - sigma x0; at any s it is EDM's preconditioning, output = -v
-    (Karras et al. 2022, table 1), so plain MSE on v is EDM's loss with weight 1/c_out^2.
+    the noise level (Salimans & Ho 2022, appendix D). At s = 1 it is v = alpha eps - sigma x0; at any s it is EDM's
+    preconditioning, output = -v (Karras et al. 2022, table 1), so plain MSE on v is EDM's loss with weight 1/c_out^2.
 
     sigma_data: standard deviation of the data, > 0.
     """
@@ -133,7 +135,10 @@ class V:
 
 @dataclass(frozen=True)
 class Mean:
-    """The network puts out the posterior mean of q(x_{t-1} | x_t, x0) (Ho et al. 2020, eq. 7), the paper's first choice."""
+    """The network puts out the mean of q(x_{t-1} | x_t, x0).
+
+    Ho et al. 2020, eq. 7, their first choice.
+    """
 
     def target(self, x0: Tensor, eps: Tensor, level: Level) -> Tensor:
         of_x0, of_x_t, _ = posterior(level, level.before)

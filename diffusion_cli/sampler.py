@@ -181,9 +181,11 @@ class Sampler(ABC):
 @checked
 @dataclass(frozen=True)
 class DDIM(Sampler):
-    """From deterministic to ancestral, with the mean that each variance asks for (Song et al. 2021, eq. 12 and 16).
+    """Deterministic or with fresh noise in each step, by one formula.
 
-    eta: 0: deterministic; 1: ancestral with the posterior's variance.
+    Song et al. 2021, eq. 12 and 16.
+
+    eta: standard deviation of the noise, as a fraction of the posterior's; 0: deterministic, 1: ancestral.
     """
 
     eta: Fraction = 0.0
@@ -197,15 +199,16 @@ class DDIM(Sampler):
 @checked
 @dataclass(frozen=True)
 class DDPM(Sampler):
-    """Ancestral sampling with the mean of the posterior and a choice of variance (Ho et al. 2020, algorithm 2).
+    """Ancestral sampling with the mean of the posterior and a choice of variance.
 
-    The last step, to t = 0, adds Var[x0 | x_1] with variance analytic and learned, nothing with the others: x0 is then
-    E[x0 | x_1], sharper than the data by sigma_1.
+    Ho et al. 2020, algorithm 2. The last step, to t = 0, adds Var[x0 | x_1] with variance analytic and learned, nothing
+    with the others: x0 is then E[x0 | x_1], sharper than the data by sigma_1.
 
-    variance: that of each step. beta: 1 - alpha_t^2 / alpha_s^2, exact for x0 ~ N(0, 1). posterior: exact for a single
-        point as data. analytic and learned: posterior + a^2 Var[x0 | x_t] with a the weight of x0 in the mean, the best
-        isotropic one (Bao et al. 2022, Analytic-DPM, theorem 1), from a denoiser that predicts its variance
-        (`denoiser.MeasuredVariance`, or a network trained with objective=hybrid).
+    variance: variance of the noise of each step: beta, posterior, analytic or learned. beta: 1 - alpha_t^2 / alpha_s^2,
+        exact for x0 ~ N(0, 1). posterior: exact for a single point as data. analytic and learned: posterior + a^2
+        Var[x0 | x_t] with a the weight of x0 in the mean, the best isotropic one (Bao et al. 2022, Analytic-DPM,
+        theorem 1), from a denoiser that predicts its variance (`denoiser.MeasuredVariance`, or a network trained with
+        objective=hybrid).
     """
 
     variance: Literal["beta", "posterior", "analytic", "learned"] = "beta"
@@ -228,8 +231,10 @@ class DDPM(Sampler):
 @checked
 @dataclass(frozen=True)
 class DPMpp(Sampler):
-    """DPM-Solver++(2M): exponential integrator on x0, second order from the last two predictions, deterministic
-    (Lu et al. 2022, algorithm 2). First and last step are of first order."""
+    """DPM-Solver++(2M), deterministic and of second order from the last two predictions.
+
+    An exponential integrator on x0 (Lu et al. 2022, algorithm 2). First and last step are of first order.
+    """
 
     memory: ClassVar[int] = 1
 
@@ -253,8 +258,13 @@ def _half_log_snr(level: Level) -> Tensor:
 @checked
 @dataclass(frozen=True)
 class Heun(Sampler):
-    """Heun's method on the probability-flow ODE d(x/alpha) / d(sigma/alpha) = eps, two network calls a step but the
-    last (Karras et al. 2022, algorithm 1), deterministic."""
+    """Heun's method, deterministic and of second order with two network calls a step.
+
+    On the probability-flow ODE d(x/alpha) / d(sigma/alpha) = eps (Karras et al. 2022, algorithm 1); the last step has one
+    call.
+
+    grid: where the times of the steps lie: uniform, log_snr or rho, as for every sampler.
+    """
 
     grid: Literal["uniform", "log_snr", "rho"] = "rho"
 

@@ -159,7 +159,7 @@ def _check_rising(**ends: float) -> None:
 def constant(T: Steps = 50, beta: Inner = 0.25) -> Schedule:
     """beta_t = beta.
 
-    T: number of steps.
+    T: number of time steps.
     beta: variance that each step adds, in (0, 1).
     """
     return from_betas("constant", torch.full((T,), beta, dtype=torch.float64))
@@ -167,9 +167,11 @@ def constant(T: Steps = 50, beta: Inner = 0.25) -> Schedule:
 
 @checked
 def linear(T: Steps = 50, beta_min: Inner = 1e-4, beta_max: Inner = 0.02, rescale: bool = True) -> Schedule:
-    """beta_t from beta_min to beta_max in equal steps (Ho et al. 2020, section 4).
+    """beta_t from beta_min to beta_max in equal steps.
 
-    T: number of steps.
+    Ho et al. 2020, section 4.
+
+    T: number of time steps.
     beta_min: variance that the first step adds, in (0, 1).
     beta_max: variance that the last step adds, above beta_min.
     rescale: whether the betas are those of T = 1000, to be carried to T steps; false takes them as they are.
@@ -182,9 +184,11 @@ def linear(T: Steps = 50, beta_min: Inner = 1e-4, beta_max: Inner = 0.02, rescal
 def quadratic(
     T: Steps = 50, beta_min: Inner = 1e-4, beta_max: Inner = 0.02, rescale: bool = True
 ) -> Schedule:
-    """sqrt(beta_t) in equal steps (the released code of Ho et al. 2020; `scaled_linear` elsewhere).
+    """sqrt(beta_t) in equal steps.
 
-    T: number of steps.
+    The released code of Ho et al. 2020; `scaled_linear` elsewhere.
+
+    T: number of time steps.
     beta_min: variance that the first step adds, in (0, 1).
     beta_max: variance that the last step adds, above beta_min.
     rescale: whether the betas are those of T = 1000, to be carried to T steps; false takes them as they are.
@@ -195,9 +199,11 @@ def quadratic(
 
 @checked
 def sigmoid(T: Steps = 50, beta_min: Inner = 1e-4, beta_max: Inner = 0.02, rescale: bool = True) -> Schedule:
-    """beta_t on a logistic curve over [-6, 6] between beta_min and beta_max (GeoDiff, Xu et al. 2022).
+    """beta_t on a logistic curve over [-6, 6] between beta_min and beta_max.
 
-    T: number of steps.
+    GeoDiff, Xu et al. 2022.
+
+    T: number of time steps.
     beta_min: lower end of the curve, in (0, 1).
     beta_max: upper end of the curve, above beta_min.
     rescale: whether the betas are those of T = 1000, to be carried to T steps; false takes them as they are.
@@ -209,9 +215,11 @@ def sigmoid(T: Steps = 50, beta_min: Inner = 1e-4, beta_max: Inner = 0.02, resca
 
 @checked
 def cosine(T: Steps = 50, s: NonNegative = 0.008, alpha_min: Inner = 0.001) -> Schedule:
-    """alpha_bar_t = f(t) / f(0), f(t) = cos^2((t/T + s) / (1 + s) pi/2) (Nichol & Dhariwal 2021, eq. 17).
+    """alpha_bar_t = f(t) / f(0), f(t) = cos^2((t/T + s) / (1 + s) pi/2).
 
-    T: number of steps.
+    Nichol & Dhariwal 2021, eq. 17.
+
+    T: number of time steps.
     s: offset that keeps the first steps from being too small.
     alpha_min: lower bound on alpha_bar_t / alpha_bar_{t-1}, in (0, 1).
     """
@@ -223,7 +231,7 @@ def cosine(T: Steps = 50, s: NonNegative = 0.008, alpha_min: Inner = 0.001) -> S
 def loglinear(T: Steps = 50, sigma_min: Positive = 0.01, sigma_max: Positive = 20.0) -> Schedule:
     """sigma/alpha log-uniform in t, so that alpha_bar = 1 / (1 + (sigma/alpha)^2).
 
-    T: number of steps.
+    T: number of time steps.
     sigma_min: sigma/alpha at t = 1.
     sigma_max: sigma/alpha at t = T, above sigma_min.
     """
