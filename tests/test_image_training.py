@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from diffusion_cli.build import build
+from diffusion_cli.options.build import build
 from diffusion_cli.cli.app import CONFIGS
 from diffusion_cli.dataset.images import ImageDataset, Split
 from diffusion_cli.denoiser import NetworkDenoiser
@@ -90,13 +90,10 @@ def test_bf16_touches_the_network_alone() -> None:
 
 def test_precision_auto_knows_what_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     images, points, cpu = UNet2d((1, 8, 8), width=8), MLP((2,)), torch.device("cpu")
-    for able, best in (
-        ({"avx512_bf16": True}, torch.bfloat16),
-        ({"amx_bf16": True}, torch.bfloat16),
-        ({"avx512_bf16": False, "avx2": True}, torch.float32),
-        ({}, torch.float32),
-    ):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: able, raising=False)
+    for avx512, amx in ((True, False), (False, True), (False, False)):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda able=avx512: able)
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda able=amx: able)
+        best = torch.bfloat16 if avx512 or amx else torch.float32
         assert precision_of("auto", cpu, images) == best
         assert precision_of("auto", cpu, points) == torch.float32
         assert precision_of("bf16", cpu, points) == torch.bfloat16

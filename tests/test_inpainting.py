@@ -320,9 +320,9 @@ def test_sample_completes_held_out_points(cli):
     [
         (
             "inpaint=left_hal",
-            "inpaint=left_hal: not one of the choices, or null; did you mean left_half? choose from",
+            "did you mean left_half? choose from left_half, right_half, box, random, FILE.npy",
         ),
-        ("inpaint=[1]", "inpaint=[1]: not one of the choices"),
+        ("inpaint=[1]", "inpaint=[1]: must be one of the choices"),
         ("inpaint=none.npy", "inpaint=none.npy: No such file or directory"),
         ("inpaint=box", "inpaint=box: leaves no pixel known of images of 2"),
         ("inpaint=random completions=0", "completions=0: must be a whole number >= 1"),

@@ -12,6 +12,7 @@ from diffusion_cli.denoiser import ExactDenoiser
 from diffusion_cli.errors import UserError
 from diffusion_cli.figures import animation, curves, paths, points
 from diffusion_cli.noise import NoiseStream, generator
+from diffusion_cli.objective import Objective
 from diffusion_cli.runs.directory import read_csv
 from diffusion_cli.trainer import Batches
 
@@ -51,7 +52,7 @@ def loss(components: Components, floor_draws: int) -> Any:
 def loss_floor(components: Components, n: int) -> float | None:
     """The exact denoiser's training loss: what the loss curve can at best fall to. None where nobody knows it."""
     c = components
-    if c.dataset.density is None or c.objective.loss != "mse" or not c.objective.generates:
+    if c.dataset.density is None or not isinstance(c.objective, Objective) or c.objective.loss != "mse":
         return None
     x0, t, eps, label = Batches(c.dataset, c.schedule, c.objective, n, c.seed)(FLOOR)
     exact = ExactDenoiser(c.dataset.density, c.schedule)
