@@ -215,10 +215,11 @@ def fit(
     steps: updates in all, those of earlier calls among them.
     ema_decay: of the averaged weights.
     """
-    options, edges = state.optimizer.options, state.totals.edges(batches.schedule)
+    options, dropout = state.optimizer.options, state.net.dropout
+    edges = state.totals.edges(batches.schedule)
     while state.step < steps:
         batch = batches(state.step)
-        with seeded(batches.seed, DROPOUT, state.step, device=batch.x0.device) if state.net.dropout else nullcontext():
+        with seeded(batches.seed, DROPOUT, state.step, device=batch.x0.device) if dropout else nullcontext():
             losses = batches.objective(denoiser, *batch)
         loss = losses.mean()
         loss.backward()
