@@ -12,12 +12,11 @@ from diffusion_cli.dataset.mask import make_mask, spread
 from diffusion_cli.errors import UserError
 from diffusion_cli.inpainting import Inpainting, Known
 from diffusion_cli.metrics.progress import Progress, silent
-from diffusion_cli.noise import NoiseStream, generator
+from diffusion_cli.noise import NoiseStream, Stream, generator
 
 if TYPE_CHECKING:
     from diffusion_cli.components import Components
 
-HELD_OUT = 12  # stream of the seed
 BLOCK = 256  # points of a law that are drawn at once: point i shall not depend on how many there are
 
 
@@ -38,14 +37,14 @@ def held_out(dataset: Any, n: int, seed: int) -> Batch:
     else fresh draws of the law. Point i depends on the seed alone. UserError for more than there are."""
     part = getattr(dataset, "test", None)
     if part is None:
-        blocks = [dataset.draw(BLOCK, generator(seed, HELD_OUT, k)) for k in range(-(-n // BLOCK))]
+        blocks = [dataset.draw(BLOCK, generator(seed, Stream.HELD_OUT, k)) for k in range(-(-n // BLOCK))]
         x0, label = (None if b[0] is None else torch.cat(b)[:n] for b in zip(*blocks, strict=True))
         return Batch(x0, label)
     images = hasattr(part, "batch")
     count = len(part.images) if images else len(part)
     if n > count:
         raise UserError("n", n, f"this dataset holds out {count:,} to complete, no more")
-    rows = torch.randperm(count, generator=generator(seed, HELD_OUT))[:n]
+    rows = torch.randperm(count, generator=generator(seed, Stream.HELD_OUT))[:n]
     return part.batch(rows) if images else Batch(part[rows, : dataset.shape[0]], None)
 
 

@@ -28,7 +28,7 @@ from diffusion_cli.metrics.progress import Progress, silent
 from diffusion_cli.metrics.protocol import Evaluation, EvaluationInput
 from diffusion_cli.model.classifier import LabelClassifier
 from diffusion_cli.model.network import Network, as_network
-from diffusion_cli.noise import generator, mix, seeded
+from diffusion_cli.noise import Stream, generator, mix, seeded
 from diffusion_cli.options.build import build as make
 from diffusion_cli.options.check import check_config
 from diffusion_cli.options.groups import EXACT, RUN
@@ -36,8 +36,6 @@ from diffusion_cli.runs.directory import Run
 from diffusion_cli.runs.restore import LAST, chosen, fit_in, newest
 
 Config = dict[str, Any]
-
-WEIGHTS, LABELS, EVALUATION = 2, 3, 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +130,7 @@ class Components:
                 raise UserError("label", None, f"guidance needs one of 0..{classes - 1}")
             if not classes:
                 return None
-            g = generator(self.seed if seed is None else seed, LABELS, device=self.device)
+            g = generator(self.seed if seed is None else seed, Stream.LABELS, device=self.device)
             return self.dataset.draw(n, g).label
         if not classes:
             raise UserError("label", self.label, "this model was trained without labels")
@@ -173,7 +171,7 @@ class Components:
         """What is evaluated: independent sets of samples of the evaluation's own size; or a classifier."""
 
         def draw(k: int) -> Batch:
-            x0, label = self.draw(self.evaluation.n, mix(self.seed, EVALUATION, k))
+            x0, label = self.draw(self.evaluation.n, mix(self.seed, Stream.EVALUATION, k))
             return Batch(x0.cpu(), None if label is None else label.cpu())
 
         given = EvaluationInput(
@@ -197,7 +195,7 @@ class Components:
         shape, outputs = self.dataset.shape, self.objective.outputs
         classes = self.dataset.num_classes if self.objective.generates else 0
         extra = {"outputs": outputs} if outputs > 1 else {}
-        with seeded(self.seed, WEIGHTS):
+        with seeded(self.seed, Stream.WEIGHTS):
             module = make(self.config, "model", shape=shape, num_classes=classes, **extra)
             net = as_network(module, shape, classes, outputs)
             if not self.objective.generates:

@@ -11,11 +11,10 @@ from diffusion_cli.dataset.density import Density
 from diffusion_cli.dataset.protocol import Dataset
 from diffusion_cli.forward import learned_variance, posterior
 from diffusion_cli.model.network import Network
-from diffusion_cli.noise import generator
+from diffusion_cli.noise import Stream, generator
 from diffusion_cli.prediction import Parameterization, Prediction
 from diffusion_cli.schedule import Level, Schedule
 
-MEASURED = 7  # stream of the seed
 # Points on which a variance is measured; with half as many it is off by 7 % where a few points hold most of it.
 MEASURED_ON = 8192
 
@@ -147,7 +146,7 @@ class MeasuredVariance:
         self, denoiser: Denoiser, dataset: Dataset, seed: int, device: torch.device | str = "cpu"
     ) -> None:
         self.denoiser, self.schedule = denoiser, denoiser.schedule
-        g = generator(seed, MEASURED, device=device)
+        g = generator(seed, Stream.MEASURED_VARIANCE, device=device)
         batch = dataset.draw(MEASURED_ON, g)
         self.x0, self.label = batch.x0, batch.label
         self.eps = torch.randn(self.x0.shape, generator=g, device=self.x0.device)

@@ -24,13 +24,10 @@ from diffusion_cli.dataset.averaged import averaged
 from diffusion_cli.dataset.protocol import Dataset
 from diffusion_cli.denoiser import NetworkDenoiser
 from diffusion_cli.model.network import Network
-from diffusion_cli.noise import generator, seeded
+from diffusion_cli.noise import Stream, generator, seeded
 from diffusion_cli.objective import Loss
 from diffusion_cli.optimizer import Adam, Flat, Optimizer
 from diffusion_cli.schedule import Schedule
-
-# Streams of the seed, which keep training apart from the other uses of it.
-TRAIN, DROPOUT = 1, 8
 
 
 class TrainingBatch(NamedTuple):
@@ -53,6 +50,7 @@ class Batches:
     seed: of all batches.
     label_dropout: fraction of the labels replaced by "no label" (Ho & Salimans 2021, algorithm 1).
     device: on which all is drawn.
+    stream: the use of the seed.
     """
 
     dataset: Dataset
@@ -62,9 +60,10 @@ class Batches:
     seed: int
     label_dropout: float = 0.0
     device: torch.device | str = "cpu"
+    stream: Stream = Stream.TRAINING
 
     def __call__(self, step: int) -> TrainingBatch:
-        g = generator(self.seed, TRAIN, step, device=self.device)
+        g = generator(self.seed, self.stream, step, device=self.device)
         if self.objective.averaged:
             (x0, label), source = self.dataset.draw_with_source(self.size, g)
         else:
@@ -219,7 +218,11 @@ def fit(
     edges = state.totals.edges(batches.schedule)
     while state.step < steps:
         batch = batches(state.step)
-        with seeded(batches.seed, DROPOUT, state.step, device=batch.x0.device) if dropout else nullcontext():
+        with (
+            seeded(batches.seed, Stream.DROPOUT, state.step, device=batch.x0.device)
+            if dropout
+            else nullcontext()
+        ):
             losses = batches.objective(denoiser, *batch)
         loss = losses.mean()
         loss.backward()

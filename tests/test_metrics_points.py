@@ -24,6 +24,7 @@ from diffusion_cli.metrics.points import (
     mean_distance_within,
     points_table,
 )
+from diffusion_cli.noise import Stream, mix
 
 MEANS = torch.tensor([[-0.35, 0.65], [0.75, -0.45]])
 
@@ -100,7 +101,9 @@ def test_sliced_w2_is_brute_force_assignment_on_each_projection():
 def test_sliced_w2_is_pots(density):
     n, seed = 500, 3
     x, d = torch.randn(n, *density.shape, generator=seeded()), density.shape[0]
-    directions = ot.sliced.get_random_projections(d, PROJECTIONS if d > 1 else 1, seed)
+    directions = ot.sliced.get_random_projections(
+        d, PROJECTIONS if d > 1 else 1, mix(seed, Stream.PROJECTIONS) % 2**32
+    )
     ours, true = (ot.utils.list_to_array(rows.double().numpy()) for rows in (x, density.reference(n)))
     expected = ot.sliced_wasserstein_distance(ours, true, projections=directions)
     metrics = PointMetrics(density, n, seed)

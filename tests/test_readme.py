@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from diffusion_cli.cli.app import CONFIGS
@@ -58,8 +59,16 @@ def test_a_component_of_your_own(tmp_path, module, group, option, target):
 
 
 def test_as_a_library(tmp_path):
-    (tmp_path / "library.py").write_text(block("library.py").replace("steps=1000", "steps=300"))
+    """The same samples as by the command, to the last bit."""
+    code = block("library.py").replace("steps=1000", "steps=300")
+    (tmp_path / "library.py").write_text(f"{code}\nimport numpy\nnumpy.save('x0.npy', last.x.numpy())\n")
     assert float(re.search(r"[\d.]+", run(tmp_path, "library.py"))[0]) < 0.5
+    line = ["-m", "diffusion_cli", "train", "dataset=circle", "steps=300", "n=1000", "stages.every=0"]
+    quick = ["evaluation.n=100", "evaluation.draws=1", "evaluation.floor_draws=2", "device=cpu"]
+    figures = [f"figures.{name}=null" for name in ("samples", "forward_strip", "reverse_strip", "trajectories")]
+    run(tmp_path, *line, *quick, *figures, "hydra.run.dir=run")
+    ours, theirs = np.load(tmp_path / "x0.npy"), np.load(tmp_path / "run" / "samples.npz")["x0"]
+    assert np.array_equal(ours, theirs)
 
 
 def test_the_table_of_groups_is_complete():

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SCORE = 2**40  # batches from here on are trained on by nobody
 SCORE_BATCHES = 4
 
 
@@ -147,14 +146,23 @@ def score(components: Components, net: nn.Module) -> float:
     import torch
 
     from diffusion_cli.dataset.held_out import HeldOut
+    from diffusion_cli.noise import Stream
     from diffusion_cli.trainer import Batches
 
     c = components
     held_out = HeldOut(c.dataset)
-    batches = Batches(held_out, c.schedule, c.objective, c.config["batch_size"], c.seed, device=c.device)
+    batches = Batches(
+        held_out,
+        c.schedule,
+        c.objective,
+        c.config["batch_size"],
+        c.seed,
+        device=c.device,
+        stream=Stream.SCORE,
+    )
     with torch.no_grad():
         denoiser = c.network_denoiser(net.eval())
-        losses = [c.objective(denoiser, *batches(SCORE + k)).mean() for k in range(SCORE_BATCHES)]
+        losses = [c.objective(denoiser, *batches(k)).mean() for k in range(SCORE_BATCHES)]
         return float(torch.stack(losses).mean())
 
 

@@ -13,6 +13,7 @@ from diffusion_cli.dataset.batch import Batch
 from diffusion_cli.dataset.density import Density
 from diffusion_cli.dataset.points import Points
 from diffusion_cli.errors import UserError
+from diffusion_cli.noise import Stream, generator
 
 FROZEN_SEED = 20200619  # of every frozen training set: it depends neither on the run's seed nor on its device
 LARGEST = 10**8  # points of a frozen training set
@@ -37,7 +38,7 @@ class ExactDataset:
         self.density = density
         self.shape = density.shape
         self.num_classes = density.num_classes
-        self._frozen = None if n is None else density.sample(n, torch.Generator().manual_seed(FROZEN_SEED))
+        self._frozen = None if n is None else density.sample(n, generator(FROZEN_SEED, Stream.FROZEN))
 
     def draw(self, n: int, generator: torch.Generator) -> Batch:
         """Draw a batch of n points, with labels if there are any, on `generator.device`."""

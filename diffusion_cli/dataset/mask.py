@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from diffusion_cli.errors import UserError
-from diffusion_cli.noise import generator
+from diffusion_cli.noise import Stream, generator
 
 NAMES = ("left_half", "right_half", "box", "random")
 SHARE = 0.25  # of the pixels that `random` shows
-MASK = 13  # stream of the seed
 PNG = b"\x89PNG\r\n\x1a\n"
 MODES = ("1", "L", "P", "RGB", "RGBA", "LA")  # of a PNG that can be read as black and white
 
@@ -55,7 +54,7 @@ def make_mask(name: str, shape: tuple[int, ...], seed: int = 0) -> Tensor:
         mask = ~inside
     elif name == "random":
         count = math.prod(pixels)
-        shown = torch.randperm(count, generator=generator(seed, MASK))[: max(round(SHARE * count), 1)]
+        shown = torch.randperm(count, generator=generator(seed, Stream.MASK))[: max(round(SHARE * count), 1)]
         mask = torch.zeros(count, dtype=torch.bool).index_fill(0, shown, True).view(pixels)
     else:
         mask = read_mask(name, pixels)

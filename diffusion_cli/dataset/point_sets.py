@@ -16,6 +16,7 @@ from torch import Tensor
 from diffusion_cli.dataset.batch import Batch
 from diffusion_cli.dataset.point_file import content_digest
 from diffusion_cli.errors import UserError
+from diffusion_cli.noise import Stream, generator
 
 MOST_NUMBERS = 2**28  # 1 GiB as float32
 SUFFIXES = (".npy", ".npz")
@@ -120,7 +121,7 @@ class PointSets(SetDataset):
                 stacklevel=2,
             )
         self.fingerprint = content_digest(sets)
-        order = torch.randperm(len(sets), generator=torch.Generator().manual_seed(seed))
+        order = torch.randperm(len(sets), generator=generator(seed, Stream.SPLIT))
         super().__init__(sets[order], test, points, sample_points, rotate)
 
 

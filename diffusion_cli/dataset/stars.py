@@ -12,6 +12,7 @@ from torch import Tensor
 from diffusion_cli.dataset.exact import number, numbers
 from diffusion_cli.dataset.point_sets import SetDataset, count
 from diffusion_cli.errors import UserError
+from diffusion_cli.noise import Stream, generator
 
 
 class StarFamily(NamedTuple):
@@ -58,10 +59,8 @@ class Stars(SetDataset):
             _whole_range("arms", arms, 2), _range("ratio", ratio), _range("radius", radius)
         )
         jitter = number("jitter", jitter, minimum=0)
-        generator = torch.Generator().manual_seed(seed)
-        super().__init__(
-            draw_stars(self.family, n, size, jitter, generator), test, points, sample_points, rotate
-        )
+        g = generator(seed, Stream.STARS)
+        super().__init__(draw_stars(self.family, n, size, jitter, g), test, points, sample_points, rotate)
 
 
 def draw_stars(family: StarFamily, n: int, size: int, jitter: float, generator: torch.Generator) -> Tensor:

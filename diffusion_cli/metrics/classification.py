@@ -15,7 +15,7 @@ from diffusion_cli.dataset.protocol import Dataset
 from diffusion_cli.metrics.catalogue import ACCURACY, BEST_ACCURACY, POSTERIOR_ERROR, accuracy_between
 from diffusion_cli.metrics.measurement import Measurement, Note, Report, measured
 from diffusion_cli.metrics.protocol import Evaluation, EvaluationInput
-from diffusion_cli.noise import generator
+from diffusion_cli.noise import Stream, generator
 from diffusion_cli.ranges import Several, checked
 from diffusion_cli.schedule import Schedule
 
@@ -59,7 +59,7 @@ class ClassifierEvaluation(Evaluation):
 def _classified(net: nn.Module, dataset: Dataset, schedule: Schedule, n: int, seed: int) -> dict[str, Tensor]:
     """Of each of n noised points (n,): sigma/alpha, and what the metrics average."""
     device = next(net.parameters()).device
-    g = generator(seed, n, device=device)
+    g = generator(seed, Stream.CLASSIFIER, device=device)
     held, parts = HeldOut(dataset), defaultdict(list)
     for start in range(0, n, AT_ONCE):
         size = min(AT_ONCE, n - start)

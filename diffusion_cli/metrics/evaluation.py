@@ -20,10 +20,8 @@ from diffusion_cli.metrics.mixture import describe_modes, evaluate_modes, modes_
 from diffusion_cli.metrics.points import evaluate_points, points_table
 from diffusion_cli.metrics.protocol import Evaluation, EvaluationInput
 from diffusion_cli.metrics.set_report import evaluate_sets, sets_table
-from diffusion_cli.noise import generator
+from diffusion_cli.noise import Stream, generator
 from diffusion_cli.ranges import Many, Several, Steps, Whole, checked
-
-TRUE = 7  # stream of the seed for the true samples beside ours
 
 
 @checked
@@ -70,7 +68,7 @@ class MixtureEvaluation(PointEvaluation):
         density = cast(Points, given.dataset.density)
         batches = [given.draw(k) for k in range(self.draws)]
         report = super().__call__(replace(given, draw=batches.__getitem__))
-        true = generator(given.seed, TRUE)
+        true = generator(given.seed, Stream.TRUE_MIXTURE)
         modes = evaluate_modes(batches, density, self.n, self.floor_draws, true)
         return {**report, **modes, "modes": describe_modes(density, [batch.x0 for batch in batches])}
 

@@ -29,6 +29,7 @@ from diffusion_cli.metrics.images import (
 from diffusion_cli.metrics.judge import at_once
 from diffusion_cli.metrics.measurement import Measurement, Report, beside_floor, measurements, table_of
 from diffusion_cli.metrics.progress import Progress, ProgressBar, silent
+from diffusion_cli.noise import Stream, mix
 
 Numbers = dict[str, float]
 
@@ -104,7 +105,7 @@ class RealImages:
         self.extractor, self.device, self.k = extractor, device, neighbours
         train, test = dataset.train, dataset.test
         self.n = min(n, len(train.images))
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(mix(seed, Stream.REFERENCES))
         rows = rng.permutation(len(train.images))[: len(train.images) // self.n * self.n].reshape(-1, self.n)
         # In order, because memory-mapped images are read from front to back.
         rows = np.sort(rows[:floor_draws], 1)

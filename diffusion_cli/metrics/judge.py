@@ -22,18 +22,17 @@ from diffusion_cli.dataset.batch import Batch
 from diffusion_cli.dataset.cache import cache_dir
 from diffusion_cli.dataset.images import ImageDataset, Split
 from diffusion_cli.metrics.progress import Progress, silent
-from diffusion_cli.noise import generator, seeded
+from diffusion_cli.noise import Stream, generator, seeded
 from diffusion_cli.runs import checkpoint
 
 log = logging.getLogger(__name__)
-RECIPE = 1  # version of network and training: another one must not take what this one has left in the cache
+RECIPE = 2  # version of network and training: another one must not take what this one has left in the cache
 FEATURES = 128
 WIDTH = 32
 SIDE = 16  # pixels along a side that the first convolution leaves at most
 BATCH = 128
 MOST_STEPS, LEAST_STEPS, EPOCHS = 1_400, 200, 20
 PEAK, DECAY = 4e-3, 0.02  # learning rate, weight decay
-JUDGE = 11  # stream of the seed; the data's judge is one and the same for every seed of a run
 READ_AT_ONCE = 2**22  # numbers of images that are read at once: 16 MB
 TIMED = (3, 13)  # steps between which one is timed, to estimate the duration of all
 
@@ -139,7 +138,7 @@ def _load(file: Path, dataset: ImageDataset) -> Judge | None:
         log.warning("%s; training another judge", damage)
         return None
     # Seeded for the sake of nobody else's random numbers: these weights are about to be replaced.
-    with seeded(0, JUDGE):
+    with seeded(0, Stream.JUDGE_WEIGHTS):
         judge = Judge(dataset.shape, kept["outputs"], kept["task"])
     judge.load_state_dict(kept["weights"])
     judge.accuracy = kept["accuracy"]
@@ -185,18 +184,18 @@ def train_judge(dataset: ImageDataset, device: torch.device | str = "cpu") -> It
     """
     task = "labels" if dataset.num_classes > 1 else "rotations"
     turns = _turns(dataset.shape)
-    with seeded(0, JUDGE):
+    with seeded(0, Stream.JUDGE_WEIGHTS):
         outputs = dataset.num_classes if task == "labels" else len(turns)
         judge = _placed(Judge(dataset.shape, outputs, task), device).train()
     steps = steps_for(len(dataset.train.images))
     optimizer = torch.optim.AdamW(judge.parameters(), lr=PEAK, weight_decay=DECAY)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK, total_steps=steps, pct_start=0.2)
     for step in range(steps):
-        g = generator(0, JUDGE, step, device=device)
+        g = generator(0, Stream.JUDGE_BATCHES, step, device=device)
         batch = dataset.draw(BATCH, g)
         x, label = (batch.x0, cast(Tensor, batch.label)) if task == "labels" else _turned(batch.x0, turns)
         # Of dropout.
-        with seeded(0, JUDGE, step, device=device):
+        with seeded(0, Stream.JUDGE_DROPOUT, step, device=device):
             loss = F.cross_entropy(judge(_shifted(x, g)), label)
         loss.backward()
         optimizer.step()

@@ -19,9 +19,7 @@ from diffusion_cli.metrics.likelihood import (
     variational_terms,
 )
 from diffusion_cli.metrics.measurement import Measurement, Note, Report, measured, measurements
-from diffusion_cli.noise import NoiseStream, generator
-
-TRUE = 7  # stream of the seed for the points
+from diffusion_cli.noise import NoiseStream, Stream, generator
 
 
 def evaluate_likelihood(
@@ -42,10 +40,10 @@ def evaluate_likelihood(
     flow_error, the log-density of noised points at t = 1 less the true one, in nats, entropy, in bits per dimension, and
     bound_gap, by how much the bound on these points exceeds their true -log p, in nats; elsewhere None.
     """
-    batch = dataset.draw(n, generator(seed, TRUE, device=device))
+    batch = dataset.draw(n, generator(seed, Stream.LIKELIHOOD, device=device))
     x0, label, shape, density = batch.x0, batch.label, dataset.shape, dataset.density
-    noise = NoiseStream(seed, n, shape, device)
-    signs = generator(seed, device=device)
+    noise = NoiseStream(seed, n, shape, device, Stream.BOUND)
+    signs = generator(seed, Stream.SIGNS, device=device)
     flow = log_likelihood(denoiser, x0, label, steps, probes, signs)
     terms = variational_terms(denoiser, x0, noise, label)
     bound = terms.sum(0)
@@ -65,7 +63,7 @@ def evaluate_likelihood(
         ours = flow_log_prob(denoiser, x_1, 1.0, label, steps, probes, signs).cpu()
         true = density.log_prob(x_1.double(), level.alpha, level.sigma, label).cpu()
         report[FLOW_ERROR.name] = _estimate(FLOW_ERROR, ours - true)
-        exact = entropy(density, 50 * n, generator(seed, TRUE, 1))
+        exact = entropy(density, 50 * n, generator(seed, Stream.ENTROPY))
         if exact is not None:
             report["entropy"] = bits(exact.value, shape)
             gap = bound.cpu() + density.log_prob(x0.double(), 1.0, 0.0, label).cpu()

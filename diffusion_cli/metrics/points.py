@@ -21,10 +21,11 @@ from diffusion_cli.dataset.density import Density
 from diffusion_cli.metrics.catalogue import POINTS
 from diffusion_cli.metrics.floors import kept
 from diffusion_cli.metrics.measurement import Measurement, Report, beside_floor, table_of
+from diffusion_cli.noise import Stream, generator, mix
 
 Rows = npt.NDArray[np.float64]
 
-VERSION = 1  # of what is computed here: with another one no floor is taken from the cache
+VERSION = 2  # of what is computed here: with another one no floor is taken from the cache
 PROJECTIONS = 50  # random directions of the sliced distance, the same for every draw
 ENERGY_POINTS = 4_000  # energy looks at all pairs: its cost is quadratic
 COVERAGE_POINTS = 2_000
@@ -62,7 +63,7 @@ class PointMetrics:
         self.extent = self.reference.abs().max().item()
         d = math.prod(density.shape)
         # In one dimension all directions are the same one.
-        self.directions = random_directions(d, 1 if d == 1 else PROJECTIONS, seed)
+        self.directions = random_directions(d, 1 if d == 1 else PROJECTIONS, mix(seed, Stream.PROJECTIONS))
         self._projected = self._project(self.reference)
         self._energy_reference = density.reference(min(n, ENERGY_POINTS)).flatten(1)
         self._energy_within = mean_distance_within(self._energy_reference)
@@ -139,8 +140,8 @@ def evaluate_points(
         raise ValueError(f"draws and floor_draws must be at least 1, not {draws} and {floor_draws}")
     metrics = PointMetrics(density, n, seed)
     ours = [metrics(draw(k)) for k in range(draws)]
-    generator = torch.Generator().manual_seed(seed)
-    true = [density.sample(n, generator) for _ in range(floor_draws)]
+    g = generator(seed, Stream.TRUE_SAMPLES)
+    true = [density.sample(n, g) for _ in range(floor_draws)]
     # What the metrics read of the density, beside the seed of their directions.
     read = {"reference": metrics.reference, "distance": density.distance(true[0].x0)}
     about = {"of": "points", "version": VERSION, "seed": seed, **read}

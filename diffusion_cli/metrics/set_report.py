@@ -33,6 +33,7 @@ from diffusion_cli.metrics.sets import (
     subset,
 )
 from diffusion_cli.metrics.stars import fit_stars
+from diffusion_cli.noise import Stream, mix
 
 Measure = Callable[[Sets], dict[str, float]]
 
@@ -86,7 +87,11 @@ def evaluate_sets(
     n = min(n, len(test), len(train))
     if n < 2 or draws < 1 or floor_draws < 1:
         raise ValueError("needs at least 2 sets on either side, and a draw on each")
-    order = np.random.default_rng(seed).permutation(len(train))[: len(train) // n * n].reshape(-1, n)
+    order = (
+        np.random.default_rng(mix(seed, Stream.REFERENCES))
+        .permutation(len(train))[: len(train) // n * n]
+        .reshape(-1, n)
+    )
     whole = Sides(
         [as_sets(draw(k))[:n] for k in range(draws)], [train[rows] for rows in order[:floor_draws]], test[:n]
     )

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from diffusion_cli.metrics.progress import ProgressBar
+from diffusion_cli.noise import Stream, mix
 
 Sets = NDArray[np.float64]  # (n, P, 2)
 Matrix = NDArray[np.float64]  # (n, m)
@@ -131,4 +132,4 @@ def subset(sets: ArrayLike, points: int, seed: int) -> Sets:
     sets = as_sets(sets)
     if sets.shape[1] <= points:
         return sets
-    return sets[:, np.random.default_rng(seed).permutation(sets.shape[1])[:points]]
+    return sets[:, np.random.default_rng(mix(seed, Stream.SUBSETS)).permutation(sets.shape[1])[:points]]

@@ -10,8 +10,8 @@ import torch
 
 from diffusion_cli.errors import UserError
 from diffusion_cli.figures import images
-from diffusion_cli.figures.recipes.plane import DATA, of_run
-from diffusion_cli.noise import NoiseStream, generator
+from diffusion_cli.figures.recipes.plane import of_run
+from diffusion_cli.noise import NoiseStream, Stream, generator
 from diffusion_cli.sampler import DDIM, DDPM, DPMpp, Heun, Sampler
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def named(components: Components, label: Any) -> list[str] | None:
 
 def examples(components: Components, n: int) -> Any:
     """n training images and their labels, as one batch of training would see them."""
-    return components.dataset.draw(n, generator(components.seed, DATA))
+    return components.dataset.draw(n, generator(components.seed, Stream.FIGURE))
 
 
 def data(components: Components, n: int, columns: int) -> Any:

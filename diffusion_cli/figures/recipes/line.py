@@ -11,13 +11,11 @@ import torch
 from diffusion_cli import forward
 from diffusion_cli.errors import UserError
 from diffusion_cli.figures import line
-from diffusion_cli.figures.recipes.plane import DATA
-from diffusion_cli.noise import NoiseStream, generator, mix
+from diffusion_cli.noise import NoiseStream, Stream, generator
 
 if TYPE_CHECKING:
     from diffusion_cli.components import Components
 
-FORWARD, REVERSE = 7, 8  # streams of the seed for the noise of the two processes
 GRID = 400  # positions at which a density is drawn
 MANY = 12  # more atoms than this are no longer "points" to mark
 
@@ -29,15 +27,15 @@ def on_a_line(components: Components, figure: str) -> None:
 
 def forward_states(components: Components, n: int) -> Iterable[tuple[int, torch.Tensor]]:
     """(t, x_t) of n chains of single steps from clean data."""
-    x0 = components.dataset.draw(n, generator(components.seed, DATA)).x0
-    noise = NoiseStream(mix(components.seed, FORWARD), n, (1,))
+    x0 = components.dataset.draw(n, generator(components.seed, Stream.FIGURE)).x0
+    noise = NoiseStream(components.seed, n, (1,), stream=Stream.FORWARD_CHAIN)
     return forward.forward_chain(components.schedule, x0, noise)
 
 
 def reverse_states(components: Components, n: int) -> Iterable[tuple[int, torch.Tensor]]:
     """(t, x_t) of n chains of exact reverse steps from noise, each towards a known x_0 of the data."""
-    x0 = components.dataset.draw(n, generator(components.seed, DATA)).x0
-    noise = NoiseStream(mix(components.seed, REVERSE), n, (1,))
+    x0 = components.dataset.draw(n, generator(components.seed, Stream.FIGURE)).x0
+    noise = NoiseStream(components.seed, n, (1,), stream=Stream.REVERSE_CHAIN)
     return forward.reverse_chain(components.schedule, noise(), x0, noise)
 
 

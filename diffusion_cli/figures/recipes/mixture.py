@@ -13,8 +13,8 @@ from scipy.spatial import cKDTree
 from diffusion_cli.errors import UserError
 from diffusion_cli.figures import paths
 from diffusion_cli.figures.plane import limits_of
-from diffusion_cli.figures.recipes.plane import DATA, of_run, truth
-from diffusion_cli.noise import generator
+from diffusion_cli.figures.recipes.plane import of_run, truth
+from diffusion_cli.noise import Stream, generator
 
 if TYPE_CHECKING:
     from diffusion_cli.components import Components
@@ -69,9 +69,9 @@ def estimated_density(x: np.ndarray, extent: Extent, kind: str) -> np.ndarray:
 def density(components: Components, t: float, samples: int) -> Any:
     """The true density of x_t, of the data themselves at t = 0, under `samples` points of it."""
     in_the_plane(components, "density")
-    x0 = components.dataset.draw(max(samples, 2_000), generator(components.seed, DATA)).x0
+    x0 = components.dataset.draw(max(samples, 2_000), generator(components.seed, Stream.FIGURE)).x0
     level = components.schedule.level(t, like=x0)
-    noise = torch.randn(x0.shape, generator=generator(components.seed, DATA, 1))
+    noise = torch.randn(x0.shape, generator=generator(components.seed, Stream.FIGURE_NOISE))
     x = (level.alpha * x0 + level.sigma * noise).numpy()
     extent = limits_of([x], widen=1.15)
     return paths.density_image(
@@ -115,7 +115,7 @@ def true_density(components: Components, extent: Extent, n: int, estimate: str) 
     law = components.dataset.density
     if law is not None and law.jitter:
         return exact_density(components, extent, 0)
-    x0 = components.dataset.draw(n, generator(components.seed, DATA)).x0
+    x0 = components.dataset.draw(n, generator(components.seed, Stream.FIGURE)).x0
     return estimated_density(x0.cpu().numpy(), extent, estimate)
 
 
@@ -153,7 +153,7 @@ def guidance_trajectories(components: Components, n: int, values: list[float], b
         for value, one in guided.items():
             states = list(replace(one, label=label).walk(n))
             panels[name_of(one, label, value)] = np.stack([state.x.cpu().numpy() for state in states])
-    data = components.dataset.draw(background, generator(components.seed, DATA)).x0.cpu().numpy()
+    data = components.dataset.draw(background, generator(components.seed, Stream.FIGURE)).x0.cpu().numpy()
     return paths.trajectories(panels, data, [state.t for state in states])
 
 

@@ -11,7 +11,7 @@ from diffusion_cli import schedule as schedules_of
 from diffusion_cli.denoiser import ExactDenoiser
 from diffusion_cli.errors import UserError
 from diffusion_cli.figures import animation, curves, paths, points
-from diffusion_cli.noise import NoiseStream, generator
+from diffusion_cli.noise import NoiseStream, Stream, generator
 from diffusion_cli.objective import Objective
 from diffusion_cli.runs.directory import read_csv
 from diffusion_cli.trainer import Batches
@@ -19,8 +19,6 @@ from diffusion_cli.trainer import Batches
 if TYPE_CHECKING:
     from diffusion_cli.components import Components
 
-FLOOR = 4  # step of no training, whose batch the exact loss is taken on
-DATA = 6  # stream of the seed for the clean points of a figure
 TRUTH = 5000  # points that stand for a law without an outline
 
 
@@ -54,7 +52,7 @@ def loss_floor(components: Components, n: int) -> float | None:
     c = components
     if c.dataset.density is None or not isinstance(c.objective, Objective) or c.objective.loss != "mse":
         return None
-    x0, t, eps, label = Batches(c.dataset, c.schedule, c.objective, n, c.seed)(FLOOR)
+    x0, t, eps, label = Batches(c.dataset, c.schedule, c.objective, n, c.seed, stream=Stream.LOSS_FLOOR)(0)
     exact = ExactDenoiser(c.dataset.density, c.schedule)
     with torch.no_grad():
         return float(c.objective.irreducible(exact, c.parameterization, x0, t, eps, label).mean())
@@ -76,7 +74,7 @@ def stages(components: Components, columns: int) -> Any:
 
 def forward_strip(components: Components, n: int, percents: list[float]) -> Any:
     """x_t of n clean points at these percents of T, always with the same noise."""
-    x0 = components.dataset.draw(n, generator(components.seed, DATA)).x0
+    x0 = components.dataset.draw(n, generator(components.seed, Stream.FIGURE)).x0
     eps = NoiseStream(components.seed, n, components.dataset.shape)()
     noised = []
     for percent in percents:

@@ -11,9 +11,9 @@ import torch
 from diffusion_cli.denoiser import NetworkDenoiser
 from diffusion_cli.errors import UserError
 from diffusion_cli.figures import curves, points
-from diffusion_cli.figures.recipes.plane import DATA, of_run
+from diffusion_cli.figures.recipes.plane import of_run
 from diffusion_cli.metrics.likelihood import bits, variational_terms
-from diffusion_cli.noise import NoiseStream, generator
+from diffusion_cli.noise import NoiseStream, Stream, generator
 
 if TYPE_CHECKING:
     from diffusion_cli.components import Components
@@ -32,7 +32,7 @@ def steps_study(components: Components, n: int, steps: list[int]) -> Any:
             one, name = components.varied(sampler={"steps": count}), f"{count} steps"
         samples.append(one.draw(n).x0.cpu().numpy())
         titles.append(name)
-    data = components.dataset.draw(n, generator(components.seed, DATA)).x0.cpu().numpy()
+    data = components.dataset.draw(n, generator(components.seed, Stream.FIGURE)).x0.cpu().numpy()
     return points.sample_panels(samples, titles, data)
 
 
@@ -76,5 +76,7 @@ def bound(components: Components, n: int) -> Any:
 
 def fresh(components: Components, n: int) -> tuple[torch.Tensor, torch.Tensor | None, NoiseStream]:
     """n points of the data, their labels, and a stream of noise."""
-    data, label = components.dataset.draw(n, generator(components.seed, DATA, device=components.device))
+    data, label = components.dataset.draw(
+        n, generator(components.seed, Stream.FIGURE, device=components.device)
+    )
     return data, label, NoiseStream(components.seed, n, components.dataset.shape, components.device)
