@@ -9,7 +9,7 @@ import torch
 
 from diffusion_cli.dataset.batch import Batch
 from diffusion_cli.dataset.mask import make_mask, spread
-from diffusion_cli.errors import UserError
+from diffusion_cli.errors import UserError, in_group
 from diffusion_cli.inpainting import Inpainting, Known
 from diffusion_cli.metrics.progress import Progress, silent
 from diffusion_cli.noise import NoiseStream, Stream, generator
@@ -62,7 +62,8 @@ def complete(components: Components, n: int, progress: Progress = silent) -> Com
     original = original.repeat_interleave(each, 0).to(device)
     label = None if label is None else label.repeat_interleave(each).to(device)
     noise = NoiseStream(seed, len(original), shape, device)
-    inpainting = Inpainting(components.sampler, batch=config["sample_batch"], **config["repaint"])
+    with in_group("repaint"):
+        inpainting = Inpainting(components.sampler, batch=config["sample_batch"], **config["repaint"])
     known = Known(original, spread(mask, shape).to(device))
     with progress(len(inpainting.times(components.schedule)) - 1) as bar:
         for state in inpainting(components.denoiser, noise(), known, label, noise):

@@ -20,7 +20,7 @@ from diffusion_cli import sampler as samplers
 from diffusion_cli.dataset.batch import Batch
 from diffusion_cli.denoiser import Batched, Denoiser, ExactDenoiser, MeasuredVariance, NetworkDenoiser
 from diffusion_cli.device import device_of, precision_of
-from diffusion_cli.errors import ArgumentError, UserError
+from diffusion_cli.errors import ArgumentError, UserError, in_group
 from diffusion_cli.guidance import ClassifierFree, ClassifierGuidance, ExactClassifier
 from diffusion_cli.metrics.classification import ClassifierEvaluation
 from diffusion_cli.metrics.measurement import Report
@@ -145,12 +145,10 @@ class Components:
         seed = self.seed if seed is None else seed
         label = self.labels(n, seed) if label is None else label
         shape, device = self.dataset.shape, self.device
-        try:
+        with in_group("sampler"):
             for state in samplers.chain(self.sampler, self.denoiser, n, shape, seed, label, device):
                 self.tick()
                 yield state
-        except ArgumentError as error:
-            raise error.of("sampler") from None
 
     def draw(self, n: int, seed: int | None = None) -> Batch:
         """n samples x0 (n, *shape) and their labels, on the device."""
@@ -183,10 +181,8 @@ class Components:
 
     def evaluate(self, progress: Progress = silent) -> Report:
         """The metrics of fresh samples; of a classifier, its own."""
-        try:
+        with in_group("evaluation"):
             return self.evaluation(self.evaluation_input(progress))
-        except ArgumentError as error:
-            raise error.of("evaluation") from error
 
     # networks
 
@@ -203,10 +199,8 @@ class Components:
         return net.to(self.device)
 
     def _classifier_on(self, net: Network) -> LabelClassifier:
-        try:
+        with in_group("objective"):
             return LabelClassifier(net, self.dataset.num_classes)
-        except ArgumentError as error:
-            raise error.of("objective") from None
 
     def restored(self, run: Run) -> Components:
         """The same with the network of a trained run (config `weights`: last, best, or a step)."""
@@ -222,16 +216,17 @@ def build(config: Config) -> Components:
     objective, dataset = made["objective"], made["dataset"]
     if objective.averaged and not hasattr(dataset, "draw_with_source"):
         raise UserError("objective.averaged", True, "needs sets of points: dataset=stars or point_sets")
-    components = Components(
+    with in_group(""):
+        device = device_of(config["device"])
+    return Components(
         config=config,
         seed=config["seed"],
-        device=device_of(config["device"]),
+        device=device,
         **made,
         guidance=_guidance(config, dataset),
         evaluation=_evaluation(config, dataset) if objective.generates else ClassifierEvaluation(),
         label=config.get("label"),
     )
-    return components
 
 
 def of(config: Config) -> Components:
@@ -259,10 +254,8 @@ def _guidance(config: Config, dataset: Any) -> Any:
 def _evaluation(config: Config, dataset: Any) -> Evaluation:
     """The evaluation, if it is for such data."""
     evaluation = make(config, "evaluation")
-    try:
+    with in_group("evaluation"):
         evaluation.check(dataset)
-    except ArgumentError as error:
-        raise error.of("evaluation") from error
     return evaluation
 
 

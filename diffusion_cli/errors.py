@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
 
@@ -47,6 +48,15 @@ class ArgumentError(ValueError):
         """The same as an error of the key GROUP.ARGUMENT."""
         key = ".".join(part for part in (group, self.argument) if part)
         return UserError(key, self.value, self.reason, self.choices)
+
+
+@contextmanager
+def in_group(group: str) -> Iterator[None]:
+    """Within, an ArgumentError leaves as the UserError of the key GROUP.ARGUMENT."""
+    try:
+        yield
+    except ArgumentError as error:
+        raise error.of(group) from error
 
 
 class Passage(BaseException):

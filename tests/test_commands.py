@@ -146,7 +146,7 @@ def test_plot(cli, figure, more):
         ),
         (
             ["sample", "run=pixels", "sampler.variance=learned"],
-            "sampler.variance=learned: this denoiser tells no",
+            "sampler.variance=learned: this denoiser predicts no",
         ),
         (["evaluate", "run=exact", "dataset=points", "dataset.path=none.csv"], "dataset.path=none.csv"),
         (["plot", "figure=loss", "run=exact"], "figure=loss: needs a trained run"),

@@ -155,7 +155,7 @@ def test_a_network_with_two_outputs_predicts_its_variance():
 
 
 def test_a_denoiser_without_a_variance_says_so(exact):
-    with pytest.raises(ArgumentError, match="variance=learned.*objective=hybrid"):
+    with pytest.raises(ArgumentError, match=r"variance=learned.*objective=hybrid"):
         list(chain(DDPM(variance="learned"), exact, 4, (2,), seed=0))
 
 

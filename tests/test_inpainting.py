@@ -18,7 +18,7 @@ from diffusion_cli.dataset.stars import Stars
 from diffusion_cli.denoiser import Batched, ExactDenoiser
 from diffusion_cli.errors import ArgumentError, UserError
 from diffusion_cli.guidance import ClassifierFree
-from diffusion_cli.inpainting import KnownReplaced, Inpainting, Known, LikelihoodGuided, resampling_times
+from diffusion_cli.inpainting import Inpainting, Known, KnownReplaced, LikelihoodGuided, resampling_times
 from diffusion_cli.noise import NoiseStream
 from diffusion_cli.prediction import Prediction
 from diffusion_cli.sampler import DDIM, DDPM, DPMpp, Heun
@@ -330,6 +330,10 @@ def test_sample_completes_held_out_points(cli):
         (
             "inpaint=random repaint.between=[1]",
             "repaint.between=[1]: must be a list of 2, each a number > 0, or null",
+        ),
+        (
+            "inpaint=random repaint.between=[2,1]",
+            "repaint.between=[2,1]: the first level must be below the second",
         ),
         ("inpaint=random repaint.guidance=-1", "repaint.guidance=-1: must be a number >= 0"),
         ("inpaint=random repaint.r=2", "repaint.r"),

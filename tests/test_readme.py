@@ -65,7 +65,9 @@ def test_as_a_library(tmp_path):
     assert float(re.search(r"[\d.]+", run(tmp_path, "library.py"))[0]) < 0.5
     line = ["-m", "diffusion_cli", "train", "dataset=circle", "steps=300", "n=1000", "stages.every=0"]
     quick = ["evaluation.n=100", "evaluation.draws=1", "evaluation.floor_draws=2", "device=cpu"]
-    figures = [f"figures.{name}=null" for name in ("samples", "forward_strip", "reverse_strip", "trajectories")]
+    figures = [
+        f"figures.{name}=null" for name in ("samples", "forward_strip", "reverse_strip", "trajectories")
+    ]
     run(tmp_path, *line, *quick, *figures, "hydra.run.dir=run")
     ours, theirs = np.load(tmp_path / "x0.npy"), np.load(tmp_path / "run" / "samples.npz")["x0"]
     assert np.array_equal(ours, theirs)

@@ -6,7 +6,7 @@ import inspect
 import pkgutil
 from typing import Any
 
-from diffusion_cli.errors import ArgumentError, UserError
+from diffusion_cli.errors import UserError, in_group
 from diffusion_cli.options.check import TARGET, check_target
 from diffusion_cli.options.groups import GROUPS, TRUST, homes
 
@@ -41,7 +41,5 @@ def build(config: dict[str, Any], group: str, **given: Any) -> Any:
         inspect.signature(made).bind(**node, **given)
     except TypeError as error:
         raise UserError(key, target, str(error)) from None
-    try:
+    with in_group(group):
         return made(**node, **given)
-    except ArgumentError as error:
-        raise error.of(group) from error
