@@ -162,7 +162,7 @@ class Components:
     @cached_property
     def samples(self) -> tuple[NDArray[Any], NDArray[Any] | None]:
         """The `n` samples of this config: x0 and label, as numpy arrays."""
-        x0, label = self.draw(self.config["n"])
+        x0, label, _ = self.draw(self.config["n"])
         return x0.cpu().numpy(), None if label is None else label.cpu().numpy()
 
     # evaluation
@@ -171,7 +171,7 @@ class Components:
         """What is evaluated: independent sets of samples of the evaluation's own size; or a classifier."""
 
         def draw(k: int) -> Batch:
-            x0, label = self.draw(self.evaluation.n, mix(self.seed, Stream.EVALUATION, k))
+            x0, label, _ = self.draw(self.evaluation.n, mix(self.seed, Stream.EVALUATION, k))
             return Batch(x0.cpu(), None if label is None else label.cpu())
 
         given = EvaluationInput(
