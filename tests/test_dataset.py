@@ -20,6 +20,8 @@ from diffusion_cli.dataset.protocol import Dataset
 from diffusion_cli.dataset.stars import Stars
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.options import signature
+from diffusion_cli.options.check import TARGET
+from diffusion_cli.options.files import names_of, node_of, signature_of
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "dataset"
 TARGETS = sorted(
@@ -167,6 +169,14 @@ def test_every_option_has_a_range_and_a_line_of_text(target):
 
 def test_every_dataset_of_a_yaml_is_described():
     assert len(TARGETS) == 13
+
+
+@pytest.mark.parametrize("name", names_of("dataset"))
+def test_a_yaml_repeats_no_default_of_its_dataset(name):
+    node, described = node_of("dataset", name), signature_of("dataset", name)
+    assert not {
+        key for key, value in node.items() if key != TARGET and value == described.arguments[key].default
+    }
 
 
 @pytest.mark.parametrize(
