@@ -160,7 +160,7 @@ class Components:
     @cached_property
     def samples(self) -> tuple[NDArray[Any], NDArray[Any] | None]:
         """The `n` samples of this config: x0 and label, as numpy arrays."""
-        x0, label = self.draw(self.config["n"])
+        x0, label, _ = self.draw(self.config["n"])
         return x0.cpu().numpy(), None if label is None else label.cpu().numpy()
 
     # evaluation
@@ -169,7 +169,7 @@ class Components:
         """What is evaluated: independent sets of samples of the evaluation's own size; or a classifier."""
 
         def draw(k: int) -> Batch:
-            x0, label = self.draw(self.evaluation.n, mix(self.seed, Stream.EVALUATION, k))
+            x0, label, _ = self.draw(self.evaluation.n, mix(self.seed, Stream.EVALUATION, k))
             return Batch(x0.cpu(), None if label is None else label.cpu())
 
         given = EvaluationInput(
@@ -214,7 +214,7 @@ def build(config: Config) -> Components:
     groups = ("dataset", "schedule", "parameterization", "objective", "optimizer", "sampler")
     made = {group: make(config, group) for group in groups}
     objective, dataset = made["objective"], made["dataset"]
-    if objective.averaged and not hasattr(dataset, "draw_with_source"):
+    if objective.averaged and dataset.kind != "sets":
         raise UserError("objective.averaged", True, "needs sets of points: dataset=stars or point_sets")
     with in_group(""):
         device = device_of(config["device"])

@@ -85,9 +85,13 @@ def many(item: Range, length: int | None = None) -> Range:
     return Range(accepts, f"a list{f' of {length}' if length else ''}, each {item.text}", item.choices)
 
 
-def one_of(*names: str) -> Range:
-    """One of these names."""
-    return Range(lambda v: isinstance(v, str) and v in names, "one of the choices", names)
+def one_of(*names: str | int) -> Range:
+    """One of these names or whole numbers."""
+    return Range(
+        lambda v: any(type(v) is type(name) and v == name for name in names),
+        "one of the choices",
+        tuple(map(str, names)),
+    )
 
 
 def named(pattern: str, *like: str) -> Range:
@@ -114,6 +118,7 @@ Whole = Annotated[int, whole(0)]
 Count = Annotated[int, whole(1)]
 Several = Annotated[int, whole(2, 2**31)]
 Many = Annotated[int, whole(1, 2**31)]
+Rows = Annotated[int, whole(1, 10**8)]
 Steps = Annotated[int, whole(1, 10**6)]
 Width = Annotated[int, whole(1, 2**16)]
 Depth = Annotated[int, whole(1, 2**10)]

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from diffusion_cli.dataset.averaged import averaged
 from diffusion_cli.dataset.protocol import Dataset
 from diffusion_cli.denoiser import NetworkDenoiser
+from diffusion_cli.errors import ArgumentError
 from diffusion_cli.model.network import Network
 from diffusion_cli.noise import Stream, generator, seeded
 from diffusion_cli.objective import Loss
@@ -51,6 +52,7 @@ class Batches:
     label_dropout: fraction of the labels replaced by "no label" (Ho & Salimans 2021, algorithm 1).
     device: on which all is drawn.
     stream: the use of the seed.
+    held_out: draw what no training step sees.
     """
 
     dataset: Dataset
@@ -61,16 +63,16 @@ class Batches:
     label_dropout: float = 0.0
     device: torch.device | str = "cpu"
     stream: Stream = Stream.TRAINING
+    held_out: bool = False
 
     def __call__(self, step: int) -> TrainingBatch:
         g = generator(self.seed, self.stream, step, device=self.device)
-        if self.objective.averaged:
-            (x0, label), source = self.dataset.draw_with_source(self.size, g)
-        else:
-            (x0, label), source = self.dataset.draw(self.size, g), None
+        x0, label, source = (self.dataset.held_out if self.held_out else self.dataset).draw(self.size, g)
         t = self.objective.draw_times(self.schedule, self.size, g)
         eps = torch.randn(x0.shape, generator=g, device=x0.device)
-        if source is not None:
+        if self.objective.averaged:
+            if source is None:
+                raise ArgumentError("averaged", True, "needs sets of points")
             level = self.schedule.level(t, like=x0)
             x0, eps = averaged(x0, eps, source, level.alpha, level.sigma)
         if label is not None and self.label_dropout:

@@ -9,7 +9,7 @@ import torch
 
 from diffusion_cli import schedule
 from diffusion_cli.dataset.averaged import averaged
-from diffusion_cli.dataset.held_out import HeldOut
+from diffusion_cli.dataset.plane import Circle
 from diffusion_cli.dataset.point_sets import SetDataset
 from diffusion_cli.dataset.stars import Stars
 from diffusion_cli.errors import ArgumentError
@@ -65,7 +65,7 @@ def test_one_point_and_sets_of_one_place_are_known_whatever_the_noise():
 def test_only_the_noise_of_the_targets_is_lost():
     # E[x0 - mean | x_t] = 0, so x0 - mean is not correlated with anything that is a function of x_t.
     data = Stars(n=8, test=4, points=1024, rotate=True)
-    (x0, _), source = data.draw_with_source(64, seeded())
+    x0, _, source = data.draw(64, seeded())
     eps = torch.randn(x0.shape, generator=seeded(1))
     alpha, sigma = level(0.3, 64)
     mean, _ = averaged(x0, eps, source, alpha, sigma)
@@ -91,13 +91,20 @@ def test_a_batch_of_means_is_a_batch_as_it_was_noised():
 
 def test_held_out_batches_come_from_held_out_sets():
     sets = torch.cat((torch.zeros(3, 4, 2), torch.ones(2, 4, 2)))
-    held = HeldOut(SetDataset(sets, test=2))
-    for batch, source in (
-        held.draw_with_source(6, seeded()),
-        held.dataset.draw_with_source(6, seeded(), True),
-    ):
-        assert (batch.x0 == 1).all() and (source == 1).all() and batch.x0.shape == (6, 4, 2)
-    assert (held.dataset.draw(6, seeded()).x0 == 0).all()
+    data, s = SetDataset(sets, test=2), schedule.loglinear(50)
+    x0, _, source = data.held_out.draw(6, seeded())
+    assert (x0 == 1).all() and (source == 1).all() and x0.shape == (6, 4, 2)
+    assert (data.draw(6, seeded()).x0 == 0).all()
+    for objective in (Objective(), Objective(averaged=True)):
+        for held_out in (False, True):
+            batch = Batches(data, s, objective, 5, seed=3, held_out=held_out)(0)
+            assert torch.allclose(batch.x0, torch.full((5, 4, 2), float(held_out)), atol=1e-5)
+
+
+def test_points_that_are_no_sets_have_no_means():
+    batches = Batches(Circle(), schedule.loglinear(50), Objective(averaged=True), 5, seed=3)
+    with pytest.raises(ArgumentError, match="averaged=true: needs sets of points"):
+        batches(0)
 
 
 @pytest.mark.parametrize(("kind", "options"), [(Objective, {"loss": "l1"}), (Hybrid, {})])

@@ -12,7 +12,7 @@ import torch
 from diffusion_cli.dataset import cifar
 from diffusion_cli.dataset.cifar import CLASSES, TEST, TRAIN, Cifar10
 from diffusion_cli.dataset.places import Source
-from diffusion_cli.errors import UserError
+from diffusion_cli.errors import ArgumentError
 
 N = 6  # images in each batch
 
@@ -70,7 +70,7 @@ def check(data, images):
 
 
 def refused(root, *parts):
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(ArgumentError) as caught:
         Cifar10(str(root))
     assert all(str(part) in str(caught.value) for part in parts), caught.value
     assert "\n" not in str(caught.value)
@@ -161,5 +161,5 @@ def test_without_network_one_line_tells_what_to_put_where(tmp_path):
     refused_line = (
         "put cifar-10-binary.tar.gz into a folder cifar10, and name the folder above it by DIFFUSION_CLI_DATA"
     )
-    with pytest.raises(UserError, match=refused_line):
+    with pytest.raises(ArgumentError, match=refused_line):
         Cifar10()

@@ -1,4 +1,4 @@
-"""Shapes, toy laws and a user's points: uniform where promised, frozen when asked, and strict about bad input."""
+"""Shapes, toy densities and a user's points: uniform where promised, frozen on request, and strict about bad input."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scipy import stats
 from diffusion_cli.dataset import point_file
 from diffusion_cli.dataset.exact import ExactDataset, Gaussian1D, GaussianMixture, TwoPoint
 from diffusion_cli.dataset.plane import Circle, Dinohead, PointCloud, Square, dinohead_strokes
-from diffusion_cli.errors import UserError
+from diffusion_cli.errors import ArgumentError
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -28,7 +28,7 @@ def draw(dataset: ExactDataset, n: int = 5000, seed: int = 0) -> np.ndarray:
 
 
 def arc_position(x: np.ndarray, strokes: list[np.ndarray]) -> np.ndarray:
-    """Share of the total length, in 0..1, that the nearest point of the strokes lies along them."""
+    """Fraction of the total length, in 0..1, at which the nearest point of the strokes lies."""
     start = np.concatenate([stroke[:-1] for stroke in strokes])
     step = np.concatenate([np.diff(stroke, axis=0) for stroke in strokes])
     length = np.hypot(*step.T)
@@ -81,8 +81,9 @@ def test_jitter_is_gaussian_about_the_shape() -> None:
 @pytest.mark.parametrize("dataset", [Circle, Square, Dinohead, Gaussian1D, TwoPoint, GaussianMixture])
 def test_fresh_draws_follow_the_generator_and_have_the_declared_shape(dataset: type[ExactDataset]) -> None:
     made = dataset()
-    x0, label = made.draw(64, seeded(1))
+    x0, label, source = made.draw(64, seeded(1))
     assert x0.shape == (64, *made.shape) and x0.dtype == torch.float32 and made.density.shape == made.shape
+    assert source is None and made.fingerprint is None
     assert torch.equal(x0, dataset().draw(64, seeded(1)).x0)
     assert not torch.equal(x0, made.draw(64, seeded(2)).x0)
     if made.num_classes:
@@ -101,17 +102,17 @@ def test_frozen_set_is_always_the_same_rows(dataset: type[ExactDataset]) -> None
         assert len(torch.cat((first.x0, first.label[:, None]), 1).unique(dim=0)) == 20
 
 
-def test_toy_laws_have_their_moments_and_labels() -> None:
+def test_toy_densities_have_their_moments_and_labels() -> None:
     line = draw(Gaussian1D(mean=-2.0, variance=0.09), 20_000)
     assert stats.kstest(line[:, 0], stats.norm(-2, 0.3).cdf).pvalue > 0.01
 
-    x0, label = TwoPoint(positions=[-1.0, 0.5, 2.0], weights=[1, 1, 2], labels=True).draw(20_000, seeded())
+    x0, label, _ = TwoPoint(positions=[-1.0, 0.5, 2.0], weights=[1, 1, 2], labels=True).draw(20_000, seeded())
     assert torch.equal(x0[:, 0], torch.tensor([-1.0, 0.5, 2.0])[label])
     assert stats.chisquare(label.bincount(), [5000, 5000, 10_000]).pvalue > 0.01
     assert TwoPoint().num_classes == 0 and TwoPoint().draw(4, seeded()).x0.abs().eq(0.5).all()
 
     mixture = GaussianMixture()
-    x0, label = mixture.draw(20_000, seeded())
+    x0, label, _ = mixture.draw(20_000, seeded())
     assert mixture.num_classes == 2 and GaussianMixture(labels=False).num_classes == 0
     assert label.double().mean().item() == pytest.approx(0.65, abs=0.01)
     residual = (x0 - torch.tensor([[-0.35, 0.65], [0.75, -0.45]])[label]) / 0.1
@@ -162,7 +163,7 @@ def test_point_cloud_draws_every_point_of_the_file(tmp_path: Path) -> None:
 def refusal(build) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with pytest.raises(UserError) as caught:
+        with pytest.raises(ArgumentError) as caught:
             build()
     return str(caught.value)
 
@@ -183,7 +184,7 @@ def refusal(build) -> str:
 def test_bad_csv_is_refused_in_one_line(tmp_path: Path, text: str, reason: str) -> None:
     path = write(tmp_path / "points.csv", text)
     message = refusal(lambda: PointCloud(path))
-    assert message.startswith(f"dataset.path={path}: ") and reason in message and "\n" not in message
+    assert message.startswith(f"path={path}: ") and reason in message and "\n" not in message
 
 
 def test_bad_numpy_files_are_refused_and_never_unpickled(tmp_path: Path) -> None:
@@ -226,28 +227,34 @@ def test_files_too_large_are_refused_before_they_are_read(
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: PointCloud("nowhere.csv"), "dataset.path=nowhere.csv: no such file"),
-        (lambda: PointCloud("."), "dataset.path=.: no such file"),
-        (lambda: PointCloud(None), "dataset.path=null: no such file"),
-        (lambda: PointCloud(__file__), "not a file of points; choose from .csv, .txt, .npy, .npz"),
-        (lambda: Circle(n=0), "dataset.n=0: must be null"),
-        (lambda: Circle(n=2.5), "dataset.n=2.5: must be null"),
-        (lambda: Circle(n=True), "dataset.n=true: must be null"),
-        (lambda: Circle(n=10**12), "dataset.n=1000000000000: must be null"),
-        (lambda: Circle(radius=0), "dataset.radius=0: must be a finite number > 0"),
-        (lambda: Circle(jitter=-1), "dataset.jitter=-1: must be a finite number >= 0"),
-        (lambda: Square(jitter=math.nan), "dataset.jitter=nan: must be a finite number >= 0"),
-        (lambda: Square(side="two"), "dataset.side=two: must be a finite number > 0"),
-        (lambda: Dinohead(jitter=math.inf), "dataset.jitter=inf: must be a finite number >= 0"),
-        (lambda: Gaussian1D(mean=None), "dataset.mean=null: must be a finite number"),
-        (lambda: Gaussian1D(variance=0), "dataset.variance=0: must be a finite number > 0"),
-        (lambda: TwoPoint(positions=[]), "dataset.positions=[]: must be a list of at least 1 numbers"),
-        (lambda: TwoPoint(weights=[1, 2, 3]), "dataset.weights=[1,2,3]: must be a list of 2 numbers"),
-        (lambda: TwoPoint(weights=[1, 0]), "dataset.weights=0: must be a finite number > 0"),
-        (lambda: GaussianMixture(means=[[0, 1], [2]]), "dataset.means=[[0,1],[2]]: must be lists of numbers"),
-        (lambda: GaussianMixture(means=3), "dataset.means=3: must be lists of numbers"),
-        (lambda: GaussianMixture(sigma=0), "dataset.sigma=0: must be a finite number > 0"),
-        (lambda: GaussianMixture(weights=[0.5]), "dataset.weights=[0.5]: must be a list of 2 numbers"),
+        (lambda: PointCloud("nowhere.csv"), "path=nowhere.csv: no such file"),
+        (lambda: PointCloud("."), "path=.: no such file"),
+        (lambda: PointCloud(None), "path=null: must be a name or a path"),
+        (lambda: PointCloud(__file__), "no file of this kind; choose from .csv, .txt, .npy, .npz"),
+        (lambda: Circle(n=0), "n=0: must be a whole number in 1..100000000, or null"),
+        (lambda: Circle(n=2.5), "n=2.5: must be a whole number"),
+        (lambda: Circle(n=True), "n=true: must be a whole number"),
+        (lambda: Circle(n=10**12), "n=1000000000000: must be a whole number"),
+        (lambda: Circle(radius=0), "radius=0: must be a number > 0"),
+        (lambda: Circle(jitter=-1), "jitter=-1: must be a number >= 0"),
+        (lambda: Square(jitter=math.nan), "jitter=nan: must be a number >= 0"),
+        (lambda: Square(side="two"), "side=two: must be a number > 0"),
+        (lambda: Dinohead(jitter=math.inf), "jitter=inf: must be a number >= 0"),
+        (lambda: Gaussian1D(mean=None), "mean=null: must be a number"),
+        (lambda: Gaussian1D(variance=0), "variance=0: must be a number > 0"),
+        (lambda: TwoPoint(positions=[]), "positions=[]: must be a list, each a number"),
+        (
+            lambda: TwoPoint(weights=[1, 2, 3]),
+            "weights=[1,2,3]: must be a list of 2, one number for each point",
+        ),
+        (lambda: TwoPoint(weights=[1, 0]), "weights=[1,0]: must be a list, each a number > 0"),
+        (lambda: GaussianMixture(means=[[0, 1], [2]]), "means=[[0,1],[2]]: must be lists of the same length"),
+        (lambda: GaussianMixture(means=3), "means=3: must be a list, each a list, each a number"),
+        (lambda: GaussianMixture(sigma=0), "sigma=0: must be a number > 0"),
+        (
+            lambda: GaussianMixture(weights=[0.5]),
+            "weights=[0.5]: must be a list of 2, one number for each point",
+        ),
     ],
 )
 def test_bad_options_are_refused_by_key(build, message: str) -> None:
@@ -256,9 +263,9 @@ def test_bad_options_are_refused_by_key(build, message: str) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_draws_and_laws_live_on_the_device_asked_for() -> None:
+def test_draws_and_densities_live_on_the_device_of_the_generator() -> None:
     for dataset in (Circle(), Dinohead(jitter=0.1), GaussianMixture(), GaussianMixture(n=50)):
-        x0, label = dataset.draw(100, torch.Generator("cuda").manual_seed(0))
+        x0, label, _ = dataset.draw(100, torch.Generator("cuda").manual_seed(0))
         mean = dataset.density.posterior_mean(x0, 0.8, 0.6, label)
         assert x0.is_cuda and mean.is_cuda and (label is None or label.is_cuda)
         on_cpu = dataset.density.posterior_mean(x0.cpu(), 0.8, 0.6, None if label is None else label.cpu())

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from diffusion_cli.dataset.decode import AT_ONCE, decode, decode_all
-from diffusion_cli.errors import UserError
+from diffusion_cli.errors import ArgumentError
 
 
 def smooth(height, width, channels=3):
@@ -26,9 +26,9 @@ def save(path, array, **options):
 
 
 def refused(file, *parts):
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(ArgumentError) as caught:
         decode(file, 8, 3)
-    assert str(caught.value).startswith(f"dataset.root: {file}: ")
+    assert str(caught.value).startswith(f"root: {file}: ")
     assert all(part in str(caught.value) for part in parts), caught.value
     assert "\n" not in str(caught.value)
 
@@ -105,7 +105,7 @@ def test_many_keep_their_order(tmp_path):
 def test_the_first_bad_file_of_many_is_named(tmp_path):
     files = [save(tmp_path / f"{k}.png", np.zeros((3, 3), np.uint8)) for k in range(2 * AT_ONCE)]
     files[AT_ONCE + 3].write_bytes(b"no")
-    with pytest.raises(UserError, match=f"{AT_ONCE + 3}.png: is no PNG, JPEG or WebP image"):
+    with pytest.raises(ArgumentError, match=f"{AT_ONCE + 3}.png: is no PNG, JPEG or WebP image"):
         list(decode_all(files, 2, 1))
 
 
@@ -156,5 +156,7 @@ def test_bombs_are_refused_unopened(tmp_path, side):
     content = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
     (tmp_path / "bomb.png").write_bytes(content)
     assert len(content) < 10**6
-    with pytest.raises(UserError, match=r"bomb.png: (has|\d+ x \d+ pixels,) more than 67108864( pixels)?$"):
+    with pytest.raises(
+        ArgumentError, match=r"bomb.png: (has|\d+ x \d+ pixels,) more than 67108864( pixels)?$"
+    ):
         list(decode_all([tmp_path / "bomb.png"], 8, 3))

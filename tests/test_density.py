@@ -1,4 +1,4 @@
-"""Exact laws against numerical quadrature, automatic differentiation and scipy: independent truths."""
+"""Exact densities against numerical quadrature, automatic differentiation and scipy: independent truths."""
 
 from __future__ import annotations
 
@@ -58,16 +58,16 @@ def segment_nodes() -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(nodes), np.concatenate(weights) / np.concatenate(weights).sum()
 
 
-LAWS = {
+DENSITIES = {
     "ring": (ring, ring_nodes()),
     "segments": (segments, segment_nodes()),
     "points": (points, (ATOMS, ATOM_WEIGHTS)),
 }
 
 
-@pytest.fixture(params=LAWS)
-def law(request: pytest.FixtureRequest) -> tuple:
-    return LAWS[request.param]
+@pytest.fixture(params=DENSITIES)
+def case(request: pytest.FixtureRequest) -> tuple:
+    return DENSITIES[request.param]
 
 
 def noised(density: Density, alpha: float, sigma: float, n: int = 12) -> Tensor:
@@ -95,9 +95,9 @@ def quadrature(
 @pytest.mark.parametrize("jitter", [0.0, 0.07])
 @pytest.mark.parametrize(("alpha", "sigma"), LEVELS)
 def test_log_prob_and_posterior_mean_equal_quadrature(
-    law: tuple, alpha: float, sigma: float, jitter: float
+    case: tuple, alpha: float, sigma: float, jitter: float
 ) -> None:
-    make, (nodes, weights) = law
+    make, (nodes, weights) = case
     density = make(jitter)
     x = noised(density, alpha, math.hypot(sigma, alpha * jitter))
     if sigma / alpha < 0.01 and not jitter:
@@ -110,9 +110,9 @@ def test_log_prob_and_posterior_mean_equal_quadrature(
 @pytest.mark.parametrize("jitter", [0.0, 0.07])
 @pytest.mark.parametrize(("alpha", "sigma"), LEVELS)
 def test_score_is_the_gradient_of_log_prob_and_tweedies_formula(
-    law: tuple, alpha: float, sigma: float, jitter: float
+    case: tuple, alpha: float, sigma: float, jitter: float
 ) -> None:
-    density = law[0](jitter)
+    density = case[0](jitter)
     x = noised(density, alpha, sigma).requires_grad_()
     (gradient,) = torch.autograd.grad(density.log_prob(x, alpha, sigma).sum(), x)
     score = density.score(x, alpha, sigma)
@@ -123,9 +123,9 @@ def test_score_is_the_gradient_of_log_prob_and_tweedies_formula(
 
 @pytest.mark.parametrize(("sigma", "jitter"), [(0.1, 0.0), (0.0, 0.1), (0.3, 0.2)])
 def test_density_integrates_to_one_and_its_mean_is_alpha_times_the_mean(
-    law: tuple, sigma: float, jitter: float
+    case: tuple, sigma: float, jitter: float
 ) -> None:
-    make, (nodes, weights) = law
+    make, (nodes, weights) = case
     axis = torch.linspace(-3.5, 3.5, 141, dtype=torch.float64)
     grid = torch.cartesian_prod(axis, axis)
     mass = make(jitter).log_prob(grid, 0.8, sigma).exp() * (axis[1] - axis[0]) ** 2
@@ -195,8 +195,8 @@ def test_ring_is_finite_and_symmetric_for_every_concentration() -> None:
         assert mean[0].tolist() == [0, 0] and (mean[:, 0].diff() >= 0).all() and mean.max() <= 1
 
 
-def test_pure_noise_carries_no_information(law: tuple) -> None:
-    make, (nodes, weights) = law
+def test_pure_noise_carries_no_information(case: tuple) -> None:
+    make, (nodes, weights) = case
     x = torch.randn(5, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     for jitter in (0.0, 0.1):
         mean = make(jitter).posterior_mean(x, 0.0, 1.0)
@@ -227,8 +227,8 @@ def test_labels_select_components_and_bayes_rule_holds() -> None:
     assert torch.equal(density.score(x, alpha, sigma, none), density.score(x, alpha, sigma))
 
 
-def test_levels_may_differ_by_row_and_results_keep_the_dtype(law: tuple) -> None:
-    density = law[0](0.05)
+def test_levels_may_differ_by_row_and_results_keep_the_dtype(case: tuple) -> None:
+    density = case[0](0.05)
     alpha, sigma = (
         torch.tensor(column, dtype=torch.float64)[:, None] for column in zip(*LEVELS, strict=True)
     )
@@ -241,8 +241,8 @@ def test_levels_may_differ_by_row_and_results_keep_the_dtype(law: tuple) -> None
         assert method(x[:0], 0.6, 0.8).shape == together[:0].shape
 
 
-def test_chunks_change_nothing(law: tuple) -> None:
-    whole, chunked = law[0](0.05), law[0](0.05)
+def test_chunks_change_nothing(case: tuple) -> None:
+    whole, chunked = case[0](0.05), case[0](0.05)
     chunked._rows = 5
     x = noised(whole, 0.8, 0.6)
     alpha = torch.linspace(0.2, 0.9, len(x), dtype=torch.float64)[:, None]
@@ -263,15 +263,15 @@ def test_points_of_any_shape() -> None:
     assert density.sample(4, torch.Generator().manual_seed(0)).x0.shape == (4, 3, 4, 4)
 
 
-def test_distance_is_to_the_support(law: tuple) -> None:
-    make, (nodes, _) = law
+def test_distance_is_to_the_support(case: tuple) -> None:
+    make, (nodes, _) = case
     x = torch.randn(50, 2, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     expected = torch.cdist(x, torch.from_numpy(nodes)).amin(1)
     torch.testing.assert_close(make().distance(x), expected, rtol=0, atol=1e-3)
 
 
-def test_reference_is_even_and_deterministic(law: tuple) -> None:
-    make, (nodes, weights) = law
+def test_reference_is_even_and_deterministic(case: tuple) -> None:
+    make, (nodes, weights) = case
     reference = make().reference(1000)
     assert reference.shape == (1000, 2) and torch.equal(reference, make().reference(1000))
     assert make().distance(reference).max() < 1e-6
@@ -287,14 +287,14 @@ def test_reference_steps_by_equal_arc_length_and_by_weight() -> None:
     assert counts.tolist() == [3, 5, 2]
 
 
-def test_jittered_reference_has_the_moments_of_the_law() -> None:
+def test_jittered_reference_has_the_moments_of_the_density() -> None:
     reference = Points([[1.0, -2.0]], jitter=0.5).reference(1024).double()
     np.testing.assert_allclose(reference.mean(0), [1, -2], atol=3e-3)
     np.testing.assert_allclose(np.cov(reference.T), 0.25 * np.eye(2), atol=3e-3)
 
 
-def test_samples_have_the_weights_labels_and_jitter_of_the_law() -> None:
-    x0, label = points(0.1).sample(20_000, torch.Generator().manual_seed(0))
+def test_samples_have_the_weights_labels_and_jitter_of_the_density() -> None:
+    x0, label, _ = points(0.1).sample(20_000, torch.Generator().manual_seed(0))
     assert x0.dtype == torch.float32 and label.dtype == torch.int64
     assert stats.chisquare(label.bincount(), 20_000 * ATOM_WEIGHTS).pvalue > 0.01
     residual = (x0 - torch.from_numpy(ATOMS)[label]) / 0.1

@@ -11,14 +11,14 @@ from test_idx import arrays, idx, refused, small  # noqa: F401
 from diffusion_cli.dataset import download
 from diffusion_cli.dataset.download import Unreachable, fetch
 from diffusion_cli.dataset.places import Source
-from diffusion_cli.errors import UserError
+from diffusion_cli.errors import ArgumentError, UserError
 
 GOOD = b"just what was wanted" * 5000
 
 
 def check(file, name):
     if file.read_bytes() != GOOD:
-        raise UserError("dataset.root", ..., f"{file}: wrong checksum")
+        raise ArgumentError("root", ..., f"{file}: wrong checksum")
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,8 @@ def test_a_full_disk_is_not_the_mirrors_fault(server, tmp_path, monkeypatch):
 
     monkeypatch.setattr(download, "_retrieve", full)
     mirrors = [f"{server.url}good/"] * 2
-    refused(lambda: fetch("file", mirrors, tmp_path, check), tmp_path / "file", "No space left on device")
+    parts = (tmp_path / "file", "No space left on device")
+    refused(lambda: fetch("file", mirrors, tmp_path, check), *parts, error=UserError)
     assert left(tmp_path) == set()
 
 
@@ -143,5 +144,5 @@ def test_without_network_one_line_tells_which_files_to_put_where(small, arrays, 
 
 def test_a_root_without_the_files_is_no_reason_to_download(server, small, tmp_path, monkeypatch):  # noqa: F811
     mirrored(monkeypatch, small, f"{server.url}mnist/")
-    refused(lambda: small(str(tmp_path)), f"dataset.root={tmp_path}: MNIST is not there")
+    refused(lambda: small(str(tmp_path)), f"root={tmp_path}: MNIST is not there")
     assert server.requests == []

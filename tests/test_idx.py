@@ -10,13 +10,13 @@ import torch
 
 from diffusion_cli.dataset.idx import read_idx
 from diffusion_cli.dataset.mnist import FashionMnist, Mnist
-from diffusion_cli.errors import UserError
+from diffusion_cli.errors import ArgumentError
 
 SIZES = {"train": 30, "t10k": 12}
 
 
 def idx(array):
-    """The bytes of an IDX file, as MNIST's page tells it."""
+    """The bytes of an IDX file, as MNIST's page describes it."""
     return (
         struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.astype(np.uint8).tobytes()
     )
@@ -47,8 +47,8 @@ def write(folder, arrays, compressed=True):
         (folder / f"{name}{'.gz' if compressed else ''}").write_bytes(packed)
 
 
-def refused(make, *parts):
-    with pytest.raises(UserError) as caught:
+def refused(make, *parts, error=ArgumentError):
+    with pytest.raises(error) as caught:
         make()
     assert all(str(part) in str(caught.value) for part in parts), caught.value
     assert "\n" not in str(caught.value)
@@ -58,7 +58,7 @@ def refused(make, *parts):
 def test_reads_what_was_written(tmp_path, shape):
     array = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
     for content in (idx(array), gzip.compress(idx(array))):
-        (tmp_path / "file").write_bytes(content)  # the name does not tell
+        (tmp_path / "file").write_bytes(content)  # the name does not matter
         read = read_idx(tmp_path / "file", len(shape))
         np.testing.assert_array_equal(read.array, array)
         assert read.sha256 == hashlib.sha256(idx(array)).hexdigest()
@@ -109,7 +109,7 @@ def test_damaged_files_are_refused_by_name(small, arrays, tmp_path, kind):
     content, reason = damaged_files()[kind]
     file = tmp_path / "train-labels-idx1-ubyte.gz"
     file.write_bytes(content)
-    refused(lambda: small(str(tmp_path)), f"dataset.root: {file}: ", reason)
+    refused(lambda: small(str(tmp_path)), f"root: {file}: ", reason)
 
 
 def test_a_file_that_unpacks_to_too_much_is_refused_early(tmp_path, monkeypatch):
@@ -129,4 +129,4 @@ def test_mnist_is_not_taken_for_fashion(small, arrays, tmp_path):
 def test_missing_files_are_listed(small, arrays, tmp_path):
     write(tmp_path, arrays)
     (tmp_path / "t10k-labels-idx1-ubyte.gz").unlink()
-    refused(lambda: small(str(tmp_path)), f"dataset.root={tmp_path}: MNIST is not there", *arrays)
+    refused(lambda: small(str(tmp_path)), f"root={tmp_path}: MNIST is not there", *arrays)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from diffusion_cli.dataset import image_folder
 from diffusion_cli.dataset.image_folder import ImageFolder
-from diffusion_cli.errors import UserError
+from diffusion_cli.errors import ArgumentError, UserError
 
 
 @pytest.fixture(autouse=True)
@@ -42,8 +42,8 @@ def values(split):
     return split.images[:, 0, 0, 0].tolist()
 
 
-def refused(root, *parts, **options):
-    with pytest.raises(UserError) as caught:
+def refused(root, *parts, error=ArgumentError, **options):
+    with pytest.raises(error) as caught:
         read(root, **options)
     assert all(str(part) in str(caught.value) for part in parts), caught.value
     assert "\n" not in str(caught.value)
@@ -122,10 +122,19 @@ def test_what_is_held_out_follows_from_the_names_alone(root, tmp_path):
     assert values(other.test) == values(data.test) and other.fingerprint == data.fingerprint
 
 
-@pytest.mark.parametrize(("n", "test"), [(4, 4), (4, 0), (1, 0.5), (4, -1)])
-def test_something_must_be_held_out_and_something_left(root, n, test):
+@pytest.mark.parametrize(
+    ("n", "test", "reason"),
+    [
+        (4, 4, "of 4 images"),
+        (1, 0.5, "of 1 images"),
+        (4, 0, "must be"),
+        (4, -1, "must be"),
+        (4, 1.0, "must be"),
+    ],
+)
+def test_something_must_be_held_out_and_something_left(root, n, test, reason):
     add(root, *range(n))
-    refused(root, f"dataset.test={test}: of {n} images", test=test)
+    refused(root, f"test={test}: {reason}", test=test)
 
 
 def test_large_images_of_any_shape_become_small_squares(root):
@@ -200,7 +209,13 @@ def test_a_full_disk_gets_one_line_and_leaves_nothing(root, cache, monkeypatch):
         return Full(made) if mode == "wb" and path.name == "images.npy" else made
 
     monkeypatch.setattr(type(root), "open", open_)
-    refused(root, f"cache {cache / 'image_folder'}", "No space left on device", "DIFFUSION_CLI_CACHE")
+    refused(
+        root,
+        f"cache {cache / 'image_folder'}",
+        "No space left on device",
+        "DIFFUSION_CLI_CACHE",
+        error=UserError,
+    )
     assert entries(cache) == []
     monkeypatch.undo()
 
@@ -217,20 +232,20 @@ def test_a_damaged_cache_is_named(root, cache, damage):
         np.save(file, np.zeros((3, 1, 2, 2), np.uint8))
     else:
         file.write_bytes(content[:-1] if damage == "truncate" else b"")
-    refused(root, f"cache {file.parent}: damaged", "delete it")
+    refused(root, f"cache {file.parent}: damaged", "delete it", error=UserError)
 
 
 # what is refused
 
 
 def test_no_such_folder(tmp_path):
-    refused(tmp_path / "none", f"dataset.root={tmp_path / 'none'}: no such folder")
-    with pytest.raises(UserError, match=r"root=null: must be a folder of images"):
+    refused(tmp_path / "none", f"root={tmp_path / 'none'}: no such folder")
+    with pytest.raises(ArgumentError, match=r"root=null: must be a name or a path"):
         ImageFolder(None)
 
 
 def test_an_empty_folder(root):
-    refused(root, f"dataset.root: {root}: a folder without an image (.png, .jpg, .jpeg, .webp)")
+    refused(root, f"root: {root}: a folder without an image (.png, .jpg, .jpeg, .webp)")
     add(root / "test", 1)
     (root / "train").mkdir()
     refused(root, f"{root / 'train'}: a folder without an image")
@@ -246,7 +261,7 @@ def test_an_empty_folder_of_held_out_images(root):
 def test_a_class_without_images(root):
     add(root / "cat", 1, 2)
     (root / "dog" / "deeper").mkdir(parents=True)
-    refused(root, f"dataset.root: {root / 'dog'}: a class without an image")
+    refused(root, f"root: {root / 'dog'}: a class without an image")
 
 
 @pytest.mark.parametrize("content", [b"no image", None])
@@ -254,7 +269,7 @@ def test_a_bad_file_is_named_and_nothing_is_left(root, cache, content):
     add(root, *range(5))
     file = root / "3.png"
     file.write_bytes(file.read_bytes()[:-30] if content is None else content)
-    refused(root, f"dataset.root: {file}: ")
+    refused(root, f"root: {file}: ")
     assert entries(cache) == []
 
 
@@ -274,4 +289,4 @@ def test_links(root, tmp_path):
 
 def test_channels(root):
     add(root, 1, 2)
-    refused(root, "dataset.channels=2: must be 1 (grey) or 3 (RGB)", channels=2)
+    refused(root, "channels=2: must be one of the choices; choose from 3, 1", channels=2)

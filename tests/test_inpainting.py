@@ -240,7 +240,7 @@ def test_a_label_decides_where_the_known_pixel_does_not():
 
 @pytest.mark.parametrize("sampler", [DDPM(), DPMpp(steps=8)], ids=lambda s: type(s).__name__)
 def test_a_completion_does_not_depend_on_how_many_are_drawn_or_on_the_batch(sampler):
-    x0, _ = PIXELS.draw(600, torch.Generator().manual_seed(0))
+    x0 = PIXELS.draw(600, torch.Generator().manual_seed(0)).x0
 
     def draw(n, size):
         inpainting = repaint(sampler, passes=2, jump=2, guidance=1.0, batch=size)
@@ -265,17 +265,17 @@ def test_held_out_points_are_no_training_points_and_do_not_depend_on_their_numbe
     dataset = ImageDataset(
         Split(pixels[:20], None), Split(pixels[20:], torch.arange(20)), tuple("abcdefghijklmnopqrst")
     )
-    x0, label = completions.held_out(dataset, 20, seed=3)
+    x0, label, _ = dataset.held_out.distinct(20, seed=3)
     assert torch.equal(((x0[:, 0, 0, 0] + 1) * 127.5).round().long(), 20 + label) and set(
         label.tolist()
     ) == set(range(20))
-    assert torch.equal(completions.held_out(dataset, 5, seed=3).x0, x0[:5])
-    with pytest.raises(UserError, match="n=21: this dataset holds out 20"):
-        completions.held_out(dataset, 21, seed=3)
+    assert torch.equal(dataset.held_out.distinct(5, seed=3).x0, x0[:5])
+    with pytest.raises(ArgumentError, match="n=21: must be at most 20: this dataset holds out no more"):
+        dataset.held_out.distinct(21, seed=3)
     stars = Stars(n=24, test=8, size=96, points=32, sample_points=64)
-    sets = completions.held_out(stars, 8, 0).x0
+    sets = stars.held_out.distinct(8, 0).x0
     assert sets.shape == (8, 64, 2) and all((stars.test[:, :64] == one).all((1, 2)).any() for one in sets)
-    few, many = (completions.held_out(PIXELS, n, 0) for n in (7, 700))
+    few, many = (PIXELS.held_out.distinct(n, 0) for n in (7, 700))
     assert torch.equal(few.x0, many.x0[:7]) and torch.equal(few.label, many.label[:7])
 
 

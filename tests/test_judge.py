@@ -134,7 +134,7 @@ def test_images_are_shifted_by_two_pixels_at_most():
 def test_a_classifier_of_noised_images_learns_to_read_them():
     torch.manual_seed(0)
     net = LabelClassifier(UNet2d((1, 12, 12), width=8, levels=[1, 2], features=16), 2)
-    x, label = data().train.batch(slice(None))
+    x, label, _ = data().train.batch(slice(None))
     assert torch.equal(net(x, torch.zeros(1)), torch.zeros(160, 2))
     optimizer, schedule = torch.optim.Adam(net.parameters(), lr=5e-3), loglinear(20)
     for step in range(40):

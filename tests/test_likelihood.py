@@ -22,7 +22,7 @@ def exact(data, make=schedule.loglinear, T=50):
 
 
 def noised(density, noising, n, t=1.0):
-    x0, label = density.sample(n, torch.Generator().manual_seed(0))
+    x0, label, _ = density.sample(n, torch.Generator().manual_seed(0))
     level = noising.level(t, like=x0.double())
     eps = torch.randn(x0.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     return level.alpha * x0 + level.sigma * eps, level, label

@@ -22,12 +22,13 @@ import math
 import torch
 
 from diffusion_cli.dataset.batch import Batch
+from diffusion_cli.dataset.protocol import Dataset
 
 
-class Spiral:
+class Spiral(Dataset):
     """Points on an Archimedean spiral of so many turns."""
 
-    shape, num_classes, density = (2,), 0, None
+    kind, shape = "plane", (2,)
 
     def __init__(self, turns: float = 2.0):
         self.turns = turns

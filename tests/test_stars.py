@@ -1,4 +1,4 @@
-"""Sets of points as data: stars as they are said to be, a user's own files, and what is refused."""
+"""Sets of points as data: stars as described, a user's own files, and what is refused."""
 
 import math
 
@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from diffusion_cli.dataset.point_sets import PointSets, SetDataset, rotated
-from diffusion_cli.dataset.stars import StarFamily, Stars, draw_stars
-from diffusion_cli.errors import UserError
+from diffusion_cli.dataset.star_family import StarFamily, draw_stars
+from diffusion_cli.dataset.stars import Stars
+from diffusion_cli.errors import ArgumentError
 
 
 def seeded(seed=0):
@@ -50,7 +51,7 @@ def test_a_star_is_symmetric_under_its_own_rotations_only(arms):
 
 
 def test_points_are_uniform_by_arc_length():
-    # The share of points within 0.1 of a tip: two edges of length l meet there, 2 arms edges in all.
+    # The fraction of points within 0.1 of a tip: two edges of length l meet there, 2 arms edges in all.
     x = one_star(5, ratio=0.5)
     length = math.dist((1, 0), (0.5 * math.cos(math.pi / 5), 0.5 * math.sin(math.pi / 5)))
     tip = x[x.norm(dim=1).argmax()]
@@ -75,28 +76,28 @@ def test_jitter_is_relative_to_the_radius():
 @pytest.mark.parametrize(
     ("options", "key"),
     [
-        ({"n": 1}, "dataset.n"),
-        ({"n": 8, "test": 8}, "dataset.test"),
-        ({"n": 8, "test": 0}, "dataset.test"),
-        ({"size": 0}, "dataset.size"),
-        ({"arms": [7, 4]}, "dataset.arms"),
-        ({"arms": [1, 4]}, "dataset.arms"),
-        ({"arms": [4.5, 7]}, "dataset.arms"),
-        ({"ratio": [0, 0.5]}, "dataset.ratio"),
-        ({"ratio": 0.5}, "dataset.ratio"),
-        ({"radius": [1.2, 0.8]}, "dataset.radius"),
-        ({"jitter": -0.1}, "dataset.jitter"),
-        ({"points": 2000}, "dataset.points"),
-        ({"points": [256, 96]}, "dataset.points"),
-        ({"points": "many"}, "dataset.points"),
-        ({"sample_points": 0}, "dataset.sample_points"),
-        ({"rotate": "yes"}, "dataset.rotate"),
+        ({"n": 1}, "n"),
+        ({"n": 8, "test": 8}, "test"),
+        ({"n": 8, "test": 0}, "test"),
+        ({"size": 0}, "size"),
+        ({"arms": [7, 4]}, "arms"),
+        ({"arms": [1, 4]}, "arms"),
+        ({"arms": [4.5, 7]}, "arms"),
+        ({"ratio": [0, 0.5]}, "ratio"),
+        ({"ratio": 0.5}, "ratio"),
+        ({"radius": [1.2, 0.8]}, "radius"),
+        ({"jitter": -0.1}, "jitter"),
+        ({"points": 2000}, "points"),
+        ({"points": [256, 96]}, "points"),
+        ({"points": "many"}, "points"),
+        ({"sample_points": 0}, "sample_points"),
+        ({"rotate": "yes"}, "rotate"),
     ],
 )
 def test_bad_options_of_stars_name_their_key(options, key):
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(ArgumentError) as caught:
         Stars(**({"n": 16, "test": 4} | options))
-    assert caught.value.key == key
+    assert caught.value.argument == key
 
 
 # batches
@@ -107,8 +108,8 @@ def test_batches_are_subsets_of_training_sets_without_repetition():
     data = SetDataset(sets, test=2, points=[5, 20])
     sizes = set()
     for seed in range(60):
-        x0, label = data.draw(3, seeded(seed))
-        assert label is None and x0.shape[0] == 3 and x0.shape[2] == 2
+        x0, label, source = data.draw(3, seeded(seed))
+        assert label is None and source.shape == (3, 50, 2) and x0.shape[0] == 3 and x0.shape[2] == 2
         sizes.add(x0.shape[1])
         for one in x0:
             owner = int(one[0, 0]) // 100
@@ -192,9 +193,9 @@ def ragged():
 @pytest.mark.parametrize("name", ["sets.npy", "sets.npz"])
 def test_bad_arrays_are_refused_in_one_line(tmp_path, array, words, name):
     path = saved(tmp_path, array, name)
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(ArgumentError) as caught:
         PointSets(path)
-    assert caught.value.key == "dataset.path" and words in str(caught.value)
+    assert caught.value.argument == "path" and words in str(caught.value)
 
 
 def test_bad_files_are_refused(tmp_path):
@@ -203,10 +204,10 @@ def test_bad_files_are_refused(tmp_path):
     (tmp_path / "sets.csv").write_text("1,2\n")
     np.savez(tmp_path / "two.npz", a=np.zeros((2, 2, 2)), b=np.zeros((2, 2, 2)))
     for name in ("text.npy", "text.npz", "sets.csv", "two.npz", "absent.npy"):
-        with pytest.raises(UserError) as caught:
+        with pytest.raises(ArgumentError) as caught:
             PointSets(str(tmp_path / name))
-        assert caught.value.key == "dataset.path"
-    with pytest.raises(UserError):
+        assert caught.value.argument == "path"
+    with pytest.raises(ArgumentError):
         PointSets(None)
 
 
@@ -216,7 +217,7 @@ def test_nothing_is_unpickled(tmp_path):
             return (pytest.fail, ("unpickled",))
 
     np.save(tmp_path / "trap.npy", np.array([Trap(), Trap()], dtype=object), allow_pickle=True)
-    with pytest.raises(UserError, match="ragged"):
+    with pytest.raises(ArgumentError, match="ragged"):
         PointSets(str(tmp_path / "trap.npy"))
 
 
@@ -229,6 +230,6 @@ def test_data_of_another_scale_warn(tmp_path):
 def test_bad_splits_name_their_key(tmp_path):
     path = saved(tmp_path, np.random.default_rng(0).standard_normal((4, 9, 2)))
     for test in (0, 4, 1.5, 0.0, -0.5, True, "half"):
-        with pytest.raises(UserError) as caught:
+        with pytest.raises(ArgumentError) as caught:
             PointSets(path, test=test)
-        assert caught.value.key == "dataset.test"
+        assert caught.value.argument == "test"

@@ -145,20 +145,19 @@ def score(components: Components, net: nn.Module) -> float:
     by it checkpoints are compared. Training is not touched: no random state is shared."""
     import torch
 
-    from diffusion_cli.dataset.held_out import HeldOut
     from diffusion_cli.noise import Stream
     from diffusion_cli.trainer import Batches
 
     c = components
-    held_out = HeldOut(c.dataset)
     batches = Batches(
-        held_out,
+        c.dataset,
         c.schedule,
         c.objective,
         c.config["batch_size"],
         c.seed,
         device=c.device,
         stream=Stream.SCORE,
+        held_out=True,
     )
     with torch.no_grad():
         denoiser = c.network_denoiser(net.eval())

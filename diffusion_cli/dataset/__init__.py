@@ -1,1 +1,1 @@
-"""Datasets, and the exact laws of those whose density is known."""
+"""Datasets, and the exact densities of those that have one."""

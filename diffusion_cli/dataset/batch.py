@@ -8,7 +8,13 @@ from torch import Tensor
 
 
 class Batch(NamedTuple):
-    """Clean points `x0` (n, *shape) float32 and, for labelled data, `label` (n,) int64."""
+    """Clean points.
+
+    x0: (n, *shape) float32.
+    label: (n,) int64, or None for data without labels.
+    source: (n, S, d), the whole sets that the points of x0 were drawn from; None for data that are not sets.
+    """
 
     x0: Tensor
-    label: Tensor | None
+    label: Tensor | None = None
+    source: Tensor | None = None

@@ -16,17 +16,21 @@ CACHE = "DIFFUSION_CLI_CACHE"  # environment variable
 
 
 def cache_dir() -> Path:
-    """The folder of all our caches: $DIFFUSION_CLI_CACHE, else the user's cache folder of this system. Any of it may
-    be deleted at any time between runs. It need not exist yet."""
+    """The folder of all our caches: $DIFFUSION_CLI_CACHE, else the user's cache folder of this system.
+
+    Any of it may be deleted at any time between runs. It need not exist yet.
+    """
     named = os.environ.get(CACHE)
     return Path(named).expanduser() if named else Path(platformdirs.user_cache_dir("diffusion_cli"))
 
 
 def cached(path: Path, make: Callable[[Path], None]) -> Path:
-    """`path` (a file or a folder within cache_dir()), made by `make(part)` if it is not there yet.
+    """`path`, made if it is not there yet.
 
-    `make` writes a file or a folder under the name `part`, which takes the name `path` when all of it is written. Of
-    several processes that want it one makes it while the others wait; what a killed one has left is removed. Raises
+    path: of a file or a folder within cache_dir().
+    make: (part) writes it under the name `part`, which takes the name `path` when all of it is written.
+
+    Of several processes that want it one makes it while the others wait; what a killed one has left is removed. Raises
     UserError when it cannot be written (no space, no permission); after that, and after any error of `make`, nothing
     is left. Proved by tests/test_cache.py.
     """

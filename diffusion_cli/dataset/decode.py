@@ -12,28 +12,32 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from diffusion_cli.errors import UserError
+from diffusion_cli.errors import ArgumentError
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX")  # what can be shown as RGB with nothing to guess
-MOST_PIXELS = 2**26  # 8192 x 8192; a small file may unpack to any size
-AT_ONCE = 64  # files a thread decodes in one go
+# What can be shown as RGB with nothing to guess.
+MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX")
+# 8192 x 8192; a small file may unpack to any size.
+MOST_PIXELS = 2**26
+AT_ONCE = 64  # files that a thread decodes in one go
 MOST_THREADS = 4
-LARGE = 2**23  # pixels; of images above it, which take hundreds of megabytes each, two at a time are opened
+# Pixels; of larger images, which take hundreds of megabytes each, two at a time are opened.
+LARGE = 2**23
 _large = threading.BoundedSemaphore(2)
 
 
-def decode(file: Path, size: int, channels: int) -> np.ndarray:
+def decode(file: Path, size: int, channels: int) -> npt.NDArray[np.uint8]:
     """The centre of an image as (channels, size, size) uint8.
 
     The largest square about the centre (at the lower of two middles), turned as its EXIF tag says, with transparent
     parts over white, resized by Pillow's bicubic filter, which is wide enough when it shrinks to leave no aliasing;
     one channel is the luma of ITU-R 601.
 
-    Raises UserError (dataset.root) naming the file when it is no PNG, JPEG or WebP image, is truncated or damaged, has
+    Raises ArgumentError (root) naming the file when it is no PNG, JPEG or WebP image, is truncated or damaged, has
     more than MOST_PIXELS, or colours that cannot be shown as RGB without guessing: CMYK, 16-bit grey.
     Proved by tests/test_decode.py.
     """
@@ -46,8 +50,9 @@ def decode(file: Path, size: int, channels: int) -> np.ndarray:
                 raise ValueError(f"is in mode {image.mode}; convert it to RGB or 8-bit grey")
             with _large if width * height > LARGE else nullcontext():
                 pixels = np.asarray(_square(image, "L" if channels == 1 else "RGB", size))
-    except Exception as error:  # Pillow raises a dozen kinds for damaged files
-        raise UserError("dataset.root", ..., f"{file}: {_reason(error)}") from error
+    # Pillow raises a dozen kinds for damaged files.
+    except Exception as error:
+        raise ArgumentError("root", ..., f"{file}: {_reason(error)}") from error
     return np.ascontiguousarray(pixels.reshape(size, size, channels).transpose(2, 0, 1))
 
 
@@ -65,7 +70,7 @@ def _square(image: Image.Image, mode: str, size: int) -> Image.Image:
     return image.resize((size, size), Image.Resampling.BICUBIC)
 
 
-def decode_all(files: Sequence[Path], size: int, channels: int) -> Iterator[np.ndarray]:
+def decode_all(files: Sequence[Path], size: int, channels: int) -> Iterator[npt.NDArray[np.uint8]]:
     """The images of all files in their order, some at a time: (n, channels, size, size) uint8.
 
     In parallel threads, since Pillow decodes and resizes without Python's lock; a few hundred images are in memory.
@@ -73,10 +78,10 @@ def decode_all(files: Sequence[Path], size: int, channels: int) -> Iterator[np.n
     """
     threads = min(os.cpu_count() or 1, MOST_THREADS)
 
-    def some(start: int) -> np.ndarray:
+    def some(start: int) -> npt.NDArray[np.uint8]:
         return np.stack([decode(file, size, channels) for file in files[start : start + AT_ONCE]])
 
-    pending: deque[Future[np.ndarray]] = deque()
+    pending: deque[Future[npt.NDArray[np.uint8]]] = deque()
     with warnings.catch_warnings(), ThreadPoolExecutor(threads) as pool:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:

@@ -1,11 +1,11 @@
-"""Exact laws of clean points and of their noised versions: the ground truth that a diffusion model is held to.
+"""Exact densities of clean points and of their noised versions: the ground truth for a diffusion model.
 
-Every law is x0 = c + jitter * n with n ~ N(0, I) and a centre c on a ring, on points, or on segments (those are in
-`diffusion_cli.dataset.segments`). Given the centre, the noised point is therefore Gaussian,
+Every density here is that of x0 = c + jitter * n, with n ~ N(0, I) and a centre c on a ring, on points, or on segments
+(those are in `diffusion_cli.dataset.segments`). Given the centre, the noised point is therefore Gaussian,
 
     x_t = alpha x0 + sigma eps,    x_t | c ~ N(alpha c, s^2 I),    s^2 = sigma^2 + alpha^2 jitter^2,        (1)
 
-and all else follows from two quantities that each law of c knows in closed form, the evidence
+and all else follows from two quantities that each distribution of c has in closed form, the evidence
 Z(x) = E_c exp(-|x - alpha c|^2 / (2 s^2)) and the posterior mean of the centre, E[c | x_t]:
 
     log p(x_t)  = log Z(x_t) - D/2 log(2 pi s^2)                                                          (2)
@@ -26,21 +26,21 @@ import torch
 from torch import Tensor
 
 from diffusion_cli.dataset.batch import Batch
+from diffusion_cli.ranges import NonNegative, Positive, checked
 
 
 class Density(ABC):
-    """The exact law of x0, and of x_t = alpha x0 + sigma eps.
+    """The exact density of x0, and of x_t = alpha x0 + sigma eps.
 
     In every method x is (B, *shape) of any float dtype; alpha and sigma are floats, 0-d tensors or tensors
     (B, 1, ..., 1), with sigma > 0 unless alpha * jitter > 0; label is None or (B,) int64 in 0..num_classes, where
     num_classes means "no label". ValueError otherwise. Work is done in float64; results have x's dtype and device.
 
-    Args:
-        shape: shape of one point.
-        constants: the float64 tensors that define the law of c; copied once to each device where they are needed.
-        rows_at_once: how many x are evaluated together, at most; bounds the memory.
-        num_classes: number of labels, 0 for none.
-        jitter: standard deviation of the Gaussian around c; finite and >= 0, else ValueError.
+    shape: of one point.
+    constants: the float64 tensors that define the distribution of c; copied once to each device that needs them.
+    rows_at_once: how many x are evaluated together, at most; bounds the memory.
+    num_classes: number of labels, 0 for none.
+    jitter: standard deviation of the Gaussian around c.
     """
 
     def __init__(
@@ -51,8 +51,6 @@ class Density(ABC):
         num_classes: int = 0,
         jitter: float = 0.0,
     ) -> None:
-        if not 0 <= jitter < math.inf:
-            raise ValueError(f"jitter must be finite and >= 0, not {jitter}")
         self.shape = tuple(shape)
         self.num_classes = num_classes
         self.jitter = float(jitter)
@@ -66,7 +64,7 @@ class Density(ABC):
 
     @abstractmethod
     def _centres(self, quantile: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Centres (n, D) at quantiles (n,) in [0, 1) of the law of c, and their labels (n,) if there are any."""
+        """Centres (n, D) at quantiles (n,) in [0, 1) of the distribution of c, and their labels (n,) if there are any."""
 
     @abstractmethod
     def _distance(self, x: Tensor) -> Tensor:
@@ -74,14 +72,15 @@ class Density(ABC):
 
     def sample(self, n: int, generator: torch.Generator) -> Batch:
         """Draw n points (n, *shape) float32, with labels if there are any, on `generator.device`."""
-        draw = {"generator": generator, "device": generator.device, "dtype": _widest(generator.device)}
-        centre, label = self._centres(torch.rand(n, **draw))
+        device, dtype = generator.device, _widest(generator.device)
+        centre, label = self._centres(torch.rand(n, generator=generator, device=device, dtype=dtype))
         if self.jitter:
-            centre = centre + self.jitter * torch.randn(centre.shape, **draw)
+            around = torch.randn(centre.shape, generator=generator, device=device, dtype=dtype)
+            centre = centre + self.jitter * around
         return Batch(centre.reshape(n, *self.shape).float(), label)
 
     def reference(self, n: int) -> Tensor:
-        """Return n points (n, *shape) float32 that represent the law of x0 evenly, without randomness.
+        """Return n points (n, *shape) float32 that represent the distribution of x0 evenly, without randomness.
 
         The centres are the quantiles (i + 1/2) / n: equal steps of arc length on a curve. Jitter, if any, adds normal
         quantiles of a Sobol sequence, which together with the first coordinate i / n is a Hammersley set.
@@ -89,7 +88,8 @@ class Density(ABC):
         quantile = (torch.arange(n, dtype=torch.float64) + 0.5) / n
         centre, _ = self._centres(quantile)
         if self.jitter:
-            sobol = torch.quasirandom.SobolEngine(centre.shape[1]).fast_forward(1)  # past the origin
+            # The first point of the sequence is the origin, whose normal quantiles are infinite.
+            sobol = torch.quasirandom.SobolEngine(centre.shape[1]).fast_forward(1)
             centre = centre + self.jitter * torch.special.ndtri(sobol.draw(n, dtype=torch.float64))
         return centre.reshape(n, *self.shape).float()
 
@@ -107,43 +107,43 @@ class Density(ABC):
     ) -> Tensor:
         """Log-density (B,) of x_t at x, given the label where there is one; equation (2)."""
 
-        def law(x: Tensor, alpha: Tensor, s: Tensor, label: Tensor) -> Tensor:
+        def log_density(x: Tensor, alpha: Tensor, s: Tensor, label: Tensor) -> Tensor:
             log_evidence, _ = self._evidence(x, alpha, s, label)
             return log_evidence - x.shape[1] * (s[:, 0].log() + math.log(2 * math.pi) / 2)
 
-        return self._by_rows(law, x, alpha, sigma, label)
+        return self._by_rows(log_density, x, alpha, sigma, label)
 
     def posterior_mean(
         self, x: Tensor, alpha: float | Tensor, sigma: float | Tensor, label: Tensor | None = None
     ) -> Tensor:
         """E[x0 | x_t = x, label], shaped like x: what a perfect network predicts for x0; equation (3)."""
 
-        def law(x: Tensor, alpha: Tensor, s: Tensor, label: Tensor) -> Tensor:
+        def mean(x: Tensor, alpha: Tensor, s: Tensor, label: Tensor) -> Tensor:
             _, centre = self._evidence(x, alpha, s, label)
             return centre + alpha * (self.jitter / s).square() * (x - alpha * centre)
 
-        return self._by_rows(law, x, alpha, sigma, label).view(x.shape)
+        return self._by_rows(mean, x, alpha, sigma, label).view(x.shape)
 
     def score(
         self, x: Tensor, alpha: float | Tensor, sigma: float | Tensor, label: Tensor | None = None
     ) -> Tensor:
         """Gradient of log p(x_t | label) at x, shaped like x; equation (4)."""
 
-        def law(x: Tensor, alpha: Tensor, s: Tensor, label: Tensor) -> Tensor:
+        def gradient(x: Tensor, alpha: Tensor, s: Tensor, label: Tensor) -> Tensor:
             _, centre = self._evidence(x, alpha, s, label)
             return (alpha * centre - x) / s.square()
 
-        return self._by_rows(law, x, alpha, sigma, label).view(x.shape)
+        return self._by_rows(gradient, x, alpha, sigma, label).view(x.shape)
 
     def _by_rows(
         self,
-        law: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor],
+        function: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor],
         x: Tensor,
         alpha: float | Tensor,
         sigma: float | Tensor,
         label: Tensor | None,
     ) -> Tensor:
-        """Evaluate law(x (b, D), alpha (b, 1), s (b, 1), label (b,)) in chunks of few enough rows b."""
+        """Evaluate function(x (b, D), alpha (b, 1), s (b, 1), label (b,)) in chunks of few enough rows b."""
         if x.shape[1:] != self.shape:
             raise ValueError(f"expected points of shape {self.shape}, not {tuple(x.shape[1:])}")
         rows = len(x)
@@ -159,7 +159,7 @@ class Density(ABC):
             raise ValueError("x_t has no density where sigma and alpha * jitter are both 0")
         columns = (flat, alpha, s, label.to(flat.device))
         chunks = zip(*(column.split(self._rows) for column in columns), strict=True)
-        return torch.cat([law(*chunk) for chunk in chunks]).to(x)
+        return torch.cat([function(*chunk) for chunk in chunks]).to(x)
 
     def _on(self, like: Tensor) -> tuple[Tensor, ...]:
         """The constants on the device, and in the dtype, of `like`."""
@@ -170,7 +170,8 @@ class Density(ABC):
 
 
 def _widest(device: torch.device) -> torch.dtype:
-    return torch.float32 if device.type == "mps" else torch.float64  # Apple's devices have no float64
+    # Apple's devices have no float64.
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def _float64(value: float | Tensor) -> Tensor:
@@ -179,6 +180,7 @@ def _float64(value: float | Tensor) -> Tensor:
     return (value if _widest(value.device) == torch.float64 else value.cpu()).double()
 
 
+@checked
 class Ring(Density):
     """Centre uniform on the circle of a given radius about the origin of the plane.
 
@@ -187,14 +189,15 @@ class Ring(Density):
 
         log Z = log I0(kappa) - (rho^2 + alpha^2 radius^2) / (2 s^2),    E[c | x_t] = radius I1/I0(kappa) x / rho,
 
-    here in exponentially scaled Bessel functions, which serve for every kappa. radius: finite and > 0.
+    here in exponentially scaled Bessel functions, which serve for every kappa.
+
+    radius: of the circle.
+    jitter: standard deviation of the Gaussian around the circle.
 
     Example: `Ring(1.0).score(torch.zeros(1, 2), alpha=0.6, sigma=0.8)` is 0, by symmetry.
     """
 
-    def __init__(self, radius: float = 1.0, *, jitter: float = 0.0) -> None:
-        if not 0 < radius < math.inf:
-            raise ValueError(f"radius must be finite and > 0, not {radius}")
+    def __init__(self, radius: Positive = 1.0, *, jitter: NonNegative = 0.0) -> None:
         super().__init__((2,), jitter=jitter)
         self.radius = float(radius)
 

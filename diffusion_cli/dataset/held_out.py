@@ -1,30 +1,43 @@
-"""The part of a dataset that is not trained on, drawn from like any other."""
+"""What no training step sees: fresh draws of a distribution, or rows that a dataset keeps back."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from diffusion_cli.dataset.batch import Batch
+from diffusion_cli.errors import ArgumentError
+from diffusion_cli.noise import Stream, generator
+
+# Fresh points that are drawn together: point i must not depend on how many there are.
+BLOCK = 256
 
 
-class HeldOut:
-    """Batches of the held-out images of a dataset that has them (`dataset.test`, see dataset.images); of any other, its
-    own batches. shape, num_classes and density are the dataset's."""
+class Fresh:
+    """Fresh draws without end, of data that come from a distribution: the `HeldOut` of dataset.protocol.
 
-    def __init__(self, dataset: Any):
-        self.dataset = dataset
-        self.shape, self.num_classes, self.density = dataset.shape, dataset.num_classes, dataset.density
+    draw: (n, generator) -> Batch.
+    """
 
-    def draw_with_source(self, n: int, generator: torch.Generator) -> tuple[Batch, torch.Tensor]:
-        return self.dataset.draw_with_source(n, generator, held_out=True)
+    count = None
+
+    def __init__(self, draw: Callable[[int, torch.Generator], Batch]) -> None:
+        self._draw = draw
 
     def draw(self, n: int, generator: torch.Generator) -> Batch:
-        part = getattr(self.dataset, "test", None)
-        if not hasattr(part, "batch"):
-            return self.dataset.draw(n, generator)
-        device = generator.device
-        rows = torch.randint(len(part.images), (n,), generator=generator, device=device)
-        x0, label = part.batch(rows.to(part.images.device))
-        return Batch(x0.to(device), None if label is None else label.to(device))
+        return self._draw(n, generator)
+
+    def distinct(self, n: int, seed: int) -> Batch:
+        blocks = [self._draw(BLOCK, generator(seed, Stream.HELD_OUT, k)) for k in range(-(-n // BLOCK))]
+        x0 = torch.cat([block.x0 for block in blocks])[:n]
+        label = [block.label for block in blocks if block.label is not None]
+        return Batch(x0, torch.cat(label)[:n] if label else None)
+
+
+def distinct_rows(count: int, n: int, seed: int) -> Tensor:
+    """n different rows of the `count` that are held out, in random order; ArgumentError (n) for more than there are."""
+    if n > count:
+        raise ArgumentError("n", n, f"must be at most {count:,}: this dataset holds out no more")
+    return torch.randperm(count, generator=generator(seed, Stream.HELD_OUT))[:n]

@@ -11,24 +11,29 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from diffusion_cli.errors import UserError
+from diffusion_cli.errors import ArgumentError
 
 GZIP = b"\x1f\x8b"
 MOST_BYTES = 2**30
 
 
 class Idx(NamedTuple):
-    """An array of bytes of any number of dimensions, and the SHA-256 of the uncompressed file."""
+    """The content of an IDX file.
 
-    array: np.ndarray
+    array: of any number of dimensions.
+    sha256: of the uncompressed file.
+    """
+
+    array: npt.NDArray[np.uint8]
     sha256: str
 
 
 def read_idx(file: Path, dimensions: int) -> Idx:
     """The array of so many dimensions in an IDX file of bytes, gzip-compressed or not (its name does not matter).
 
-    Raises UserError (dataset.root) naming the file when it is truncated, too long, damaged or no such file.
+    Raises ArgumentError (root) naming the file when it is truncated, too long, damaged or no such file.
     Source: the description on MNIST's own page (LeCun, Cortes, Burges). Proved by tests/test_idx.py.
     """
     try:
@@ -43,7 +48,7 @@ def read_idx(file: Path, dimensions: int) -> Idx:
             )
     except (OSError, EOFError, ValueError, zlib.error) as error:
         reason = str(error) if isinstance(error, ValueError) else f"cannot be read: {error}"
-        raise UserError("dataset.root", ..., f"{file}: {reason}") from error
+        raise ArgumentError("root", ..., f"{file}: {reason}") from error
     array = np.frombuffer(bytearray(content), dtype=np.uint8, offset=header).reshape(shape)
     return Idx(array, hashlib.sha256(content).hexdigest())
 
@@ -52,7 +57,8 @@ def _uncompressed(file: Path) -> bytes:
     with file.open("rb") as raw:
         packed = raw.read(2) == GZIP
     with gzip.open(file) if packed else file.open("rb") as stream:
-        content = stream.read(MOST_BYTES + 1)  # a small file may unpack to any size
+        # No more: a small file may unpack to any size.
+        content = stream.read(MOST_BYTES + 1)
     if len(content) > MOST_BYTES:
         raise ValueError(f"is larger than {MOST_BYTES >> 20} MiB")
     return content

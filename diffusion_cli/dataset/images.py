@@ -3,83 +3,101 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from diffusion_cli.dataset.batch import Batch
-from diffusion_cli.errors import UserError
+from diffusion_cli.dataset.held_out import distinct_rows
+from diffusion_cli.dataset.protocol import Dataset
+from diffusion_cli.ranges import checked
 
-MOST_ON_GPU = 8 * 2**30  # bytes; larger training parts stay where they are, and their batches travel
+# Bytes; larger training parts stay where they are, and their batches travel.
+MOST_ON_GPU = 8 * 2**30
 
 
-class Split(NamedTuple):
-    """Images (N, C, H, W) uint8, in memory or memory-mapped, and their label (N,) int64, or None."""
+@dataclass(frozen=True, eq=False)
+class Split:
+    """A part of the images; the `HeldOut` of dataset.protocol.
+
+    images: (N, C, H, W) uint8, in memory or memory-mapped.
+    label: (N,) int64, or None.
+    """
 
     images: Tensor
-    label: Tensor | None
+    label: Tensor | None = None
 
-    def batch(self, rows: Any) -> Batch:
-        """The images of these rows (a tensor, a list or a slice) as float32 x0 = byte / 127.5 - 1 in [-1, 1]."""
+    @property
+    def count(self) -> int:
+        return len(self.images)
+
+    def batch(self, rows: Tensor | list[int] | slice) -> Batch:
+        """The images of these rows as float32 x0 = byte / 127.5 - 1 in [-1, 1]."""
         x0 = self.images[rows].float().div_(127.5).sub_(1)
         return Batch(x0, None if self.label is None else self.label[rows])
+
+    def draw(self, n: int, generator: torch.Generator) -> Batch:
+        device = generator.device
+        rows = torch.randint(len(self.images), (n,), generator=generator, device=device)
+        x0, label, _ = self.batch(rows.to(self.images.device))
+        return Batch(x0.to(device), None if label is None else label.to(device))
+
+    def distinct(self, n: int, seed: int) -> Batch:
+        return self.batch(distinct_rows(len(self.images), n, seed))
 
     def to(self, device: torch.device) -> Split:
         return Split(self.images.to(device), None if self.label is None else self.label.to(device))
 
 
-class ImageDataset:
+@checked
+class ImageDataset(Dataset):
     """Batches of images for training, and images held out.
 
-    train, test: the two parts. class_names: those of labels 0, 1, ...; none for unlabelled data. digest: hex digest of
-    what the images are, by which `fingerprint` tells this dataset from others. flip: mirror every training image
-    left to right with probability 1/2. labels: false leaves the labels of the data out.
+    train: the images to train on.
+    test: the images that are held out.
+    class_names: those of labels 0, 1, ...; none for unlabelled data.
+    digest: of the content of the images, part of the fingerprint.
+    labels: true: the classes of the data are the labels; false: no labels.
+    flip: mirror every training image left to right with probability 1/2.
 
-    shape is (C, H, W); num_classes is 0 without labels; no density is known. Raises UserError (dataset.flip,
-    dataset.labels). Proved by tests/test_images.py.
+    shape is (C, H, W); num_classes is 0 without labels. Proved by tests/test_images.py.
 
-    >>> part = Split(torch.zeros(8, 1, 4, 4, dtype=torch.uint8), None)
+    >>> part = Split(torch.zeros(8, 1, 4, 4, dtype=torch.uint8))
     >>> ImageDataset(part, part).draw(2, torch.Generator()).x0.unique()
     tensor([-1.])
     """
 
-    density = None
+    kind = "images"
 
     def __init__(
         self,
         train: Split,
         test: Split,
-        class_names: Sequence[str] = (),
+        class_names: Iterable[str] = (),
         digest: str = "",
-        flip: bool = False,
         labels: bool = True,
+        flip: bool = False,
     ) -> None:
-        for option, value in (("flip", flip), ("labels", labels)):
-            if not isinstance(value, bool):
-                raise UserError(f"dataset.{option}", value, "must be true or false")
         if not labels:
-            train, test, class_names = train._replace(label=None), test._replace(label=None), ()
+            train, test, class_names = Split(train.images), Split(test.images), ()
         self.train, self.test, self.flip = train, test, flip
+        self.held_out = test
         self.shape = tuple(train.images.shape[1:])
         self.class_names = tuple(class_names)
         self.num_classes = len(self.class_names)
-        told = repr((digest, self.shape, len(train.images), len(test.images), self.class_names, flip))
-        self.fingerprint = hashlib.sha256(told.encode()).hexdigest()
+        content = (digest, self.shape, len(train.images), len(test.images), self.class_names, flip)
+        self.fingerprint = hashlib.sha256(repr(content).encode()).hexdigest()
         self._copies: dict[torch.device, Split] = {}
 
     def draw(self, n: int, generator: torch.Generator) -> Batch:
         """n random training images, with replacement, on `generator.device`."""
-        device = generator.device
-        train = self._near(device)
-        rows = torch.randint(len(train.images), (n,), generator=generator, device=device)
-        x0, label = train.batch(rows.to(train.images.device))
-        x0 = x0.to(device)
+        x0, label, _ = self._near(generator.device).draw(n, generator)
         if self.flip:
-            mirrored = torch.rand(n, 1, 1, 1, generator=generator, device=device) < 0.5
+            mirrored = torch.rand(n, 1, 1, 1, generator=generator, device=x0.device) < 0.5
             x0 = torch.where(mirrored, x0.flip(-1), x0)
-        return Batch(x0, None if label is None else label.to(device))
+        return Batch(x0, label)
 
     def _near(self, device: torch.device) -> Split:
         """The training part on the device, if it fits; `train` itself stays where it is."""

@@ -1,4 +1,4 @@
-"""Masks: which pixels of an image are known when it is in-painted; true is known."""
+"""Masks of in-painting: true for the pixels of an image that are known, false for those to fill in."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import struct
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -14,28 +15,34 @@ from diffusion_cli.errors import UserError
 from diffusion_cli.noise import Stream, generator
 
 NAMES = ("left_half", "right_half", "box", "random")
-SHARE = 0.25  # of the pixels that `random` shows
+FRACTION = 0.25  # of the pixels are known in `random`
 PNG = b"\x89PNG\r\n\x1a\n"
-MODES = ("1", "L", "P", "RGB", "RGBA", "LA")  # of a PNG that can be read as black and white
+# Of a PNG that can be read as black and white.
+MODES = ("1", "L", "P", "RGB", "RGBA", "LA")
 
 
 def pixels_of(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of a mask for points of this shape: (H, W) of images, (W,) of a line of pixels, (P,) of a set of P
-    points. All channels of a pixel, and all coordinates of a point, are known together."""
+    """The shape of a mask for points of this shape: (H, W) of images, (D,) of D coordinates, (P,) of a set of P points.
+
+    All channels of a pixel are known together, and so are all coordinates of a point of a set.
+    """
     return shape[1:] if len(shape) == 3 else shape[:1]
 
 
 def spread(mask: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """A mask (*pixels) ready to meet points (n, *shape)."""
+    """A mask (*pixels) that broadcasts against points (n, *shape)."""
     return mask[:, None] if len(shape) == 2 else mask
 
 
 def make_mask(name: str, shape: tuple[int, ...], seed: int = 0) -> Tensor:
-    """The bool mask, of shape `pixels_of(shape)`, meant by inpaint=NAME.
+    """The bool mask, of shape `pixels_of(shape)`, for inpaint=NAME.
 
-    left_half, right_half: that half of the columns is known. box: all but a box in the middle, half as wide and half
-    as high. random: a quarter of the pixels, chosen by the seed. Anything else is a file, see `read_mask`. UserError
-    where a mask would leave nothing known or nothing to fill in.
+    name: left_half or right_half: that half of the columns is known; box: all but a box in the middle, half as wide and
+        half as high; random: a quarter of the pixels; else a file, see `read_mask`.
+    shape: of one x0.
+    seed: of the random mask.
+
+    Raises UserError (inpaint) where a mask would leave nothing known or nothing to fill in.
 
     >>> make_mask("left_half", (2,))
     tensor([ True, False])
@@ -54,8 +61,8 @@ def make_mask(name: str, shape: tuple[int, ...], seed: int = 0) -> Tensor:
         mask = ~inside
     elif name == "random":
         count = math.prod(pixels)
-        shown = torch.randperm(count, generator=generator(seed, Stream.MASK))[: max(round(SHARE * count), 1)]
-        mask = torch.zeros(count, dtype=torch.bool).index_fill(0, shown, True).view(pixels)
+        known = torch.randperm(count, generator=generator(seed, Stream.MASK))[: max(round(FRACTION * count), 1)]
+        mask = torch.zeros(count, dtype=torch.bool).index_fill(0, known, True).view(pixels)
     else:
         mask = read_mask(name, pixels)
     if mask.all() or not mask.any():
@@ -65,34 +72,39 @@ def make_mask(name: str, shape: tuple[int, ...], seed: int = 0) -> Tensor:
 
 
 def read_mask(name: str, pixels: tuple[int, ...]) -> Tensor:
-    """A mask from a file: .npy, bool or numbers of which there are two, 0 and another (0 is unknown); or .png, where
-    what is lighter than middle grey is known. UserError, naming the file, for anything else and for a wrong shape.
+    """A mask from a file.
 
-    The shape is judged by the file's header, before anything of its content is read.
+    name: of a .npy file, of bool or of two numbers, 0 (to fill in) and another (known); or of a .png file, where what is
+        lighter than middle grey is known.
+    pixels: the shape that it must have, which is read from the file's header before anything of its content.
+
+    Raises UserError (inpaint), naming the file, for anything else.
     """
     suffix = Path(name).suffix.lower()
     if suffix not in (".npy", ".png"):
         raise UserError("inpaint", name, "no such mask", (*NAMES, "FILE.npy", "FILE.png"))
+    # A pipe would be waited for.
     if Path(name).exists() and not Path(name).is_file():
-        raise UserError("inpaint", name, "is no file")  # nor a pipe, which would be waited for
+        raise UserError("inpaint", name, "is no file")
     try:
         return _read_npy(name, pixels) if suffix == ".npy" else _read_png(name, pixels)
     except UserError:
         raise
-    except Exception as error:  # what numpy and Pillow raise for damaged and hostile files is no closed list
-        reason = getattr(error, "strerror", None) or f"cannot be read as a {suffix[1:]} file"
-        raise UserError("inpaint", name, reason) from None
+    # What NumPy and Pillow raise for damaged and hostile files is no closed list.
+    except Exception as error:
+        strerror = error.strerror if isinstance(error, OSError) else None
+        raise UserError("inpaint", name, strerror or f"cannot be read as a {suffix[1:]} file") from None
 
 
 def _read_npy(name: str, pixels: tuple[int, ...]) -> Tensor:
-    values = np.load(name, mmap_mode="r", allow_pickle=False)
+    values: npt.NDArray[np.generic] = np.load(name, mmap_mode="r", allow_pickle=False)
     _check(name, values.shape, pixels)
     if values.dtype.kind not in "biuf":
         raise UserError("inpaint", name, f"must hold true and false, not {values.dtype}")
     kinds = np.unique(values)
     if len(kinds) > 2 or (values.dtype != bool and (kinds != 0).sum() > 1) or not np.isfinite(kinds).all():
         raise UserError(
-            "inpaint", name, "must hold two values, 0 for unknown pixels and another for known ones"
+            "inpaint", name, "must hold two values, 0 for pixels to fill in and another for known ones"
         )
     return torch.from_numpy(np.array(values != 0))
 
@@ -102,7 +114,8 @@ def _read_png(name: str, pixels: tuple[int, ...]) -> Tensor:
 
     with open(name, "rb") as file:
         head = file.read(24)
-    if head[:8] == PNG:  # its size is judged before Pillow, which fears very large ones, sees it
+    # The size is compared before Pillow opens the file, which refuses very large ones in words of its own.
+    if head[:8] == PNG:
         width, height = struct.unpack(">II", head[16:])
         _check(name, (width,) if len(pixels) == 1 and height == 1 else (height, width), pixels)
     with Image.open(name, formats=["PNG"]) as image:

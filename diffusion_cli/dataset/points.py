@@ -1,51 +1,56 @@
-"""Exact law of weighted points and of mixtures of equal Gaussians: a density of `diffusion_cli.dataset.density`."""
+"""The exact density of weighted points and of mixtures of equal Gaussians; see `diffusion_cli.dataset.density`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from diffusion_cli.dataset.density import Density
+from diffusion_cli.errors import ArgumentError
+from diffusion_cli.ranges import NonNegative, checked
 
-PAIRS_AT_ONCE = 2**20  # (x, point) pairs evaluated together: 8 MB for each temporary, some 60 MB in all
+# Pairs (x, point) evaluated together: 8 MB for each temporary, some 60 MB in all.
+PAIRS_AT_ONCE = 2**20
 
 
+@checked
 class Points(Density):
     """Centre on one of K points with given probabilities; with jitter, a mixture of K equal Gaussians.
 
     log Z = logsumexp_k (log w_k - |x - alpha c_k|^2 / (2 s^2)); E[c | x_t] is the mean of c_k under the softmax of
     the same terms. Given a label, only the point of that index is left.
 
-    Args:
-        points: (K, *shape), finite; a tensor or nested lists.
-        weights: (K,) positive, normalised here; None for equal ones.
-        labelled: whether the index of a point is its label, so that num_classes = K; else there are no labels.
-        jitter: standard deviation of the Gaussian around every point, >= 0.
+    points: (K, *shape), finite; a tensor or nested lists.
+    weights: (K,) positive, normalised here; None for equal ones.
+    labelled: whether the index of a point is its label, so that num_classes = K; else there are no labels.
+    jitter: standard deviation of the Gaussian around every point.
 
-    Raises ValueError for empty or non-finite points, and for weights that are not K positive numbers.
+    Raises ArgumentError for empty or non-finite points, and for weights that are not K positive numbers.
     Example: `Points([[-0.5], [0.5]]).posterior_mean(torch.zeros(1, 1), alpha=0.6, sigma=0.8)` is 0.
     """
 
     def __init__(
         self,
-        points: Tensor | Sequence,
+        points: Tensor | Sequence[Any],
         weights: Tensor | Sequence[float] | None = None,
         *,
         labelled: bool = False,
-        jitter: float = 0.0,
+        jitter: NonNegative = 0.0,
     ) -> None:
         points = torch.as_tensor(points, dtype=torch.float64)
         if points.numel() == 0 or not points.isfinite().all():
-            raise ValueError("points must be finite, and at least one")
+            raise ArgumentError("points", ..., "must be finite, and at least one")
         count = len(points)
         weights = torch.as_tensor([1.0] * count if weights is None else weights, dtype=torch.float64)
         if weights.shape != (count,) or not ((weights > 0) & weights.isfinite()).all():
-            raise ValueError(f"weights must be {count} positive numbers")
+            raise ArgumentError("weights", ..., f"must be {count} positive numbers")
         weights = weights / weights.sum()
         log_prior = weights.log()[None]
-        if labelled:  # row y is the law of the index given label y, and the last row the law without a label
+        # Row y is the distribution of the index given label y, and the last row the one without a label.
+        if labelled:
             log_prior = torch.cat((torch.eye(count, dtype=torch.float64).log(), log_prior))
         super().__init__(
             points.shape[1:],
@@ -70,10 +75,10 @@ class Points(Density):
     def class_posterior(self, x: Tensor, alpha: float | Tensor, sigma: float | Tensor) -> Tensor:
         """log p(k | x_t = x) (B, K), k the index of the point: the exact noise-aware classifier (Bayes' rule)."""
 
-        def law(x: Tensor, alpha: Tensor, s: Tensor, label: Tensor) -> Tensor:
+        def log_posterior(x: Tensor, alpha: Tensor, s: Tensor, label: Tensor) -> Tensor:
             return self._log_joint(x, alpha, s, label).log_softmax(1)
 
-        return self._by_rows(law, x, alpha, sigma, None)
+        return self._by_rows(log_posterior, x, alpha, sigma, None)
 
     def _log_joint(self, x: Tensor, alpha: Tensor, s: Tensor, label: Tensor) -> Tensor:
         """log w_k - |x - alpha c_k|^2 / (2 s^2), (B, K)."""

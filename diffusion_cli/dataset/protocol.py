@@ -1,26 +1,67 @@
-"""What every dataset gives: batches of clean points, and where it is known their exact law."""
+"""What every dataset is: its kind, batches of clean points, what is held out, and the exact density where there is one."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from functools import cached_property
+from typing import Literal, Protocol
 
 import torch
 
 from diffusion_cli.dataset.batch import Batch
 from diffusion_cli.dataset.density import Density
+from diffusion_cli.dataset.held_out import Fresh
+
+Kind = Literal["line", "plane", "space", "sets", "images"]
+
+
+class HeldOut(Protocol):
+    """Data that no training step sees.
+
+    count: how many there are; None for fresh draws without end.
+    """
+
+    @property
+    def count(self) -> int | None: ...
+
+    def draw(self, n: int, generator: torch.Generator) -> Batch:
+        """n of them, with replacement, on `generator.device`."""
+        ...
+
+    def distinct(self, n: int, seed: int) -> Batch:
+        """n different ones, on the CPU; of fresh draws number i depends on (seed, i) alone.
+
+        Raises ArgumentError (n) for more than there are.
+        """
+        ...
 
 
 class Dataset(Protocol):
-    """A source of training batches.
+    """A source of training batches. A class of your own inherits from it and gives kind, shape and draw; the rest has
+    defaults.
 
-    shape: of one point, without the batch dimension. num_classes: 0 when there are no labels, else labels run
-    over 0..num_classes-1. density: the exact law of x0, or None where nobody knows it.
+    kind: line, plane or space (points of one, two, or more coordinates), sets (of points), or images.
+    shape: of one x0, without the batch dimension: (1,), (2,), (D,), (P, 2) or (C, H, W).
+    num_classes: 0 for data without labels, else labels are 0..num_classes-1.
+    density: the exact density of x0, or None where there is none in closed form.
+    fingerprint: a digest of the data, where they are read from files that may change between two runs.
     """
 
+    kind: Kind
     shape: tuple[int, ...]
-    num_classes: int
-    density: Density | None
+    num_classes: int = 0
+    density: Density | None = None
+    fingerprint: str | None = None
+
+    @cached_property
+    def class_names(self) -> tuple[str, ...]:
+        """A name for each class: its number where the data have none."""
+        return tuple(map(str, range(self.num_classes)))
+
+    @cached_property
+    def held_out(self) -> HeldOut:
+        """What no training step sees: fresh draws where nothing is kept back."""
+        return Fresh(self.draw)
 
     def draw(self, n: int, generator: torch.Generator) -> Batch:
-        """Draw a batch of n points on `generator.device`."""
+        """A batch of n points for training, on `generator.device`."""
         ...

@@ -1,4 +1,4 @@
-"""Exact law of a curve made of straight segments: a density of `diffusion_cli.dataset.density`."""
+"""The exact density of a curve made of straight segments; see `diffusion_cli.dataset.density`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from numpy.polynomial.legendre import leggauss
 from torch import Tensor
 
 from diffusion_cli.dataset.density import Density
+from diffusion_cli.errors import ArgumentError
+from diffusion_cli.ranges import NonNegative, checked
 
 # A segment whose nearest point is this far below the best one, in nats, weighs less than float64 can see: the
 # logarithm of its truncated mass differs from that of another segment by at most log(dynamic range) ~ 25.
@@ -17,13 +19,15 @@ NEGLIGIBLE = 64.0
 # Five Gauss-Legendre nodes on [-1/2, 1/2] err by less than 1e-12 while width * (1 + |at|) is at most SHORT.
 SHORT = 0.5
 NODES, NODE_WEIGHTS = ((column / 2).tolist() for column in leggauss(5))
-PAIRS_AT_ONCE = 2**15  # (x, segment) pairs evaluated together: temporaries that stay in a processor's cache
+# Pairs (x, segment) evaluated together: temporaries that stay in a processor's cache.
+PAIRS_AT_ONCE = 2**15
 
 
+@checked
 class Segments(Density):
     """Centre uniform by arc length on one or several polylines in the plane.
 
-    A segment of length l, middle m and unit direction d is a product of two laws: across it a Gaussian, along it a
+    A segment of length l, middle m and unit direction d is a product of two distributions: across it a Gaussian, along it a
     Gaussian truncated to the segment. Mixed over segments with their lengths l as weights,
 
         Z = sum l E_v exp(-|x - alpha (m + l v d)|^2 / (2 s^2)) / sum l,    v uniform on [-1/2, 1/2],
@@ -31,25 +35,24 @@ class Segments(Density):
     where the mean over v is a difference of two Gaussian distribution functions, and E[c | x_t] the mean of
     m + l E[v | x_t] d under the segments' posterior probabilities.
 
-    Args:
-        strokes: polylines (V, 2), V >= 2, each as it is drawn; a closed one repeats its first vertex at its end.
-        jitter: standard deviation of the Gaussian around the curve, >= 0.
+    strokes: polylines (V, 2), V >= 2, each as it is drawn; a closed one repeats its first vertex at its end.
+    jitter: standard deviation of the Gaussian around the curve.
 
-    Raises ValueError for strokes of other shapes, non-finite vertices, or no length at all.
+    Raises ArgumentError for strokes of other shapes, non-finite vertices, or no length at all.
     Example: `Segments([torch.tensor([[-1., 0.], [1., 0.]])]).distance(torch.tensor([[0., 3.]]))` is 3.
     """
 
-    def __init__(self, strokes: Sequence[Tensor], *, jitter: float = 0.0) -> None:
+    def __init__(self, strokes: Sequence[Tensor], *, jitter: NonNegative = 0.0) -> None:
         strokes = [torch.as_tensor(stroke, dtype=torch.float64) for stroke in strokes]
         if not strokes or any(stroke.shape[1:] != (2,) or len(stroke) < 2 for stroke in strokes):
-            raise ValueError("strokes must be polylines of shape (V, 2) with V >= 2")
+            raise ArgumentError("strokes", ..., "must be polylines of shape (V, 2) with V >= 2")
         self.strokes = strokes
         start = torch.cat([stroke[:-1] for stroke in strokes])
         step = torch.cat([stroke.diff(dim=0) for stroke in strokes])
         length = step.norm(dim=1)
         start, step, length = (column[length > 0] for column in (start, step, length))
         if not len(length) or not (start + step).isfinite().all() or not length.isfinite().all():
-            raise ValueError("strokes must be finite and have a length")
+            raise ArgumentError("strokes", ..., "must be finite and have a length")
         direction = step / length[:, None]
         normal = torch.stack((-direction[:, 1], direction[:, 0]), 1)
         edges = length.cumsum(0)[:-1] / length.sum()
@@ -66,7 +69,8 @@ class Segments(Density):
 
     def _evidence(self, x: Tensor, alpha: Tensor, s: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         middle, direction, normal, length, _ = self._on(x)
-        along = (x @ direction.T - alpha * (middle * direction).sum(1)) / s  # (B, K), in units of s
+        # Offsets (B, K) from each segment's middle, along it and across it, in units of s.
+        along = (x @ direction.T - alpha * (middle * direction).sum(1)) / s
         across = (x @ normal.T - alpha * (middle * normal).sum(1)) / s
         width = alpha * length / s
         log_weight = (length / length.sum()).log() - across.square() / 2
@@ -110,7 +114,8 @@ def truncated_normal(at: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
 
 def _short(at: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
     """Gauss-Legendre: exp(-(at - width v)^2 / 2) = exp(-at^2 / 2) exp(at width v - (width v)^2 / 2)."""
-    slope = (at * width).clamp(-SHORT, SHORT)  # no overflow where `_long` takes over
+    # Clamped so that nothing overflows where `_long` takes over.
+    slope = (at * width).clamp(-SHORT, SHORT)
     curvature = width.clamp_max(SHORT).square() / 2
     mass, moment = torch.zeros_like(at), torch.zeros_like(at)
     for node, weight in zip(NODES, NODE_WEIGHTS, strict=True):
@@ -128,8 +133,9 @@ def _long(at: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
     far = at.abs()
     a, b = far - width / 2, far + width / 2
     nearest = a.clamp_min(0)
-    drop = (-far * width).exp()  # exp(a^2/2 - b^2/2)
-    peak = (-a.clamp_max(0).square() / 2).exp()  # exp(nearest^2/2 - a^2/2)
+    # drop = exp(a^2/2 - b^2/2), peak = exp(nearest^2/2 - a^2/2)
+    drop = (-far * width).exp()
+    peak = (-a.clamp_max(0).square() / 2).exp()
     at_a, at_b = torch.special.erfcx(a.abs() / math.sqrt(2)), torch.special.erfcx(b / math.sqrt(2))
     mass = torch.where(a > 0, at_a - drop * at_b, 2 - peak * (at_a + drop * at_b)) * math.sqrt(math.pi / 2)
     mean = peak * -torch.expm1(-far * width) / mass

@@ -9,19 +9,25 @@ from pathlib import Path
 from typing import NamedTuple
 
 from diffusion_cli.dataset.decode import SUFFIXES
-from diffusion_cli.errors import UserError
+from diffusion_cli.dataset.places import user_folder
+from diffusion_cli.errors import ArgumentError
 
 TRAIN, TEST = "train", ("test", "val")
 WITHOUT = f"without an image ({', '.join(SUFFIXES)})"
 
 
 class Entry(NamedTuple):
-    """An image file, and what tells whether it has changed: size in bytes, and times in ns."""
+    """An image file, and by what a change of it is recognised.
+
+    size: in bytes.
+    modified: time in ns.
+    changed: time in ns that its inode has changed, which no program can set.
+    """
 
     path: Path
     size: int
     modified: int
-    changed: int  # of its inode, which no program can set
+    changed: int
 
 
 class Part(NamedTuple):
@@ -43,43 +49,39 @@ class Tree(NamedTuple):
     class_names: tuple[str, ...]
 
 
-def read_tree(root: str | None, test: float, labels: bool) -> Tree:
+def read_tree(root: str, test: float, labels: bool) -> Tree:
     """What lies in `root`, by these rules.
 
     Every PNG, JPEG and WebP file counts, at any depth, but for names that begin with a dot. With a folder `train` in
     `root`, that is what is trained on, and a folder `test` or `val` is held out. Without the latter `test` of the
-    images are held out, a number or (below 1) a share of them; which ones follows from their names alone. The folders
+    images are held out, a number or (below 1) a fraction of them; which ones follows from their names alone. The folders
     directly below, if there are at least two, are the classes, in the order of their names; `labels=False`: no classes.
 
-    Raises UserError (dataset.root) when there is no such folder or no image in it, for a class without images,
-    images beside the classes, classes held out that are not trained on, links that lead in a circle or nowhere, and
-    (dataset.test) when nothing would be left.
+    Raises ArgumentError (root) when there is no such folder or no image in it, for a class without images, images
+    beside the classes, classes held out that are not trained on, links that lead in a circle or nowhere, and (test)
+    when nothing would be left.
     """
-    if root is None:
-        raise UserError("dataset.root", root, "must be a folder of images")
-    top = Path(root).expanduser()
-    if not top.is_dir():
-        raise UserError("dataset.root", root, "no such folder")
+    top = user_folder(root)
     base = top / TRAIN if (top / TRAIN).is_dir() else top
-    apart = next((top / name for name in TEST if (top / name).is_dir()), None) if base != top else None
+    held_out = next((top / name for name in TEST if (top / name).is_dir()), None) if base != top else None
     classes = [folder.name for folder in _folders(base)] if labels else []
     names = tuple(classes) if len(classes) > 1 else ()
     train = _labelled(base, names)
-    if apart is not None:
-        if names and (unknown := {folder.name for folder in _folders(apart)} - set(names)):
-            raise UserError("dataset.root", ..., f"{apart / min(unknown)}: no class of that name in {base}")
-        return Tree(train, _labelled(apart, names, complete=False), names)
+    if held_out is not None:
+        if names and (unknown := {folder.name for folder in _folders(held_out)} - set(names)):
+            raise ArgumentError("root", ..., f"{held_out / min(unknown)}: no class of that name in {base}")
+        return Tree(train, _labelled(held_out, names, complete=False), names)
     kept, out = _hold_out(base, train.images, test)
     return Tree(train.rows(kept), train.rows(out), names)
 
 
 def images_below(folder: Path, above: frozenset[tuple[int, int]] = frozenset()) -> list[Entry]:
     """All image files in a folder and in those below it, links followed, sorted by name within each folder."""
-    found = []
+    found: list[Entry] = []
     try:
         here = os.stat(folder)
         if (here.st_dev, here.st_ino) in above:
-            raise UserError("dataset.root", ..., f"{folder}: a link that leads to a folder above it")
+            raise ArgumentError("root", ..., f"{folder}: a link that leads to a folder above it")
         for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
             path = folder / entry.name
             if entry.name.startswith("."):
@@ -88,13 +90,11 @@ def images_below(folder: Path, above: frozenset[tuple[int, int]] = frozenset()) 
                 found += images_below(path, above | {(here.st_dev, here.st_ino)})
             elif _is_image(path):
                 if not entry.is_file():
-                    raise UserError("dataset.root", ..., f"{path}: no file, or a link that leads nowhere")
+                    raise ArgumentError("root", ..., f"{path}: no file, or a link that leads nowhere")
                 stat = entry.stat()
                 found.append(Entry(path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
     except OSError as error:
-        raise UserError(
-            "dataset.root", ..., f"{error.filename or folder}: {error.strerror or error}"
-        ) from error
+        raise ArgumentError("root", ..., f"{error.filename or folder}: {error.strerror or error}") from error
     return found
 
 
@@ -103,7 +103,10 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _labelled(folder: Path, names: Sequence[str], complete: bool = True) -> Part:
-    """The images of a folder, class by class where there are names; `complete`: of each there must be one."""
+    """The images of a folder, class by class where there are names.
+
+    complete: whether each class must have one.
+    """
     part = Part([], [])
     if not names:
         part.images.extend(images_below(folder))
@@ -111,15 +114,15 @@ def _labelled(folder: Path, names: Sequence[str], complete: bool = True) -> Part
     for k, name in enumerate(names):
         of_class = images_below(folder / name) if complete or (folder / name).is_dir() else []
         if complete and not of_class:
-            raise UserError("dataset.root", ..., f"{folder / name}: a class {WITHOUT}")
+            raise ArgumentError("root", ..., f"{folder / name}: a class {WITHOUT}")
         part.images.extend(of_class)
         part.label.extend([k] * len(of_class))
     loose = [path for path in folder.iterdir() if _is_image(path) and path.is_file()] if names else []
     if loose:
         reason = "lies beside the folders of the classes; dataset.labels=false takes all images as they are"
-        raise UserError("dataset.root", ..., f"{min(loose)}: {reason}")
+        raise ArgumentError("root", ..., f"{min(loose)}: {reason}")
     if not part.images:
-        raise UserError("dataset.root", ..., f"{folder}: a folder {WITHOUT}")
+        raise ArgumentError("root", ..., f"{folder}: a folder {WITHOUT}")
     return part
 
 
@@ -132,7 +135,7 @@ def _hold_out(base: Path, images: Sequence[Entry], test: float) -> tuple[list[in
     n = len(images)
     count = min(max(1, round(test * n)), n - 1) if 0 < test < 1 else test
     if n < 2 or not 1 <= count < n:
-        raise UserError("dataset.test", test, f"of {n} images at least one must be held out, and one be left")
+        raise ArgumentError("test", test, f"of {n} images at least one must be held out, and one be left")
     digests = [hashlib.sha256(entry.path.relative_to(base).as_posix().encode()).digest() for entry in images]
     out = set(sorted(range(n), key=digests.__getitem__)[: int(count)])
     return [row for row in range(n) if row not in out], sorted(out)

@@ -9,7 +9,6 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from diffusion_cli.dataset.held_out import HeldOut
 from diffusion_cli.dataset.points import Points
 from diffusion_cli.dataset.protocol import Dataset
 from diffusion_cli.metrics.catalogue import ACCURACY, BEST_ACCURACY, POSTERIOR_ERROR, accuracy_between
@@ -60,10 +59,10 @@ def _classified(net: nn.Module, dataset: Dataset, schedule: Schedule, n: int, se
     """Of each of n noised points (n,): sigma/alpha, and what the metrics average."""
     device = next(net.parameters()).device
     g = generator(seed, Stream.CLASSIFIER, device=device)
-    held, parts = HeldOut(dataset), defaultdict(list)
+    parts = defaultdict(list)
     for start in range(0, n, AT_ONCE):
         size = min(AT_ONCE, n - start)
-        batch = held.draw(size, g)
+        batch = dataset.held_out.draw(size, g)
         x0, label = batch.x0, cast(Tensor, batch.label)
         t = torch.randint(1, schedule.T + 1, (size,), generator=g, device=device)
         level = schedule.level(t, like=x0)

@@ -47,7 +47,7 @@ def entropy(density: Density, n: int, generator: torch.Generator) -> Estimate | 
     """
     if not density.jitter:
         return None
-    x0, label = density.sample(n, generator)
+    x0, label, _ = density.sample(n, generator)
     return Estimate.of(-density.log_prob(x0, 1.0, 0.0, label).double())
 
 

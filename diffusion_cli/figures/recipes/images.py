@@ -41,7 +41,7 @@ def examples(components: Components, n: int) -> Any:
 def data(components: Components, n: int, columns: int) -> Any:
     """n training images under the names of their classes."""
     of_images(components, "image_data")
-    x0, label = examples(components, n)
+    x0, label, _ = examples(components, n)
     return images.grid(x0.numpy(), named(components, label), columns)
 
 
@@ -87,7 +87,7 @@ def reverse_strip(components: Components, n: int, percents: list[float]) -> Any:
     if any(a <= b for a, b in pairwise(percents)):
         raise UserError("figure.percents", percents, "must fall from column to column")
     schedule, sampler = components.schedule, components.sampler
-    x0, label = examples(components, n)
+    x0, label, _ = examples(components, n)
     if components.config.get("label") is not None or label is None:
         label = components.labels(n)
     wanted = [percent / 100 * schedule.T for percent in percents]

@@ -76,7 +76,7 @@ def bound(components: Components, n: int) -> Any:
 
 def fresh(components: Components, n: int) -> tuple[torch.Tensor, torch.Tensor | None, NoiseStream]:
     """n points of the data, their labels, and a stream of noise."""
-    data, label = components.dataset.draw(
+    data, label, _ = components.dataset.draw(
         n, generator(components.seed, Stream.FIGURE, device=components.device)
     )
     return data, label, NoiseStream(components.seed, n, components.dataset.shape, components.device)

@@ -1,0 +1,44 @@
+"""Reads the one array of a NumPy file. Nothing is unpickled, and nothing is read or unpacked that is too large."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import numpy.typing as npt
+
+
+def read_array(file: Path, most_bytes: int) -> npt.NDArray[np.number]:
+    """The real numbers of a .npy file, or of an .npz file with one array.
+
+    most_bytes: what the file may have, and may unpack to.
+
+    Raises ValueError for another content, and whatever NumPy and zipfile raise for damaged files.
+    """
+    if file.stat().st_size > most_bytes:
+        raise ValueError(f"it is larger than {most_bytes >> 20} MiB")
+    if file.suffix.lower() != ".npz":
+        with file.open("rb") as stream:
+            return _read_npy(stream)
+    with zipfile.ZipFile(file) as archive:
+        entries = archive.infolist()
+        if sum(entry.file_size for entry in entries) > most_bytes:
+            raise ValueError(f"it unpacks to more than {most_bytes >> 20} MiB")
+        if len(entries) != 1:
+            raise ValueError(f"it holds {len(entries)} arrays, not one")
+        with archive.open(entries[0]) as stream:
+            return _read_npy(stream)
+
+
+def _read_npy(stream: IO[bytes]) -> npt.NDArray[np.number]:
+    try:
+        array: npt.NDArray[np.number] = np.lib.format.read_array(stream, allow_pickle=False)
+    except ValueError as error:
+        if "allow_pickle" in str(error):
+            raise ValueError("it holds objects, such as ragged lists, and no array of numbers") from None
+        raise
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"it holds {array.dtype}, not real numbers")
+    return array
