@@ -162,7 +162,8 @@ def _range_of(node: ast.expr) -> Range | None:
     if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name):
         items = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
         if node.value.id == "Literal":
-            return one_of(*(str(item.value) for item in items if isinstance(item, ast.Constant)))
+            values = (item.value for item in items if isinstance(item, ast.Constant))
+            return one_of(*(value for value in values if isinstance(value, str | int)))
         if node.value.id == "tuple" and not items:
             return EMPTY
         if node.value.id in ("Sequence", "list", "tuple"):
