@@ -50,5 +50,9 @@ def complete(components: Components, n: int, progress: Progress = silent) -> Com
         for state in inpainting(components.denoiser, noise(), known, label, noise):
             if state.prediction is not None:
                 bar.update()
-    arrays = (state.x, label, original, mask)
-    return Completions(*(None if array is None else array.cpu().numpy() for array in arrays))
+    return Completions(
+        x0=state.x.cpu().numpy(),
+        label=None if label is None else label.cpu().numpy(),
+        original=original.cpu().numpy(),
+        mask=mask.numpy(),
+    )

@@ -110,7 +110,7 @@ def composed(*words: str) -> dict:
     from omegaconf import OmegaConf
 
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = hydra.compose("train", overrides=[*words, "dataset.root=somewhere"])
+        config = hydra.compose("train", overrides=[*words])
     return OmegaConf.to_container(config, resolve=False)
 
 

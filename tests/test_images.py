@@ -77,7 +77,9 @@ def test_fingerprint_tells_datasets_apart():
 
 @pytest.mark.parametrize("option", ["flip", "labels"])
 def test_options_that_are_no_flags_are_refused(option):
-    with pytest.raises(ArgumentError, match=f"{option}=3: must be one of the choices; choose from true, false"):
+    with pytest.raises(
+        ArgumentError, match=f"{option}=3: must be one of the choices; choose from true, false"
+    ):
         ImageDataset(numbered(), numbered(), "abcd", **{option: 3})
 
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 from scipy import stats
 
-from diffusion_cli import completions, schedule
+from diffusion_cli import schedule
 from diffusion_cli.__main__ import main
 from diffusion_cli.dataset.exact import GaussianMixture
 from diffusion_cli.dataset.images import ImageDataset, Split
 from diffusion_cli.dataset.stars import Stars
 from diffusion_cli.denoiser import Batched, ExactDenoiser
-from diffusion_cli.errors import ArgumentError, UserError
+from diffusion_cli.errors import ArgumentError
 from diffusion_cli.guidance import ClassifierFree
 from diffusion_cli.inpainting import Inpainting, Known, KnownReplaced, LikelihoodGuided, resampling_times
 from diffusion_cli.noise import NoiseStream
@@ -192,7 +192,7 @@ def test_likelihood_guidance_is_exact_where_its_assumption_holds():
 
 
 def test_every_point_may_have_a_time_and_a_label_of_its_own():
-    x0, label = PIXELS.draw(5, torch.Generator().manual_seed(0))
+    x0, label, _ = PIXELS.draw(5, torch.Generator().manual_seed(0))
     x_t, t = torch.randn(5, 2, generator=torch.Generator().manual_seed(1)), torch.tensor([3, 10, 25, 40, 48])
     denoiser = ExactDenoiser(PIXELS.density, schedule.loglinear(50))
     together = LikelihoodGuided(denoiser, Known(x0, LEFT), 1.0, batch=2)(x_t, t, label)

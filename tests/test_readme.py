@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffusion_cli.cli.app import CONFIGS
+from diffusion_cli.options.files import CONFIGS, names_of
 
 README = Path(__file__).parent.parent / "README.md"
 TEXT = README.read_text()
@@ -77,7 +77,7 @@ def test_the_table_of_groups_is_complete():
     rows = dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", TEXT, re.M))
     for group in CONFIGS.iterdir():
         if group.is_dir() and group.name != "hydra":
-            options = {file.stem for file in group.glob("*.yaml")} - {"inherit"}
+            options = {*names_of(group.name)} - {"inherit"}
             assert options == set(re.findall(r"\w+", rows[group.name])), group.name
 
 

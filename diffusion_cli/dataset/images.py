@@ -70,6 +70,7 @@ class ImageDataset(Dataset):
     """
 
     kind = "images"
+    fingerprint: str
 
     def __init__(
         self,

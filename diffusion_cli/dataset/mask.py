@@ -61,7 +61,8 @@ def make_mask(name: str, shape: tuple[int, ...], seed: int = 0) -> Tensor:
         mask = ~inside
     elif name == "random":
         count = math.prod(pixels)
-        known = torch.randperm(count, generator=generator(seed, Stream.MASK))[: max(round(FRACTION * count), 1)]
+        order = torch.randperm(count, generator=generator(seed, Stream.MASK))
+        known = order[: max(round(FRACTION * count), 1)]
         mask = torch.zeros(count, dtype=torch.bool).index_fill(0, known, True).view(pixels)
     else:
         mask = read_mask(name, pixels)

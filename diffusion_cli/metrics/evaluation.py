@@ -9,7 +9,6 @@ from diffusion_cli.dataset.images import ImageDataset
 from diffusion_cli.dataset.point_sets import SetDataset
 from diffusion_cli.dataset.points import Points
 from diffusion_cli.dataset.protocol import Dataset
-from diffusion_cli.dataset.stars import Stars
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.metrics.image_report import RealImages, evaluate_images, images_table
 from diffusion_cli.metrics.inception import Inception, weights_file
@@ -108,7 +107,7 @@ class SetEvaluation(Evaluation):
             self.draws,
             self.floor_draws,
             self.emd_points,
-            dataset.family if isinstance(dataset, Stars) else None,
+            dataset.family,
             given.seed,
             given.progress,
         )
