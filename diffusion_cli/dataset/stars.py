@@ -45,5 +45,5 @@ class Stars(SetDataset):
             if low > high:
                 raise ArgumentError(argument, [low, high], "must be [lowest, highest]")
         self.family = StarFamily(arms, ratio, radius)
-        sets = draw_stars(self.family, n, size, jitter, generator(seed, Stream.STARS))
+        sets = draw_stars(self.family, n, size, float(jitter), generator(seed, Stream.STARS))
         super().__init__(sets, test, points, sample_points, rotate)
