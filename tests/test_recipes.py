@@ -71,7 +71,13 @@ def world(runs):
 
     def components(kind, **config):
         run = runs(kind)
-        keys = {"run": str(run.path), "weights": "last", "label": None, "inpaint": "left_half", "completions": 2}
+        keys = {
+            "run": str(run.path),
+            "weights": "last",
+            "label": None,
+            "inpaint": "left_half",
+            "completions": 2,
+        }
         keys["repaint"] = {"passes": 1, "jump": 1, "between": None, "guidance": 0.0}
         many = {"sweep": None, "runs": None, "x": "seed", "y": "loss", "hue": None}
         return of(run_config.read(run.path).config | keys | many | config)
@@ -142,7 +148,12 @@ def test_the_defaults_are_one_list_for_all_datasets():
 
 
 def test_a_figure_of_the_users_choice_is_never_left_out_silently(tmp_path, monkeypatch, capsys, world):
-    line = ["train", *LINES["line"], "+figure@figures.mine=trajectory_density", f"hydra.run.dir={tmp_path / 'run'}"]
+    line = [
+        "train",
+        *LINES["line"],
+        "+figure@figures.mine=trajectory_density",
+        f"hydra.run.dir={tmp_path / 'run'}",
+    ]
     assert main(line) == 2
     assert "figure=trajectory_density: draws points in the plane" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
@@ -169,7 +180,10 @@ def test_options_are_typed_and_described():
     for name in FIGURES:
         for argument in read(node_of("figure", name)["_target_"]).arguments.values():
             if argument.name not in ("components", "results"):
-                assert argument.range is not None and argument.text and argument.default != "???", (name, argument)
+                assert argument.range is not None and argument.text and argument.default != "???", (
+                    name,
+                    argument,
+                )
 
 
 # what is shown
@@ -196,7 +210,7 @@ def test_a_strip_from_noise_is_the_chain_of_the_samples(world):
     axes = draw(node("reverse_strip", n=20), components).axes
     np.testing.assert_allclose(dots(axes[0]), NoiseStream(components.seed, 20, (2,))().numpy())
     np.testing.assert_allclose(dots(axes[-1]), components.samples[0], rtol=1e-5)
-    with pytest.raises(UserError, match=r"figure.percents=\[0,50\]: must fall"):
+    with pytest.raises(UserError, match=r"figure\.percents=\[0,50\]: must fall"):
         draw(node("reverse_strip", percents=[0, 50]), components)
 
 
@@ -242,7 +256,9 @@ def test_samples_are_the_runs_own_under_the_names_of_their_classes(world):
 def test_the_noise_is_that_of_the_samples_below_it(world):
     components = world("sets")
     axes = draw(node("noise", n=3), components).axes
-    np.testing.assert_allclose(dots(axes[1]), NoiseStream(components.seed, 3, components.dataset.shape)()[1].numpy())
+    np.testing.assert_allclose(
+        dots(axes[1]), NoiseStream(components.seed, 3, components.dataset.shape)()[1].numpy()
+    )
     np.testing.assert_allclose(dots(axes[4]), components.samples[0][1], rtol=1e-5)
     assert [ax.get_ylabel() for ax in (axes[0], axes[3])] == ["noise", "samples"]
 
@@ -276,13 +292,21 @@ def test_points_on_a_line_are_followed_to_their_ends(world):
 
 def test_steps_are_varied_in_the_schedule_or_in_samplers(world):
     def titles(components, **options):
-        return [ax.get_title() for ax in draw(node("steps_study", n=9, steps=[2, 5], **options), components).axes]
+        return [
+            ax.get_title() for ax in draw(node("steps_study", n=9, steps=[2, 5], **options), components).axes
+        ]
 
     exact = replace(world("plane"), net=None, run=None)
     assert titles(exact) == ["T = 2", "T = 5", "truth"]
     assert titles(world("plane")) == ["2 steps", "5 steps", "truth"]
-    assert titles(exact, samplers=["heun", "ddpm_analytic"])[1:4] == ["heun 5", "ddpm_analytic 2", "ddpm_analytic 5"]
-    with pytest.raises(UserError, match="figure.samplers=hoin: no such sampler; choose from ddim, ddpm, ddpm_analytic"):
+    assert titles(exact, samplers=["heun", "ddpm_analytic"])[1:4] == [
+        "heun 5",
+        "ddpm_analytic 2",
+        "ddpm_analytic 5",
+    ]
+    with pytest.raises(
+        UserError, match=r"figure\.samplers=hoin: no such sampler; choose from ddim, ddpm, ddpm_analytic"
+    ):
         titles(exact, samplers=["hoin"])
 
 
@@ -356,6 +380,12 @@ def test_a_figure_of_ones_own_is_a_function_and_a_file(own, runs, tmp_path, caps
 
 
 def test_a_study_finds_a_sampler_of_ones_own(own, runs, tmp_path):
-    line = ["plot", *own, "figure=sampler_study", f"run={runs('line').path}", f"hydra.run.dir={tmp_path / 'study'}"]
+    line = [
+        "plot",
+        *own,
+        "figure=sampler_study",
+        f"run={runs('line').path}",
+        f"hydra.run.dir={tmp_path / 'study'}",
+    ]
     assert main([*line, "figure.samplers=[lazy,ddim]", "figure.steps=[2,3]", "figure.n=20"]) == 0
     assert (tmp_path / "study" / "sampler_study.png").is_file()

@@ -16,6 +16,7 @@ INCHES, PIXELS_PER_INCH = 3.0, 120
 FRAMES = 60
 STEP_MS, HOLD_MS = 80, 2500
 COLOURS = 64
+NEARLY_WHITE = 240
 
 
 class Animation(NamedTuple):
@@ -46,8 +47,16 @@ def animate(draw: Callable[[Axes, int], None], titles: Sequence[str]) -> Animati
         canvas.draw()
         figure.set_layout_engine("none")
         images.append(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))
-    # One palette for all frames, of the first and the last: no flicker.
-    both = np.concatenate([np.asarray(images[1]), np.asarray(images[-1])])
-    palette = Image.fromarray(both).quantize(COLOURS, Image.Quantize.MAXCOVERAGE)
+    palette = palette_of(images[1], images[-1])
     indexed = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images[1:]]
     return Animation(indexed, [STEP_MS] * (len(indexed) - 1) + [HOLD_MS])
+
+
+def palette_of(*images: Image.Image) -> Image.Image:
+    """An image with one palette for all frames, so that nothing flickers; nearly white is white, as paper is."""
+    together = np.concatenate([np.asarray(image) for image in images])
+    palette = Image.fromarray(together).quantize(COLOURS, Image.Quantize.MAXCOVERAGE)
+    colours = np.array(palette.getpalette()).reshape(-1, 3)
+    colours[colours.min(1) > NEARLY_WHITE] = 255
+    palette.putpalette(colours.ravel().tolist())
+    return palette

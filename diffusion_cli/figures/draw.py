@@ -60,4 +60,5 @@ def check_kind(node: Node, dataset: Any) -> None:
 
 
 def recipe_of(node: Node) -> Callable[..., Any]:
+    """The function that draws the figure of a node."""
     return component_of("figure", node[TARGET])
