@@ -131,6 +131,7 @@ NonNegative = Annotated[float, real(0, ends="[)")]
 Fraction = Annotated[float, real(0, 1, "[]")]
 BelowOne = Annotated[float, real(0, 1, "[)")]
 Inner = Annotated[float, real(0, 1, "()")]
+Percent = Annotated[float, real(0, 100, "[]")]
 Device = Annotated[str, named(r"auto|cpu|mps|cuda(:\d{1,4})?", "auto", "cpu", "cuda", "cuda:N", "mps")]
 MaskFile = Annotated[str, named(r"(?i).+\.(npy|png)", "FILE.npy", "FILE.png")]
 

@@ -114,7 +114,7 @@ def test_exact_needs_no_run(cli):
 
 @pytest.mark.parametrize(
     ("figure", "more"),
-    [("loss", []), ("reverse_animation", ["figure.n=20"]), ("schedules", ["schedule.T=20"]), ("samples", [])],
+    [("loss", []), ("animation", ["figure.n=20"]), ("schedules", ["schedule.T=20"]), ("samples", [])],
 )
 def test_plot(cli, figure, more):
     code, _, error = cli("plot", f"figure={figure}", *more, f"hydra.run.dir=plot_{figure}")
@@ -149,7 +149,7 @@ def test_plot(cli, figure, more):
             "sampler.variance=learned: this denoiser predicts no",
         ),
         (["evaluate", "run=exact", "dataset=points", "dataset.path=none.csv"], "dataset.path=none.csv"),
-        (["plot", "figure=loss", "run=exact"], "figure=loss: needs a trained run"),
+        (["plot", "figure=loss", "run=exact"], "run=exact: this figure needs a trained run"),
         (["plot"], "figure"),
         (["train", "device=cuda:9"], "device=cuda:9: there is none here"),
         (

@@ -15,13 +15,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import diffusion_cli.figures
-from diffusion_cli.figures.animation import Animation, reverse_animation
-from diffusion_cli.figures.curves import loss_by_timestep, loss_curve, schedule_comparison, smoothed
-from diffusion_cli.figures.files import save
+from diffusion_cli.figures.animation import Animation, animate
+from diffusion_cli.figures.curves import loss_curve, loss_over_time, schedule_comparison, smoothed
+from diffusion_cli.figures.files import save_figure
 from diffusion_cli.figures.line import trajectories_1d, two_point_trajectories
-from diffusion_cli.figures.paths import density_image, end_points, trajectories
-from diffusion_cli.figures.plane import count_outside, limits_of, marker
-from diffusion_cli.figures.points import forward_strip, reverse_strip, sample_panels, scatter, stages
+from diffusion_cli.figures.paths import density_image, end_points, trajectories_2d
+from diffusion_cli.figures.plane import count_outside, histogram_top, limits_of, marker
+from diffusion_cli.figures.points import LineView, PlaneView, scatter
 from diffusion_cli.figures.style import DOUBLE, SINGLE
 
 ANGLE = np.linspace(0, 2 * np.pi, 200)
@@ -87,9 +87,9 @@ def test_smoothing_keeps_constants_ends_and_means():
     np.testing.assert_allclose(alternating[20:], 1, atol=0.15)
 
 
-def test_loss_by_timestep():
+def test_loss_over_time():
     times = np.arange(1, 11)
-    ax = loss_by_timestep(times, {"eps": 1 / times, "$v": 2 / times}, floor=0.5 / times).axes[0]
+    ax = loss_over_time(times, {"eps": 1 / times, "$v": 2 / times}, floor=0.5 / times).axes[0]
     for line, values in zip(ax.get_lines(), (1, 2, 0.5), strict=True):
         np.testing.assert_allclose(line.get_xydata(), np.stack((times, values / times), 1))
     assert len({line.get_linestyle() for line in ax.get_lines()[:2]}) == 2
@@ -169,9 +169,9 @@ def test_a_single_point_and_bad_shapes():
         scatter(np.zeros((5, 3)))
 
 
-def test_stages_have_a_column_for_each_step_on_the_limits_of_the_curve():
+def test_strips_have_a_panel_for_each_state_on_the_limits_of_the_curve():
     sets = [circle(300) + scale * noise(300) for scale in (5, 0.1, 0.01)]
-    figure = stages(sets, [0, 1000, 2000], RING)
+    figure = PlaneView(RING).strip(sets, ["step 0", "step 1,000", "step 2,000"])
     assert titles(figure) == ["step 0", "step 1,000", "step 2,000"]
     assert figure.get_figwidth() <= DOUBLE + 0.5
     limits = limits_of([], RING, widen=1.4)
@@ -182,49 +182,54 @@ def test_stages_have_a_column_for_each_step_on_the_limits_of_the_curve():
     assert figure.axes[2].get_xlabel() == ""
 
 
-def test_many_stages_wrap_and_several_models_are_rows():
+def test_many_states_wrap():
     sets = [circle(20, seed=i) for i in range(9)]
-    figure = stages(sets, range(9))
+    figure = PlaneView().strip(sets, [f"step {i}" for i in range(9)])
     assert titles(figure) == [f"step {i}" for i in range(9)]
     assert figure.axes[0].get_subplotspec().get_gridspec().get_geometry() == (2, 5)
-
-    figure = stages({"a_$1": sets[:3], "b": sets[3:6]}, [1, 2, 3], {"a_$1": RING, "b": None})
-    assert titles(figure) == ["step 1", "step 2", "step 3", "", "", ""]
-    assert [ax.get_ylabel() for ax in figure.axes[::3]] == ["a_$1", "b"]
-    np.testing.assert_allclose(dots(figure.axes[4]), sets[4])
     with pytest.raises(ValueError, match="do not fit 2 titles"):
-        stages(sets[:3], [1, 2])
-    with pytest.raises(ValueError, match="do not fit 1 titles"):
-        stages({"a": sets[:1], "b": sets[:2]}, [1])
+        PlaneView().strip(sets[:3], ["a", "b"])
 
 
-def test_strips_share_limits_and_name_their_times():
+def test_wide_strips_hold_the_noise():
     sets = [(1 - s) * circle(200) + s * noise(200) for s in (0, 0.5, 1)]
-    figure = forward_strip(sets, [0, 25, 100], T=50, curve=RING)
-    assert titles(figure) == ["0 %\nt = 0", "25 %\nt = 12", "100 %\nt = 50"]
+    figure = PlaneView(RING).strip(sets, ["t = 0", "t = 12", "t = 50"], wide=True)
     assert len({(*ax.get_xlim(), *ax.get_ylim()) for ax in figure.axes}) == 1
     assert all(count_outside(x, limits_of(sets, RING)) == 0 for x in sets)
-
-    figure = reverse_strip(sets[::-1], [50, 12.5, 0])
-    assert titles(figure) == ["t = 50", "t = 12.5", "t = 0"]
-    np.testing.assert_allclose(dots(figure.axes[2]), sets[0])
+    assert not any(ax.get_xlabel() for ax in figure.axes)
 
 
 def test_histograms_of_a_strip_share_their_height_and_legend():
-    figure = reverse_strip([noise(500, 1), 0.1 * noise(500, 1)], [50, 0], curve=noise(500, 1))
+    sets = [noise(500, 1), 0.1 * noise(500, 1)]
+    figure = LineView(noise(500, 1)).strip(sets, ["t = 50", "t = 0"], wide=True)
     assert len({ax.get_ylim() for ax in figure.axes}) == 1
     assert figure.axes[0].get_ylim()[1] > heights(figure.axes[1]).max()
     assert figure.axes[0].get_ylabel() == "density"
     assert len(figure.legends) == 1
 
 
-def test_sample_panels_end_with_the_truth():
-    truth = circle(400)
-    sets = [2 * circle(50, seed=i) for i in range(4)]
-    figure = sample_panels(sets, ["T = 5", "T = 10", "T = 25", "T = 50"], truth)
-    assert titles(figure)[-1] == "truth"
-    np.testing.assert_allclose(dots(figure.axes[-1]), truth)
-    assert figure.axes[0].get_xlim() == pytest.approx(limits_of([truth], widen=1.4)[:2])
+def test_the_top_of_histograms_is_that_of_the_highest():
+    uniform = np.linspace(0, 1, 6000, endpoint=False)[:, None]
+    assert histogram_top([uniform, uniform / 2 + 0.25], (0.0, 1.0)) == pytest.approx(1.05 * 2, rel=0.02)
+
+
+def test_samples_are_compared_side_by_side():
+    sets = {f"T = {T}": 2 * circle(50, seed=T) for T in (5, 10, 25)} | {"truth": circle(400)}
+    figure = PlaneView().compare(sets)
+    assert titles(figure) == list(sets)
+    np.testing.assert_allclose(dots(figure.axes[-1]), sets["truth"])
+    assert figure.axes[0].get_xlim() == pytest.approx(limits_of([sets["truth"]], widen=1.4)[:2])
+
+
+def test_paths_of_a_view_are_those_of_the_first_samples():
+    path = np.linspace(3 * noise(30), circle(30), 5)
+    ax = PlaneView(RING).paths(path, path, [4, 3, 2, 1, 0], followed=6).axes[0]
+    np.testing.assert_allclose(ax.get_lines()[0].get_xydata(), path[0, :6])
+    ax, side = LineView(density=lambda x: np.exp(-x)).paths(path[..., :1], path, [4, 3, 2, 1, 0], 6).axes
+    assert len(ax.get_lines()) == 6
+    x, pdf = side.get_lines()[0].get_ydata(), side.get_lines()[0].get_xdata()
+    np.testing.assert_allclose(pdf, np.exp(-x))
+    assert x.min() < path[-1, :, 0].min() and x.max() > path[-1, :, 0].max()
 
 
 # paths
@@ -232,7 +237,7 @@ def test_sample_panels_end_with_the_truth():
 
 def test_trajectories_run_from_noise_to_data_coloured_by_time():
     path = np.linspace(3 * noise(6), circle(6), 5)  # (5, 6, 2)
-    ax, bar = trajectories(path, samples=circle(50), times=[40, 30, 20, 10, 0], curve=RING).axes
+    ax, bar = trajectories_2d(path, samples=circle(50), times=[40, 30, 20, 10, 0], curve=RING).axes
     lines = ax.collections[-1]
     assert len(lines.get_segments()) == 4 * 6
     np.testing.assert_allclose(lines.get_segments()[7], path[1:3, 1])
@@ -246,11 +251,11 @@ def test_trajectories_run_from_noise_to_data_coloured_by_time():
 
 def test_trajectories_under_several_settings():
     path = np.linspace(noise(3), circle(3), 4)
-    figure = trajectories({"label 0, w = 1": path, "label 1, w = 1": -path})
+    figure = trajectories_2d({"label 0, w = 1": path, "label 1, w = 1": -path})
     assert titles(figure) == ["label 0, w = 1", "label 1, w = 1", ""]  # and the colour bar
     assert figure.axes[0].get_xlim() == figure.axes[1].get_xlim()
     with pytest.raises(ValueError, match="paths"):
-        trajectories(noise(5))
+        trajectories_2d(noise(5))
 
 
 def test_end_points_are_paired_and_their_distance_is_stated():
@@ -332,7 +337,8 @@ def test_two_points_go_out_solid_and_come_back_dashed():
 def test_png_carries_its_facts_and_replaces_whole(tmp_path):
     target = tmp_path / "figures" / "samples.png"
     assert (
-        save(scatter(circle(50)), target, {"seed": 3, "run": "größe/√2", "metrics": {"sw2": 1.5}}) == target
+        save_figure(scatter(circle(50)), target, {"seed": 3, "run": "größe/√2", "metrics": {"sw2": 1.5}})
+        == target
     )
     first = target.read_bytes()
     with Image.open(target) as image:
@@ -342,7 +348,7 @@ def test_png_carries_its_facts_and_replaces_whole(tmp_path):
     figure = scatter(circle(60))
     figure.axes[0].set_xlabel("$x_{$")  # breaks matplotlib while it draws
     with pytest.raises(ValueError):
-        save(figure, target)
+        save_figure(figure, target)
     assert target.read_bytes() == first
     assert [file.name for file in target.parent.iterdir()] == ["samples.png"]
 
@@ -351,31 +357,31 @@ def test_dollars_in_titles_and_names_are_literal(tmp_path):
     for figure in (
         scatter(circle(5), title="$x_{"),
         schedule_comparison({"$a_{": ([1, 0.5], [1, 0])}),
-        trajectories({"$p_{": np.zeros((2, 1, 2))}, curve=RING),
-        stages({"$q_{": [circle(5)]}, [0]),
+        trajectories_2d({"$p_{": np.zeros((2, 1, 2))}, curve=RING),
+        PlaneView().strip([circle(5)], ["$q_{"]),
     ):
-        assert save(figure, tmp_path / "figure.png").stat().st_size > 1000
+        assert save_figure(figure, tmp_path / "figure.png").stat().st_size > 1000
 
 
 @pytest.mark.parametrize("suffix", [".pdf", ".svg"])
 def test_vector_formats(tmp_path, suffix):
-    path = save(scatter(circle(20)), tmp_path / f"figure{suffix}", {"seed": 3})
+    path = save_figure(scatter(circle(20)), tmp_path / f"figure{suffix}", {"seed": 3})
     assert b"seed" in path.read_bytes()
 
 
 def test_wrong_suffix_is_refused(tmp_path):
     with pytest.raises(ValueError, match="cannot write a Figure"):
-        save(scatter(circle(5)), tmp_path / "a.gif")
+        save_figure(scatter(circle(5)), tmp_path / "a.gif")
     with pytest.raises(ValueError, match="cannot write a Animation"):
-        save(Animation([], []), tmp_path / "a.png")
+        save_figure(Animation([], []), tmp_path / "a.png")
     assert not list(tmp_path.iterdir())
 
 
 def test_animation_loops_rests_at_the_end_and_stays_small(tmp_path):
-    frames = [(1 - s) * circle(3000) + s * noise(3000) for s in np.linspace(1, 0, 101)]
-    animation = reverse_animation(frames, range(100, -1, -1), RING)
+    frames = [(1 - s) * circle(2000) + s * noise(2000) for s in np.linspace(1, 0, 101)]
+    animation = PlaneView(RING).frames(frames, [f"t = {t}" for t in range(100, -1, -1)])
     assert len(animation.images) == 60
-    path = save(animation, tmp_path / "reverse.gif", {"seed": 1})
+    path = save_figure(animation, tmp_path / "reverse.gif", {"seed": 1})
     assert path.stat().st_size < 2_000_000
     with Image.open(path) as image:
         assert image.info["loop"] == 0
@@ -389,8 +395,15 @@ def test_animation_loops_rests_at_the_end_and_stays_small(tmp_path):
         first = np.asarray(image.convert("RGB"))
     assert shown[-1] >= 2000 > max(shown[:-1])
     assert (first != last).any(axis=2).mean() > 0.01
-    with pytest.raises(ValueError, match="equally many"):
-        reverse_animation(frames, [1, 2])
+    with pytest.raises(ValueError, match="101 states do not fit 2 titles"):
+        PlaneView().frames(frames, ["a", "b"])
+
+
+def test_an_animation_has_its_frames_in_order_and_white_paper():
+    shown = []
+    animation = animate(lambda ax, k: shown.append(k), ["a", "b", "c"])
+    assert isinstance(animation, Animation) and shown == [2, 0, 1, 2]
+    assert animation.images[0].convert("RGB").getpixel((2, 2)) == (255, 255, 255)
 
 
 # style
@@ -410,7 +423,7 @@ def test_modules_import_neither_pyplot_nor_torch():
     lines += [
         "import sys, tempfile, numpy",
         "from diffusion_cli.figures import files, points",
-        "files.save(points.scatter(numpy.eye(2)), tempfile.mkdtemp() + '/a.png')",
+        "files.save_figure(points.scatter(numpy.eye(2)), tempfile.mkdtemp() + '/a.png')",
         "assert not {'matplotlib.pyplot', 'torch', 'hydra'} & set(sys.modules)",
     ]
     subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True)

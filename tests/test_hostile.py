@@ -142,7 +142,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
         ("dataset", "diffusion_cli.dataset.plane.np.load"),
         ("model", "diffusion_cli.model.embedding.torch.load"),
         ("model", "diffusion_cli.model.mlp.nn.Linear"),
-        ("figure", "diffusion_cli.figures.recipes.plane.np.save"),
+        ("figure", "diffusion_cli.figures.recipes.samples.np.save"),
         ("logger", "diffusion_cli.runs.logger.Path"),
     ],
 )

@@ -128,8 +128,8 @@ def test_nothing_else_may_be_named(target: Any) -> None:
         {"other": {"_target_": "diffusion_cli.model.mlp.MLP"}},
         {"model": {"block": {"_target_": "diffusion_cli.model.mlp.MLP"}}},
         {"model": {"blocks": [{"_target_": "os.system"}]}},
-        {"figures": {"_target_": "diffusion_cli.figures.recipes.plane.loss"}},
-        {"figures": {"loss": {"deep": {"_target_": "diffusion_cli.figures.recipes.plane.loss"}}}},
+        {"figures": {"_target_": "diffusion_cli.figures.recipes.training.loss"}},
+        {"figures": {"loss": {"deep": {"_target_": "diffusion_cli.figures.recipes.training.loss"}}}},
         *({"model": {directive: True}} for directive in ("_args_", "_partial_", "_recursive_", "_convert_")),
     ],
 )

@@ -38,7 +38,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from diffusion_cli.cli import compose, strangers
 from diffusion_cli.cli.plain import tree
 from diffusion_cli.errors import UserError
-from diffusion_cli.options.files import CONFIGS
+from diffusion_cli.options.files import CONFIGS, FOLDERS
 from diffusion_cli.options.groups import TRUST, trusted_modules
 
 OURS = {"checked": {"_target_": "diffusion_cli.cli.callback.Checked"}}  # as configs/hydra/ours.yaml has it
@@ -91,6 +91,7 @@ class Guarded(ConfigLoaderImpl):
             check_folder(folder)
         if foreign:
             _refuse_searchpath(self, config_name)
+        FOLDERS[:] = foreign
         self.words, self.found = overrides, None
         try:
             config = super().load_configuration(config_name, overrides, *more)

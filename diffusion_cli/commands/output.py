@@ -47,24 +47,15 @@ def draw_figures(
     components: of the run that they show.
     results: of the many runs that they compare, or None.
     """
-    from diffusion_cli.figures.files import save, suffixes
-    from diffusion_cli.options.build import build
-    from diffusion_cli.options.check import TARGET
-    from diffusion_cli.options.signature import read
+    from diffusion_cli.figures.draw import draw
+    from diffusion_cli.figures.files import save_figure, suffixes
 
     files = []
     for name, node in nodes.items():
         components.tick()
-        if node is None:
-            # a config has left this one out
-            continue
-        signature = read(node[TARGET])
-        wanted = signature.arguments if signature else {"components": None}
-        handed = {"components": components, "results": results}
-        given = {key: value for key, value in handed.items() if key in wanted}
-        figure = build({"figure": node}, "figure", **given)
+        figure = draw(node, components, results)
         if figure is not None:
-            files.append(save(figure, folder / f"{name}{suffixes(figure)[0]}", facts(components)))
+            files.append(save_figure(figure, folder / f"{name}{suffixes(figure)[0]}", facts(components)))
     return files
 
 

@@ -41,7 +41,7 @@ def main(config: dict[str, Any], run: Run, session: Session) -> None:
     if config["plots"] and painted:
         draw_completions(components, completed, run)
     elif config["plots"]:
-        draw_figures({"samples": config["figures"]["samples"]}, run.figures, components)
+        draw_samples(components, run)
     if config["export"]:
         export(components, run)
     run.write_summary(
@@ -54,14 +54,23 @@ def main(config: dict[str, Any], run: Run, session: Session) -> None:
     log.info("%d samples in %.1f s: %s", config["n"], seconds, run.path)
 
 
+def draw_samples(components: Components, run: Run) -> None:
+    """The figure of the samples, where the data allow one."""
+    from diffusion_cli.figures.draw import drawable
+
+    node = components.config["figures"].get("samples")
+    draw_figures(drawable({"samples": node}, components.dataset), run.figures, components)
+
+
 def draw_completions(components: Components, completed: Completions, run: Run) -> None:
     """The figure of in-painting, where the data allow one."""
-    from diffusion_cli.figures.files import save
+    from diffusion_cli.figures.files import save_figure
+    from diffusion_cli.figures.kinds import VIEWED
     from diffusion_cli.figures.recipes.inpainting import show_completions
 
-    figure = show_completions(components, completed)
-    if figure is not None:
-        save(figure, run.figures / "inpainting.png", facts(components))
+    if components.dataset.kind in VIEWED:
+        figure = show_completions(components, completed)
+        save_figure(figure, run.figures / "inpainting.png", facts(components))
 
 
 def export(components: Components, run: Run) -> None:

@@ -173,6 +173,7 @@ class Training:
         # What is wrong with these is said before anything is written.
         _ = components.times, self.config["logger"]
         self.logger = components.logger
+        self.figures = self.chosen_figures()
         self.state = new_state(components)
         self.started, self.first_step = time.monotonic(), 0
         self.training_seconds: float | None = None
@@ -186,6 +187,17 @@ class Training:
         self.monitor = Monitor(components, run, self.state.step, session)
         if self.table.rows:
             self.loss = float(self.table.rows[-1]["loss"])
+
+    def chosen_figures(self) -> dict[str, Any]:
+        """The figures drawn at the end; UserError for one that does not draw this kind of data."""
+        from diffusion_cli.figures.draw import drawable
+
+        if not self.config["plots"]:
+            return {}
+        nodes = self.config["figures"]
+        if not self.components.objective.generates:
+            nodes = {name: node for name, node in nodes.items() if name == "loss"}
+        return drawable(nodes, self.components.dataset)
 
     def resume(self) -> None:
         """Goes on from the newest checkpoint that verifies; UserError where this config makes it another run."""
@@ -326,13 +338,10 @@ class Training:
     def finish(self) -> None:
         """Samples, evaluation and figures of the finished network."""
         finished = replace(self.averaged, run=self.run, tick=self.session.stop.check)
-        figures = self.config["figures"]
         if finished.objective.generates:
             self.run.write_samples(*finished.samples)
-        else:
-            figures = {"loss": figures["loss"]}
         self.metrics = evaluate(finished, self.session.bar)
-        draw_figures(figures, self.run.figures, finished)
+        draw_figures(self.figures, self.run.figures, finished)
 
     def write_summary(self, status: str, error: BaseException | None = None) -> None:
         seconds = time.monotonic() - self.started if self.training_seconds is None else self.training_seconds

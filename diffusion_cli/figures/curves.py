@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Sized
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -23,9 +24,12 @@ from diffusion_cli.figures.style import (
     set_title,
 )
 
-WINDOW = 0.03  # of the curve's length, averaged on either side of a point
-LOG_FROM = 5.0  # ratio of the largest to the smallest value from which a logarithmic axis helps
-DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 0.6)))  # the second sign beside colour
+# Fraction of the curve's length that is averaged on either side of a point.
+WINDOW = 0.03
+# Ratio of the largest to the smallest value from which a logarithmic axis helps.
+LOG_FROM = 5.0
+# The second sign beside colour.
+DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 0.6)))
 
 
 def smoothed(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -58,7 +62,9 @@ def loss_curve(
 ) -> Figure:
     """Training loss (K,) at steps (K,): raw, smoothed, and the loss that even the exact denoiser keeps.
 
-    floor: that irreducible loss, or None where it is not known. Entries that are not finite are left out.
+    Entries that are not finite are left out.
+
+    floor: that irreducible loss, or None where it is not known.
 
     Example: `loss_curve(steps, loss, floor=0.31)`
     """
@@ -76,9 +82,8 @@ def loss_curve(
         ax.axhline(floor, color=VERMILION, ls="--", lw=1, label=f"exact denoiser: {floor:.3g}")
     set_scale(ax, raw if raw.size and raw.min() > 0 else smooth, [] if floor is None else [floor])
     if floor is not None and len(smooth) and ax.get_yscale() == "linear":
-        ax.set_ylim(
-            bottom=floor - 0.1 * max(smooth.max() - floor, 0.0)
-        )  # what matters is the height above the floor
+        # What matters is the height above the floor.
+        ax.set_ylim(bottom=floor - 0.1 * max(smooth.max() - floor, 0.0))
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     ax.set(xlabel="training step", ylabel="loss")
     ax.margins(x=0.01)
@@ -103,9 +108,8 @@ def metric_curves(steps: ArrayLike, metrics: Mapping[str, tuple[ArrayLike, float
         if floor is not None:
             ax.axhline(floor, color=VERMILION, ls="--", lw=1, label=f"true data: {floor:.3g}")
             add_legend(ax, loc="best")
-        rising = (
-            floor is not None and np.nanmedian(value) < floor
-        )  # towards 1, like recall: zero belongs to the picture
+        # Towards 1, like recall: zero belongs to the picture.
+        rising = floor is not None and np.nanmedian(value) < floor
         set_scale(ax, [] if rising else value[np.isfinite(value)], [] if floor is None else [floor])
         ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
@@ -117,7 +121,7 @@ def metric_curves(steps: ArrayLike, metrics: Mapping[str, tuple[ArrayLike, float
 
 
 @house_style
-def loss_by_timestep(
+def loss_over_time(
     times: ArrayLike, losses: Mapping[str, ArrayLike], floor: ArrayLike | None = None, ylabel: str = "loss"
 ) -> Figure:
     """Mean loss (K,) of each named model at times (K,), and as a dashed line what the exact denoiser keeps there."""
@@ -150,7 +154,7 @@ def schedule_comparison(schedules: Mapping[str, tuple[ArrayLike, ArrayLike]]) ->
             value = np.asarray(values, dtype=np.float64)
             value = np.where(np.isfinite(value), value, np.nan)
             ax.plot(np.linspace(0, 1, len(value)), value, color=color, ls=dash, label=name)
-    left.set(xlabel="$t\\,/\\,T$", ylabel="$\\bar\\alpha_t$, share of signal", xlim=(0, 1), ylim=(0, 1.02))
+    left.set(xlabel="$t\\,/\\,T$", ylabel="$\\bar\\alpha_t$", xlim=(0, 1), ylim=(0, 1.02))
     right.set(xlabel="$t\\,/\\,T$", ylabel="log SNR", xlim=(0, 1))
     right.axhline(0, color=INK, lw=0.4, zorder=0)
     handles, labels = left.get_legend_handles_labels()
@@ -158,5 +162,5 @@ def schedule_comparison(schedules: Mapping[str, tuple[ArrayLike, ArrayLike]]) ->
     return figure
 
 
-def _cycle(values: tuple, along: Mapping) -> list:
+def _cycle(values: Sequence[Any], along: Sized) -> list[Any]:
     return [values[i % len(values)] for i in range(len(along))]

@@ -15,25 +15,29 @@ from diffusion_cli.figures.page import Page
 from diffusion_cli.figures.style import DPI, house_style
 from diffusion_cli.runs.atomic import replacing
 
-SUFFIXES = {Animation: (".gif",), Page: (".html",)}  # of others: those of a figure
+Drawing = Figure | Animation | Page
 
 
-def suffixes(figure: Figure | Animation | Page) -> tuple[str, ...]:
+def suffixes(figure: Drawing) -> tuple[str, ...]:
     """The suffixes that fit a figure, its usual one first."""
-    return SUFFIXES.get(type(figure), (".png", ".pdf", ".svg"))
+    return {Animation: (".gif",), Page: (".html",)}.get(type(figure), (".png", ".pdf", ".svg"))
 
 
-@house_style  # matplotlib makes some ticks only now
-def save(
-    figure: Figure | Animation | Page, path: str | os.PathLike, metadata: Mapping[str, Any] | None = None
+# Styled, for matplotlib makes some ticks only now.
+@house_style
+def save_figure(
+    figure: Drawing, path: str | os.PathLike[str], metadata: Mapping[str, Any] | None = None
 ) -> Path:
     """Write a figure (PNG, PDF or SVG by the suffix), an animation (GIF) or a page (HTML) and return its path.
 
-    The file is written under a temporary name and renamed; missing directories are made. metadata: facts such as
-    run, seed and version, kept as text: PNG text chunks, PDF and SVG keywords, the GIF's comment, the page's foot.
+    The file is written under a temporary name and renamed; missing directories are made.
+
+    metadata: facts such as run, seed and version, kept as text: PNG text chunks, PDF and SVG keywords, the GIF's comment,
+        the page's foot.
+
     Raises ValueError for a suffix that does not fit, OSError when the disk refuses.
 
-    Example: `save(scatter(x), "figures/samples.png", {"seed": 0})`
+    Example: `save_figure(scatter(x), "figures/samples.png", {"seed": 0})`
     """
     path = Path(path)
     suffix = path.suffix.lower()

@@ -1,23 +1,24 @@
-"""Pictures of images: grids and strips in which every pixel of an image is a square of whole pixels of the page.
+"""The view of images: grids and strips in which every pixel of an image is a square of whole pixels of the page.
 
 An image is array-like (C, H, W), C = 1 (grey) or 3 (red, green, blue), values from -1 (black) to 1 (white); what lies
-outside is clipped, what is not a number is drawn in a blue of its own. None is an empty place.
+outside is clipped, what is not a number is drawn in a blue of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
-from diffusion_cli.figures.style import DOUBLE, DPI, SKY, house_style, new_figure
+from diffusion_cli.figures.plane import Limits
+from diffusion_cli.figures.style import DOUBLE, DPI, SKY, house_style, new_figure, time_title
+from diffusion_cli.figures.view import View, each
 
-Image = ArrayLike | None
-Rows = Sequence[Sequence[Image]]
-Names = Sequence[str | None] | None
+Names = Sequence[str] | None
 
 WIDTH = round(DOUBLE * DPI)  # of the page, in its pixels
 LARGEST = round(1.15 * DPI)  # side of a panel
@@ -27,85 +28,77 @@ SIZE = 7  # of type, in points
 HIDDEN = tuple(int(SKY[i : i + 2], 16) for i in (1, 3, 5))
 
 
-@house_style
-def grid(images: Sequence[Image], titles: Names = None, columns: int = 8) -> Figure:
-    """Images row by row, a title (such as a class) above each.
+class ImageView(View):
+    """Images, each in a panel of its own; there is no ground truth to draw beside them."""
 
-    Example: `grid(x[:64], [names[k] for k in label[:64]])`
-    """
-    cells = [list(images[i : i + columns]) for i in range(0, len(images), columns)]
-    above = (
-        None if titles is None else [list(titles[i : i + columns]) for i in range(0, len(images), columns)]
-    )
-    if titles is not None and len(titles) != len(images):
-        raise ValueError(f"{len(titles)} titles do not fit {len(images)} images")
-    return page(cells, above)
+    panels = True
+    followed = 1
+
+    @house_style
+    def grid(self, x: ArrayLike, names: Names = None, columns: int = 8, title: str | None = None) -> Figure:
+        images = each(x)
+        if names is not None and len(names) != len(images):
+            raise ValueError(f"{len(names)} names do not fit {len(images)} images")
+        starts = range(0, len(images), columns)
+        above = None if names is None else [names[i : i + columns] for i in starts]
+        return page([images[i : i + columns] for i in starts], above)
+
+    @house_style
+    def strip(self, states: Sequence[ArrayLike], titles: Sequence[str], wide: bool = False) -> Figure:
+        if not len(states) or len(states) != len(titles):
+            raise ValueError(f"{len(states)} columns of images do not fit {len(titles)} titles")
+        return page([*zip(*map(each, states), strict=True)], [titles])
+
+    @house_style
+    def compare(self, samples: Mapping[str, ArrayLike], names: Names = None, wide: bool = False) -> Figure:
+        return page([each(images) for images in samples.values()], [names], list(samples))
+
+    @house_style
+    def paths(
+        self,
+        states: NDArray,
+        x0: NDArray,
+        times: Sequence[float],
+        followed: int | None = None,
+        columns: int = 10,
+    ) -> Figure:
+        """A row with x_t of an image, and below it a row with the x0 predicted from it."""
+        chosen = np.unique(np.linspace(0, len(times) - 1, columns).round().astype(int))
+        shown = range(min(followed or self.followed, states.shape[1]))
+        rows = [each(row[chosen, i]) for i in shown for row in (states, x0)]
+        return page(rows, [[time_title(times[k]) for k in chosen]], ["x_t", "predicted"] * len(shown))
+
+    def limits(self, states: Sequence[ArrayLike], wide: bool = False) -> Limits:
+        """Of the shape of an image, which `panel` fills with as many as make a square."""
+        height, width = np.asarray(states[0]).shape[-2:]
+        return 0.0, float(width), 0.0, float(height)
+
+    def panel(self, ax: Axes, x: ArrayLike, limits: Limits, width: float) -> None:
+        ax.imshow(mosaic(np.asarray(x)), vmin=0, vmax=1, cmap="gray", extent=limits, interpolation="nearest")
+        ax.set(xticks=[], yticks=[])
 
 
-@house_style
-def strip(rows: Rows, titles: Sequence[str], names: Names = None) -> Figure:
-    """Rows of images under the titles of their columns; a name to the left of each row.
-
-    Example: `strip([[x_50[0], x_25[0], x_0[0]]], ["t = 50", "t = 25", "t = 0"])`
-    """
-    if any(len(row) != len(titles) for row in rows):
-        raise ValueError(f"rows of {[len(row) for row in rows]} images do not fit {len(titles)} titles")
-    return page(rows, [titles, *([None] * (len(rows) - 1))], names)
-
-
-@house_style
-def beside(
-    left: Sequence[Image], right: Sequence[Image], titles: tuple[str, str], columns: int = 6
-) -> Figure:
-    """Two grids of as many images side by side, each under its title.
-
-    Example: `beside(x_T[:36], x_0[:36], ("noise", "samples"))`
-    """
-    if len(left) != len(right):
-        raise ValueError(f"{len(left)} images cannot stand beside {len(right)}")
-    rows = []
-    for i in range(0, len(left), columns):
-        first = [*left[i : i + columns]]
-        rows.append([*first, *[None] * (columns - len(first)), None, *right[i : i + columns]])
-    above = [[None] * len(row) for row in rows]
-    above[0][0], above[0][columns + 1] = titles
-    return page(rows, above, align="left", narrow=columns)
-
-
-@house_style
-def inpainting(
-    original: Sequence[Image],
-    known: Sequence[Image],
-    completed: Sequence[Sequence[Image]],
-    names: Names = None,
-) -> Figure:
-    """A row for each image: the original, what is known of it (the rest not a number), its completions.
-
-    Example: `inpainting(x0, np.where(mask, x0, np.nan), completions.reshape(n, 4, *x0.shape[1:]))`
-    """
-    if not len(original) == len(known) == len(completed):
-        raise ValueError(
-            f"{len(original)} images, {len(known)} known and {len(completed)} completed do not fit"
-        )
-    rows = [[a, b, *more] for a, b, more in zip(original, known, completed, strict=True)]
-    count = len(rows[0]) - 2
-    titles = ["original", "known", "completed", *[None] * (count - 1)]
-    return page(rows, [titles, *[None] * (len(rows) - 1)], names)
+def mosaic(images: NDArray) -> NDArray:
+    """Images (n, C, H, W) in [-1, 1], as many as make a square, as one picture (h, w, C) or (h, w) in [0, 1]."""
+    side = int(np.sqrt(len(images)))
+    _, channels, height, width = images.shape
+    tiles = images[: side * side].reshape(side, side, channels, height, width)
+    picture = tiles.transpose(0, 3, 1, 4, 2).reshape(side * height, side * width, channels)
+    picture = (picture.clip(-1, 1) + 1) / 2
+    return picture[..., 0] if channels == 1 else picture
 
 
 def page(
-    rows: Rows,
-    titles: Sequence[Sequence[str | None] | None] | None = None,
-    names: Names = None,
-    align: str = "center",
-    narrow: int | None = None,
+    rows: Sequence[Sequence[ArrayLike]],
+    titles: Sequence[Names] | None = None,
+    names: Sequence[str] | None = None,
 ) -> Figure:
     """All panels in one array of page pixels, and the texts on top of it.
 
-    titles: above each panel, by row; rows without any take no room for them. names: left of each row. align: of the
-    titles over their panels. narrow: a column that is but a gap.
+    titles: above the panels, by row; rows without any, or beyond the last ones, take no room for them.
+    names: left of each row.
     """
-    known = [np.asarray(image, dtype=np.float64) for row in rows for image in row if image is not None]
+    known = [np.asarray(image, dtype=np.float64) for row in rows for image in row]
     if not known:
         raise ValueError("no images to draw")
     shape = known[0].shape
@@ -113,31 +106,34 @@ def page(
         raise ValueError(
             f"expected images of one shape (1 or 3, H, W), not {sorted({i.shape for i in known})}"
         )
-    titles = [[]] * len(rows) if titles is None else [row or [] for row in titles]
-    longest = max((len(name or "") for name in names or []), default=0)
-    columns = max(map(len, rows))
-    place = layout(shape[1:], columns, [any(row) for row in titles], longest, narrow)
+    texts = [list(row or ()) for row in titles or ()]
+    texts += [[] for _ in rows[len(texts) :]]
+    longest = max((len(name) for name in names or []), default=0)
+    place = layout((shape[1], shape[2]), max(map(len, rows)), [any(row) for row in texts], longest)
     canvas = np.full((place.height, place.width, 3), 255, dtype=np.uint8)
     figure, ax = _paper(canvas.shape)
     style: dict[str, Any] = {"fontsize": SIZE, "parse_math": False}
     height, width = place.panel
     for r, (row, top) in enumerate(zip(rows, place.tops, strict=True)):
         for image, left in zip(row, place.lefts, strict=False):
-            if image is not None:
-                canvas[top : top + height, left : left + width] = drawn(image, height, width)
-        for title, left in zip(titles[r], place.lefts, strict=False):
-            at = left + (width / 2 if align == "center" else 0)
-            ax.text(at, top - 0.3 * SIZE * POINT, title or "", ha=align, va="baseline", **style)
+            canvas[top : top + height, left : left + width] = drawn(image, height, width)
+        for title, left in zip(texts[r], place.lefts, strict=False):
+            above = top - 0.3 * SIZE * POINT
+            ax.text(left + width / 2, above, title, ha="center", va="baseline", **style)
         if names is not None:
-            at = place.lefts[0] - GAP
-            ax.text(at, top + height / 2, names[r] or "", ha="right", va="center", **style)
+            ax.text(place.lefts[0] - GAP, top + height / 2, names[r], ha="right", va="center", **style)
     ax.imshow(canvas, extent=(0, place.width, place.height, 0), interpolation="nearest", aspect="auto")
     return figure
 
 
 class Layout(NamedTuple):
-    """Where panels lie, in pixels of the page: tops of rows, lefts of columns, (height, width) of a panel; and the
-    page's own height and width."""
+    """Where panels lie, in pixels of the page.
+
+    tops: of rows.
+    lefts: of columns.
+    panel: height and width of a panel.
+    height, width: of the page.
+    """
 
     tops: list[int]
     lefts: list[int]
@@ -146,16 +142,13 @@ class Layout(NamedTuple):
     width: int
 
 
-def layout(
-    shape: tuple[int, int], columns: int, titled: Sequence[bool], longest: int = 0, narrow: int | None = None
-) -> Layout:
+def layout(shape: tuple[int, int], columns: int, titled: Sequence[bool], longest: int = 0) -> Layout:
     """The layout of rows (titled or not) of images (H, W), as large as the width of the page allows.
 
-    longest: characters of the longest name of a row. narrow: a column that is but a gap.
+    longest: characters of the longest name of a row.
     """
     margin = GAP + (GAP + round(0.62 * longest * SIZE * POINT) if longest else 0)
-    wide = columns - (narrow is not None)
-    room = max(min((WIDTH - margin - 2 * GAP * columns) // wide, LARGEST), 1)
+    room = max(min((WIDTH - margin - 2 * GAP * columns) // columns, LARGEST), 1)
     height, width = (zoomed(side, max(shape), room) for side in shape)
     text = round(1.5 * SIZE * POINT)
     tops, bottom = [], 0
@@ -163,8 +156,6 @@ def layout(
         tops.append(bottom + GAP + text * has_title)
         bottom = tops[-1] + height
     lefts = [margin + c * (width + GAP) for c in range(columns)]
-    if narrow is not None:
-        lefts = [left - (width - GAP) * (c > narrow) for c, left in enumerate(lefts)]
     return Layout(tops, lefts, (height, width), bottom + GAP, lefts[-1] + width + GAP)
 
 

@@ -22,7 +22,8 @@ from diffusion_cli.figures.style import (
     set_title,
 )
 
-FOLLOWED = 5  # paths in colours of their own, for the eye to follow; the others are the crowd
+# Paths in colours of their own, for the eye to follow; the others are the crowd.
+FOLLOWED = 5
 
 
 @house_style
@@ -36,10 +37,12 @@ def trajectories_1d(
 ) -> Figure:
     """Trajectories over time, with the histogram of their ends on the same axis.
 
-    Args:
-        paths: (m, K + 1), one trajectory in each row. times: (K + 1,), rising or falling; time runs left to right.
-        density: positions (G,) and probability density (G,) that the ends should follow; label in the legend.
-        final: (n,) ends for the histogram when more are known than are drawn; None for paths[:, -1].
+    paths: (m, K + 1), one trajectory in each row.
+    times: (K + 1,), rising or falling; time runs left to right.
+    density: positions (G,) and probability density (G,) that the ends should follow.
+    density_label: of it, in the legend.
+    final: (n,) ends for the histogram when more are known than are drawn; None for paths[:, -1].
+    title: above the trajectories.
 
     Example: `trajectories_1d(paths, range(51), density=(grid, normal_pdf))`
     """
@@ -88,8 +91,9 @@ def two_point_trajectories(
 ) -> Figure:
     """Forward trajectories (solid) and reverse ones (dashed) of two-point data over the same time axis.
 
-    forward (m, K + 1) at forward_times (K + 1,), rising; reverse (m', K' + 1) at reverse_times, falling. points: the
-    data's positions, marked at t = 0.
+    forward: (m, K + 1), at forward_times (K + 1,), which rise.
+    reverse: (m', K' + 1), at reverse_times (K' + 1,), which fall.
+    points: the data's positions, marked at t = 0.
     """
     figure = new_figure(DOUBLE, 2.8)
     ax = figure.subplots()

@@ -22,10 +22,14 @@ from PIL import Image
 
 from diffusion_cli.figures.reverse import Process
 
-WIDEST = 1360  # pixels of an embedded figure: two for each of the page's
-PICTURES = 1_200_000  # bytes of all embedded figures together
-BIGGEST = 40_000_000  # pixels of a file that is opened at all
-BROAD = 1000  # a picture of more pixels across gets the whole width
+# Pixels across an embedded figure: two for each of the page's.
+WIDEST = 1360
+# Bytes of all embedded figures together.
+PICTURES = 1_200_000
+# Pixels of a file that is opened at all.
+BIGGEST = 40_000_000
+# A picture of more pixels across gets the whole width.
+BROAD = 1000
 
 
 class Table(NamedTuple):
@@ -37,7 +41,10 @@ class Table(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """An image as a data URI; broad: wants the width of the page."""
+    """An image as a data URI.
+
+    broad: whether it wants the width of the page.
+    """
 
     source: str
     broad: bool
@@ -45,7 +52,11 @@ class Picture(NamedTuple):
 
 @dataclass(frozen=True)
 class Page:
-    """What a page shows. pictures: name -> Picture; details: name -> text that is folded away."""
+    """What a page shows.
+
+    pictures: name -> picture.
+    details: name -> text that is folded away.
+    """
 
     title: str
     subtitle: Sequence[str] = ()
@@ -55,7 +66,9 @@ class Page:
     details: Mapping[str, str] = field(default_factory=dict)
 
     def html(self, facts: Mapping[str, Any] | None = None) -> str:
-        """The whole document. facts: of the file, for its head and foot.
+        """The whole document.
+
+        facts: of the file, for its head and foot.
 
         Example: `Path("run.html").write_text(Page("a run").html())`
         """
@@ -66,8 +79,8 @@ class Page:
             facts={key: str(value) for key, value in (facts or {}).items()},
             style=Markup(texts["css"]),
             script=Markup(texts["js"]),
-            style_hash=Markup(digest(texts["css"])),
-            script_hash=Markup(digest(texts["js"])),
+            style_hash=Markup(policy_hash(texts["css"])),
+            script_hash=Markup(policy_hash(texts["js"])),
         )
 
 
@@ -77,19 +90,19 @@ def asset(name: str) -> str:
     return files(__package__).joinpath("assets", name).read_text(encoding="utf-8")
 
 
-def digest(text: str) -> str:
-    """The SHA-256 by which a Content-Security-Policy knows an inline script or style."""
+def policy_hash(text: str) -> str:
+    """The SHA-256 by which a Content-Security-Policy allows an inline script or style."""
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def picture(file: Path) -> tuple[Picture, int]:
     """A PNG file, made smaller for the screen, and its size in bytes. ValueError for what is no such file."""
     try:
-        with Image.open(file, formats=("PNG",)) as image:
-            if image.width * image.height > BIGGEST:
+        with Image.open(file, formats=("PNG",)) as opened:
+            if opened.width * opened.height > BIGGEST:
                 raise ValueError(f"{file} has more than {BIGGEST:,} pixels")
-            broad, ratio = image.width > BROAD, image.width / image.height
-            image = image.convert("RGB")
+            broad, ratio = opened.width > BROAD, opened.width / opened.height
+            image = opened.convert("RGB")
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"{file} is no PNG image: {error}") from None
     if image.width > WIDEST:

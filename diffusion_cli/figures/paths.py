@@ -33,42 +33,43 @@ from diffusion_cli.figures.style import (
     set_title,
 )
 
-WRAP = 4  # panels in a row, at most
+# Panels in a row, at most.
+WRAP = 4
 
 
 @house_style
-def trajectories(
+def trajectories_2d(
     paths: ArrayLike | Mapping[str, ArrayLike],
-    samples: ArrayLike | None = None,
+    samples: ArrayLike | Mapping[str, ArrayLike] | None = None,
     times: ArrayLike | None = None,
     curve: Curve | None = None,
 ) -> Figure:
     """Reverse trajectories from x_T (ring) to x_0 (dot), coloured by time.
 
-    Args:
-        paths: (K, m, 2), m trajectories at K times, first the noise; or a mapping title -> (K, m, 2), one panel each,
-            such as the same x_T under several labels and guidance weights.
-        samples: (n, 2), drawn faintly behind. times: (K,), falling; None for K-1, ..., 0. curve: as in `scatter`.
+    paths: (K, m, 2), m trajectories at K times, first the noise; or a mapping title -> (K, m, 2), one panel each, such as
+        the same x_T under several labels and guidance weights.
+    samples: (n, 2), drawn faintly behind; or a mapping with those of each panel.
+    times: (K,), falling; None for K-1, ..., 0.
+    curve: as in `scatter`.
 
-    Example: `trajectories(paths, samples=x_0, times=[50, 40, 30, 20, 10, 0])`
+    Example: `trajectories_2d(paths, samples=x_0, times=[50, 40, 30, 20, 10, 0])`
     """
-    panels = (
-        {str(k): np.asarray(v) for k, v in paths.items()}
-        if isinstance(paths, Mapping)
-        else {"": np.asarray(paths)}
-    )
-    for path in panels.values():
+    panels = dict(paths) if isinstance(paths, Mapping) else {"": paths}
+    behind = samples if isinstance(samples, Mapping) else dict.fromkeys(panels, samples)
+    arrays = {title: np.asarray(path, dtype=np.float64) for title, path in panels.items()}
+    for path in arrays.values():
         if path.ndim != 3 or path.shape[2] != 2:
             raise ValueError(f"paths must be (K, m, 2), not {path.shape}")
-    steps = len(next(iter(panels.values())))
+    steps = len(next(iter(arrays.values())))
     time = np.arange(steps)[::-1] if times is None else np.asarray(times, dtype=np.float64)
-    limits = limits_of([path.reshape(-1, 2) for path in panels.values()], curve)
-    figure, axes, width = _panels(list(panels), legend=True, bar=True)
-    for ax, path in zip(axes, panels.values(), strict=True):
+    limits = limits_of([path.reshape(-1, 2) for path in arrays.values()], curve)
+    figure, axes, width = _panels(list(arrays), legend=True, bar=True)
+    for ax, (title, path) in zip(axes, arrays.items(), strict=True):
         set_plane(ax, limits)
         draw_curve(ax, curve)
-        if samples is not None:
-            draw_points(ax, samples, width, color=LIGHT, alpha=0.8)
+        points = behind.get(title)
+        if points is not None:
+            draw_points(ax, points, width, color=LIGHT, alpha=0.8)
         lines = _draw_paths(ax, path, time)
     bar = figure.colorbar(lines, ax=list(axes), label="time $t$", shrink=0.8, pad=0.02, aspect=25)
     bar.outline.set_visible(False)
@@ -129,9 +130,8 @@ def end_points(
         if a.shape != b.shape:
             raise ValueError(f"{title}: {a.shape} learned and {b.shape} exact end points")
         titles.append(f"{title}\nrms distance {np.sqrt(((a - b) ** 2).sum(1).mean()):.4f}")
-    limits = limits_of(
-        list(exact.values()), curve, widen=1.1
-    )  # a learned chain that strays is counted, not followed
+    # A learned chain that strays is counted, not followed.
+    limits = limits_of(list(exact.values()), curve, widen=1.1)
     figure, axes, _ = _panels(titles, legend=True, bar=False)
     for ax, (a, b) in zip(axes, pairs.values(), strict=True):
         set_plane(ax, limits)
@@ -158,12 +158,13 @@ def density_image(
 ) -> Figure:
     """Densities of the plane as images, each scaled to its own maximum.
 
-    Args:
-        log_density: (H, W), row 0 at the bottom; or a mapping title -> (H, W), one panel each.
-        extent: left, right, bottom, top of the image.
-        samples: (n, 2), drawn on the image. trajectory: (K, 2), drawn in every panel.
-        reached: for each panel, the index of the state in `trajectory` that belongs to it, marked there; what
-            follows is drawn faintly. None marks the last.
+    log_density: (H, W), row 0 at the bottom; or a mapping title -> (H, W), one panel each.
+    extent: left, right, bottom, top of the image.
+    samples: (n, 2), drawn on the image.
+    trajectory: (K, 2), drawn in every panel.
+    reached: for each panel, the index of the state in `trajectory` that belongs to it, marked there; what follows is
+        drawn faintly. None marks the last.
+    labels: of the axes, of a single panel.
 
     Example: `density_image(ring.log_prob(grid, 0.8, 0.6).view(200, 200), (-2, 2, -2, 2))`
     """

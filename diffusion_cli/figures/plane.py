@@ -7,7 +7,7 @@ a dense cloud of points (m, d).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import cast
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -22,8 +22,8 @@ Curve = ArrayLike | Sequence[ArrayLike]
 Limits = tuple[float, float, float, float]  # left, right, bottom, top
 
 BINS = 60
-OUTLIERS = 0.002  # share of points on each side that limits leave out, and the panel counts,
-FAR = 1.6  # when they would widen it by more than this factor
+# Fraction of points on each side that limits leave out, and a panel counts, when they would widen it by more than FAR.
+OUTLIERS, FAR = 0.002, 1.6
 MARGIN = 0.06
 
 
@@ -42,7 +42,7 @@ def as_polylines(curve: Curve | None) -> list[Points]:
         return []
     if isinstance(curve, (list, tuple)):
         return [as_points(line) for line in curve]
-    return [as_points(curve)]
+    return [as_points(cast(ArrayLike, curve))]
 
 
 def limits_of(
@@ -50,8 +50,10 @@ def limits_of(
 ) -> Limits:
     """Common limits, square in two dimensions, that hold the curve and the sets, but not a few far outliers.
 
-    reach: with a curve, at most this many times its extent, however far the sets scatter. widen: factor on the
-    whole. In one dimension bottom and top are nan: the height of a histogram is not known here.
+    In one dimension bottom and top are nan: the height of a histogram is not known here.
+
+    reach: with a curve, at most this many times its extent, however far the sets scatter.
+    widen: factor on the whole.
     """
     boxes = [box for box in map(_box, map(as_points, sets)) if box is not None]
     true = as_polylines(curve)
@@ -78,7 +80,7 @@ def _box(points: Points) -> Points | None:
     finite = points[np.isfinite(points).all(1)]
     if not len(finite):
         return None
-    whole, most = (np.quantile(finite, [share, 1 - share], axis=0) for share in (0, OUTLIERS))
+    whole, most = (np.quantile(finite, [out, 1 - out], axis=0) for out in (0, OUTLIERS))
     return whole if (np.ptp(whole, axis=0) <= FAR * np.ptp(most, axis=0)).all() else most
 
 
@@ -89,23 +91,16 @@ def set_plane(ax: Axes, limits: Limits) -> None:
     ax.locator_params(nbins=4, steps=(1, 2, 5, 10))
 
 
-def draw_curve(ax: Axes, curve: Curve | None, **options: Any) -> None:
+def draw_curve(ax: Axes, curve: Curve | None) -> None:
     """The truth, in grey below everything else."""
     lines = as_polylines(curve)
     if isinstance(curve, (list, tuple)):
-        style = {"colors": TRUTH, "linewidths": 0.8, "zorder": 1} | options
-        ax.add_collection(LineCollection(lines, **style), autolim=False)
+        outline = LineCollection([*lines], colors=TRUTH, linewidths=0.8, zorder=1)
+        ax.add_collection(outline, autolim=False)
     elif lines:
         size, alpha = marker(len(lines[0]), 2.0)
-        style = {
-            "c": LIGHT,
-            "s": 2 * size,
-            "alpha": max(alpha, 0.5),
-            "lw": 0,
-            "zorder": 1,
-            "rasterized": True,
-        }
-        ax.scatter(*lines[0].T, **(style | options))
+        x, y = lines[0].T
+        ax.scatter(x, y, s=2 * size, c=LIGHT, alpha=max(alpha, 0.5), lw=0, zorder=1, rasterized=True)
 
 
 def marker(n: int, width: float) -> tuple[float, float]:
@@ -115,13 +110,19 @@ def marker(n: int, width: float) -> tuple[float, float]:
 
 
 def draw_points(
-    ax: Axes, x: ArrayLike, width: float, color: str = BLUE, shrink: float = 1.0, **options: Any
+    ax: Axes, x: ArrayLike, width: float, color: str = BLUE, shrink: float = 1.0, alpha: float | None = None
 ) -> PathCollection:
-    """Scatter x in a plane panel `width` inches wide. shrink: factor on the marker's area."""
+    """Scatter x in a plane panel `width` inches wide.
+
+    shrink: factor on the marker's area.
+    alpha: opacity; None: less for more points.
+    """
     points = as_points(x)
-    size, alpha = marker(len(points), width)
-    style = {"s": size * shrink, "alpha": alpha, "c": color, "lw": 0, "zorder": 2, "rasterized": True}
-    return ax.scatter(*points.T, **(style | options))
+    size, usual = marker(len(points), width)
+    alpha = usual if alpha is None else alpha
+    return ax.scatter(
+        points[:, 0], points[:, 1], s=size * shrink, alpha=alpha, c=color, lw=0, zorder=2, rasterized=True
+    )
 
 
 def count_outside(x: ArrayLike, limits: Limits) -> int:
@@ -134,12 +135,22 @@ def count_outside(x: ArrayLike, limits: Limits) -> int:
 
 def draw_histogram(ax: Axes, x: ArrayLike, limits: Limits, curve: Curve | None, color: str = BLUE) -> None:
     """Probability density of points on a line, with the outline of the true ones."""
-    edges = np.linspace(*limits[:2], BINS + 1)
+    edges = np.linspace(limits[0], limits[1], BINS + 1).tolist()
     for line in as_polylines(curve):
         ax.hist(line[:, 0], edges, density=True, histtype="step", color=TRUTH, lw=1, zorder=3, label="truth")
     ax.hist(as_points(x)[:, 0], edges, density=True, color=color, alpha=0.7, label="samples")
     ax.set(xlim=limits[:2])
+    if np.isfinite(limits[3]):
+        ax.set(ylim=limits[2:])
     ax.locator_params(nbins=4, steps=(1, 2, 5, 10))
+
+
+def histogram_top(sets: Sequence[ArrayLike], span: tuple[float, float]) -> float:
+    """The height of an axes that holds the histograms of all these points (n, 1) over `span`."""
+    counts = [np.histogram(as_points(x), BINS, span)[0] for x in sets]
+    return (
+        1.05 * max(float(count.max() / max(count.sum(), 1)) for count in counts) * BINS / (span[1] - span[0])
+    )
 
 
 def draw_cloud(ax: Axes, x: ArrayLike, limits: Limits, curve: Curve | None, width: float) -> None:
@@ -162,8 +173,11 @@ def panel_axes(
 ) -> tuple[Figure, NDArray[np.object_], float]:
     """A figure of square panels that fills the width of the page, its axes (rows, columns), and a panel's width.
 
-    A single panel takes one column of the page. title_lines: of text above a panel in each of `titled_rows` rows.
-    legend, bar: leave room for a legend below, for a colour bar on the right.
+    A single panel takes one column of the page.
+
+    title_lines: of text above a panel, in each of `titled_rows` rows.
+    legend: whether there is room for one below.
+    bar: whether there is room for a colour bar on the right.
     """
     beside = 0.35 + (0.6 if bar else 0)
     width = ((SINGLE + 0.3 if rows * columns == 1 else DOUBLE) - beside) / columns

@@ -1,26 +1,118 @@
-"""Pictures of samples: alone, over training, over the forward and the reverse process, over the number of steps."""
+"""Views of points: samples share a panel, a histogram on a line or a scatter plot in the plane, over the ground truth."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
+from diffusion_cli.figures.line import trajectories_1d
+from diffusion_cli.figures.paths import trajectories_2d
 from diffusion_cli.figures.plane import (
     Curve,
     Limits,
+    Points,
     as_points,
     as_polylines,
     count_outside,
     draw_cloud,
+    histogram_top,
     limits_of,
     panel_axes,
 )
 from diffusion_cli.figures.style import GREY, SINGLE, add_legend, house_style, new_figure, set_title
+from diffusion_cli.figures.view import View
 
-VIEW = 1.4  # samples are shown out to this many times the extent of the truth
-WRAP = 6  # panels in a row, at most
+# Samples are shown out to this many times the extent of the truth.
+VIEW = 1.4
+# Panels in a row, at most.
+WRAP = 6
+# Positions at which the density on a line is drawn.
+POSITIONS = 400
+
+
+class PointView(View):
+    """Points of one or two coordinates.
+
+    truth: the curve that the points lie on, as polylines (V, 2) or a dense cloud (m, d); None where it is not known.
+    """
+
+    panels = False
+
+    def __init__(self, truth: Curve | None = None) -> None:
+        self.truth = truth
+
+    def grid(
+        self, x: ArrayLike, names: Sequence[str] | None = None, columns: int = 8, title: str | None = None
+    ) -> Figure:
+        return scatter(x, self.truth, title)
+
+    def strip(self, states: Sequence[ArrayLike], titles: Sequence[str], wide: bool = False) -> Figure:
+        return wrapped(states, titles, self.truth, self.limits(states, wide))
+
+    def compare(
+        self, samples: Mapping[str, ArrayLike], names: Sequence[str] | None = None, wide: bool = False
+    ) -> Figure:
+        return self.strip(list(samples.values()), list(samples), wide)
+
+    def limits(self, states: Sequence[ArrayLike], wide: bool = False) -> Limits:
+        if wide:
+            return limits_of(states, self.truth)
+        return limits_of([] if self.truth is not None else [states[-1]], self.truth, widen=VIEW)
+
+    def panel(self, ax: Axes, x: ArrayLike, limits: Limits, width: float) -> None:
+        draw_cloud(ax, x, limits, self.truth, width)
+
+
+class PlaneView(PointView):
+    """Points in the plane."""
+
+    followed = 12
+
+    def paths(
+        self,
+        states: NDArray,
+        x0: NDArray,
+        times: Sequence[float],
+        followed: int | None = None,
+        columns: int = 10,
+    ) -> Figure:
+        return trajectories_2d(states[:, : followed or self.followed], states[-1], times, self.truth)
+
+
+class LineView(PointView):
+    """Points on a line.
+
+    density: the probability density of the data at given positions; None where they have none.
+    """
+
+    followed = 150
+
+    def __init__(self, truth: Curve | None = None, density: Callable[[Points], Points] | None = None) -> None:
+        super().__init__(truth)
+        self.density = density
+
+    def limits(self, states: Sequence[ArrayLike], wide: bool = False) -> Limits:
+        left, right, _, _ = super().limits(states, wide)
+        return left, right, 0.0, histogram_top([*states, *as_polylines(self.truth)], (left, right))
+
+    def paths(
+        self,
+        states: NDArray,
+        x0: NDArray,
+        times: Sequence[float],
+        followed: int | None = None,
+        columns: int = 10,
+    ) -> Figure:
+        ends = states[-1, :, 0]
+        reach = 0.1 * np.ptp(ends) + 1e-6
+        grid = np.linspace(ends.min() - reach, ends.max() + reach, POSITIONS)
+        density = None if self.density is None else (grid, self.density(grid))
+        shown = states[:, : followed or self.followed, 0].T
+        return trajectories_1d(shown, times, density, "data", ends)
 
 
 @house_style
@@ -46,105 +138,30 @@ def scatter(x: ArrayLike, curve: Curve | None = None, title: str | None = None) 
 
 
 @house_style
-def stages(
-    samples: Sequence[ArrayLike] | Mapping[str, Sequence[ArrayLike]],
-    steps: Sequence[int],
-    curve: Curve | Mapping[str, Curve | None] | None = None,
-) -> Figure:
-    """Samples (n, d) taken during training, one column for each of `steps`.
-
-    With one model the columns wrap into rows. Several models are mappings name -> samples and name -> curve, one row
-    each. Limits are 1.4 times the extent of the curve or, without one, of the last stage.
-
-    Example: `stages([x_0, x_1000, x_2000], [0, 1000, 2000], curve)`
+def wrapped(xs: Sequence[ArrayLike], titles: Sequence[str], curve: Curve | None, limits: Limits) -> Figure:
+    """One panel for each of these sets of points (n, d), over the curve and on the same limits, in as few rows as the
+    width allows, evenly filled. A panel says how many points its limits do not show.
     """
-    titles = [f"step {step:,}" for step in steps]
-    if not isinstance(samples, Mapping):
-        if isinstance(curve, Mapping):
-            raise ValueError("several curves need as many named rows of samples")
-        return _wrapped(samples, titles, curve, _view(samples[-1], curve))
-    curves = [curve.get(name) for name in samples] if isinstance(curve, Mapping) else [curve] * len(samples)
-    rows = list(samples.values())
-    limits = [_view(row[-1], true) for row, true in zip(rows, curves, strict=True)]
-    return _grid(rows, titles, limits, curves, list(samples))
-
-
-@house_style
-def forward_strip(
-    xs: Sequence[ArrayLike], percents: Sequence[float], T: int, curve: Curve | None = None
-) -> Figure:
-    """The forward process: x_t (n, d) at t = `percents` of T, rounded, left to right, on common limits.
-
-    Example: `forward_strip([x_0, x_25, x_50], [0, 50, 100], T=50)`
-    """
-    titles = [f"{percent:g} %\nt = {round(percent / 100 * T)}" for percent in percents]
-    return _wrapped(xs, titles, curve, limits_of(xs, curve))
-
-
-@house_style
-def reverse_strip(xs: Sequence[ArrayLike], times: Sequence[float], curve: Curve | None = None) -> Figure:
-    """The reverse process: the samples (n, d) at each of `times`, falling, left to right, on common limits."""
-    return _wrapped(xs, [f"t = {time:g}" for time in times], curve, limits_of(xs, curve))
-
-
-@house_style
-def sample_panels(samples: Sequence[ArrayLike], titles: Sequence[str], truth: ArrayLike) -> Figure:
-    """Samples under several settings, e.g. T = 5, 10, 25, 50, and as the last panel the truth.
-
-    Limits are 1.4 times the extent of the truth.
-    """
-    return _wrapped([*samples, truth], [*titles, "truth"], None, _view(truth, None))
-
-
-def _view(x: ArrayLike, curve: Curve | None) -> Limits:
-    return limits_of([x] if curve is None else [], curve, widen=VIEW)
-
-
-def _wrapped(xs: Sequence[ArrayLike], titles: Sequence[str], curve: Curve | None, limits: Limits) -> Figure:
-    """One panel each, in as few rows as the width allows, evenly filled."""
-    rows = max(1, -(-len(xs) // WRAP))
+    if not len(xs) or len(titles) != len(xs):
+        raise ValueError(f"{len(xs)} sets of points do not fit {len(titles)} titles")
+    rows = -(-len(xs) // WRAP)
     columns = -(-len(xs) // rows)
-    split = [xs[i : i + columns] for i in range(0, len(xs), columns)]
-    return _grid(split, titles, [limits] * rows, [curve] * rows)
-
-
-def _grid(
-    rows: Sequence[Sequence[ArrayLike]],
-    titles: Sequence[str],
-    limits: Sequence[Limits],
-    curves: Sequence[Curve | None],
-    names: Sequence[str] = (),
-) -> Figure:
-    """One panel for each set, row by row; the last row may be shorter.
-
-    titles: one for each panel, or with `names`, those of the rows, one for each column. limits, curves: of the rows.
-    """
-    sizes = [len(row) for row in rows]
-    expected = max(sizes) if names else sum(sizes)
-    if not expected or len(titles) != expected or (names and len(set(sizes)) > 1):
-        raise ValueError(f"{sum(sizes)} sets of points in {len(rows)} rows do not fit {len(titles)} titles")
-    on_a_line = as_points(rows[0][0]).shape[1] == 1
-    legend = on_a_line and any(curve is not None for curve in curves)
+    on_a_line = as_points(xs[0]).shape[1] == 1
+    legend = on_a_line and curve is not None
     lines = 1 + max(title.count("\n") for title in titles)
-    figure, axes, width = panel_axes(len(rows), max(sizes), lines, 1 if names else len(rows), legend=legend)
-    for r, row in enumerate(rows):
-        for c, (ax, x) in enumerate(zip(axes[r], row, strict=False)):
-            draw_cloud(ax, x, limits[r], curves[r], width)
-            if not names or r == 0:
-                set_title(ax, titles[r * max(sizes) + c])
-            lowest = r == len(rows) - 1 or c >= sizes[r + 1]
-            ax.tick_params(labelbottom=lowest or limits[r] != limits[r + 1], labelleft=c == 0)
-            lost = count_outside(x, limits[r])
-            if lost:
-                ax.set_xlabel(f"{lost:,} outside", fontsize=6, color=GREY, labelpad=1)
-        for ax in axes[r, len(row) :]:
+    figure, axes, width = panel_axes(rows, columns, lines, rows, legend=legend)
+    for k, ax in enumerate(axes.ravel()):
+        if k >= len(xs):
             ax.remove()
-        if on_a_line:
-            top = max(ax.get_ylim()[1] for ax in axes[r, : len(row)])
-            for ax in axes[r, : len(row)]:
-                ax.set_ylim(0, top)
-        label = names[r] if names else ("density" if on_a_line else "")
-        axes[r, 0].set_ylabel(label, parse_math=False)
+            continue
+        draw_cloud(ax, xs[k], limits, curve, width)
+        set_title(ax, titles[k])
+        ax.tick_params(labelbottom=k + columns >= len(xs), labelleft=k % columns == 0)
+        lost = count_outside(xs[k], limits)
+        if lost:
+            ax.set_xlabel(f"{lost:,} outside", fontsize=6, color=GREY, labelpad=1)
+        if on_a_line and k % columns == 0:
+            ax.set_ylabel("density")
     if legend:
         handles, labels = axes[0, 0].get_legend_handles_labels()
         add_legend(figure, handles=handles, labels=labels, loc="outside lower center", ncols=2)

@@ -25,11 +25,12 @@ from diffusion_cli.figures.style import (
     set_title,
 )
 
-MARKERS = ("o", "s", "^", "D", "v", "P")  # the second sign beside colour
+# The second sign beside colour.
+MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
-class Line(NamedTuple):
-    """Network calls (K,) and what came of them (K,)."""
+class CallsLine(NamedTuple):
+    """Network calls (K,) and the metric of the samples (K,)."""
 
     calls: Sequence[float]
     values: Sequence[float]
@@ -37,11 +38,16 @@ class Line(NamedTuple):
 
 @house_style
 def over_calls(
-    lines: Mapping[str, Line], best: Mapping[str, Line], ylabel: str, floor: bool, title: str | None = None
+    lines: Mapping[str, CallsLine],
+    best: Mapping[str, CallsLine],
+    ylabel: str,
+    floor: bool,
+    title: str | None = None,
 ) -> Figure:
-    """Each named sampler's values over network calls; below, thin and dashed, the `best` it does with the exact score.
+    """Each named sampler's values over network calls. Both axes are logarithmic where that helps.
 
-    floor: whether 1 is what true samples have, drawn as a line. Both axes are logarithmic where that helps.
+    best: what each does with the exact score, drawn thin and dashed.
+    floor: whether 1 is the value of true samples, drawn as a line.
     """
     figure = new_figure(SINGLE * 1.35, 2.9)
     ax = figure.subplots()
@@ -78,9 +84,10 @@ def over_calls(
 def number_tables(
     rows: Sequence[str], columns: Sequence[str], tables: Mapping[str, ArrayLike], groups: Sequence[str]
 ) -> Figure:
-    """Named tables of numbers (R, C), one below the other; a cell is darker where its number is larger, on a
-    logarithmic scale. Smaller is better, and the best is in bold. nan: an empty cell. groups: a heading for each column,
-    common to neighbours.
+    """Named tables of numbers (R, C), one below the other. A cell is darker where its number is larger, on a
+    logarithmic scale; the smallest is in bold, and nan is an empty cell.
+
+    groups: a heading for each column, common to neighbours.
     """
     figure = new_figure(1.0 + 0.72 * len(columns), 0.25 + len(tables) * (0.55 + 0.26 * len(rows)))
     axes = figure.subplots(len(tables), 1, squeeze=False)[:, 0]
@@ -113,16 +120,9 @@ def _number_table(ax: Axes, table: NDArray[np.float64]) -> None:
               cmap=DENSITY.with_extremes(bad="#f4f4f4"))  # fmt: skip
     for (r, c), value in np.ndenumerate(table):
         if np.isfinite(value):
-            best = {"weight": "bold"} if value == np.nanmin(table) else {}
-            ax.text(
-                c,
-                r,
-                short(value),
-                ha="center",
-                va="center",
-                color="white" if norm(value) > 0.6 else INK,
-                **best,
-            )
+            color = "white" if norm(value) > 0.6 else INK
+            weight = "bold" if value == np.nanmin(table) else "normal"
+            ax.text(c, r, short(value), ha="center", va="center", color=color, weight=weight)
     for edge in range(1, len(table)):
         ax.axhline(edge - 0.5, color="white", lw=1)
     ax.spines[:].set_visible(False)

@@ -6,31 +6,53 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from diffusion_cli.figures.kinds import KINDS
 from diffusion_cli.figures.plane import limits_of
 
-FULL = 65535  # positions are whole numbers from 0 to this between the limits
-ZOOM = 1.25  # extent of the zoomed view in that of the final samples
-WORTH = 0.75  # share of the whole view below which a zoomed one is offered
+if TYPE_CHECKING:
+    from diffusion_cli.dataset.protocol import Kind
+
+# Positions are whole numbers from 0 to this between the limits.
+FULL = 65535
+# Extent of the zoomed view, in that of the final samples.
+ZOOM = 1.25
+# Fraction of the whole view below which a zoomed one is offered.
+WORTH = 0.75
+# The painter in page.js of each kind of data, and what it shows in words. Sets are points in panels of their own.
+PAINTERS: dict[Kind, tuple[str, str]] = {
+    "line": ("line", "histogram"),
+    "plane": ("plane", "points in the plane"),
+    "sets": ("plane", "points in the plane"),
+    "images": ("images", "images"),
+}
 
 
 @dataclass(frozen=True)
 class Process:
-    """x (K, n, *shape) at falling times (K,) out of T, noise first, on its way to data.
+    """The states of a reverse process, noise first.
 
-    noise: sigma/alpha (K,). x0: like x, what the denoiser takes for x0 at each time, or None. label (n,) and names of
-    the classes, or None. density: of x_t, not negative: (K, size, size) in the plane, row 0 at the bottom, (K, size) on a
-    line, over `limits`, or None. outline: polylines (V, 2) of the data, or (). Points on a line and in the plane, sets
-    (P, 2) and images (C, H, W) in [-1, 1] are drawn; ValueError for other shapes.
+    kind: of data; ValueError for one that the page cannot draw.
+    times: (K,), falling, out of T.
+    ratios: sigma/alpha (K,).
+    x: (K, n, *shape).
+    x0: like x, what the denoiser predicts for x0 at each time, or None.
+    label: (n,), or None.
+    names: of the classes.
+    limits: of each coordinate of points.
+    density: of x_t, not negative, over `limits`: (K, size, size) in the plane, row 0 at the bottom; (K, size) on a line.
+    outline: polylines (V, 2) of the data.
+    note: shown below.
     """
 
+    kind: Kind
     times: Sequence[float]
     T: int
-    noise: Sequence[float]
+    ratios: Sequence[float]
     x: NDArray[np.floating]
     x0: NDArray[np.floating] | None = None
     label: NDArray[np.integer] | None = None
@@ -40,19 +62,19 @@ class Process:
     outline: Sequence[NDArray[np.floating]] = ()
     note: str = ""
 
+    def __post_init__(self) -> None:
+        if self.kind not in PAINTERS:
+            raise ValueError(f"a page cannot draw {KINDS[self.kind]}")
+
     @property
     def frames(self) -> int:
         return len(self.times)
 
-    @property
-    def kind(self) -> str:
-        return kind_of(self.x.shape[2:])
-
     @cached_property
     def data(self) -> dict[str, Any]:
-        """What page.js is told: plain values; positions as base64 of little-endian uint16, shades of uint8."""
-        images, n = self.kind == "images", self.x.shape[1]
-        sets = self.x.ndim == 4
+        """The input of page.js: plain values; positions as base64 of little-endian uint16, shades of uint8."""
+        images, sets, n = self.kind == "images", self.kind == "sets", self.x.shape[1]
+        painter, what = PAINTERS[self.kind]
         pack = shades if images else self.quantised
         panels = n if sets else 1
         columns = grid_columns(n if images or sets else 1)
@@ -61,10 +83,10 @@ class Process:
         height, width = (self.x.shape[-2:]) if images else (1, 1)
         under = 1 / 0.86 if images and self.label is not None else 1  # room for the labels
         return {
-            "kind": self.kind,
-            "what": {"images": "images", "plane": "points in the plane", "line": "histogram"}[self.kind],
+            "kind": painter,
+            "what": what,
             "times": [round(float(t), 3) for t in self.times],
-            "noise": [float(f"{value:.4g}") for value in self.noise],
+            "ratios": [float(f"{value:.4g}") for value in self.ratios],
             "T": self.T,
             "shape": list(self.x.shape[2:]),
             "count": self.x.shape[2] if sets else n,
@@ -87,9 +109,9 @@ class Process:
 
     def _zoom(self) -> list[int] | None:
         """The part of the view that the final samples need, where that is much less than the whole."""
-        if self.kind != "plane":
+        if self.kind not in ("plane", "sets"):
             return None
-        left, right, bottom, top = limits_of(list(self.x[-1]) if self.x.ndim == 4 else [self.x[-1]])
+        left, right, bottom, top = limits_of(list(self.x[-1]) if self.kind == "sets" else [self.x[-1]])
         half = ZOOM * max(map(abs, (left, right, bottom, top)))
         low, high = self.limits
         if half > WORTH * (high - low) / 2:
@@ -98,26 +120,15 @@ class Process:
         return [round((centre + side * half - low) / (high - low) * FULL) for side in (-1, 1)]
 
     def _density(self, density: NDArray[np.floating]) -> dict[str, Any]:
-        """Each frame in shares of its own peak; in the plane the root of them, so that tails are seen."""
+        """Each frame relative to its own peak; in the plane the root of that, so that tails are seen."""
         peaks = density.reshape(self.frames, -1).max(1)
-        shares = density / np.maximum(peaks, 1e-300).reshape(-1, *[1] * (density.ndim - 1))
-        shares = np.sqrt(shares) if self.kind == "plane" else shares
+        relative = density / np.maximum(peaks, 1e-300).reshape(-1, *[1] * (density.ndim - 1))
+        relative = np.sqrt(relative) if self.kind == "plane" else relative
         return {
             "size": density.shape[-1],
             "peaks": [float(f"{peak:.5g}") for peak in peaks],
-            "values": text_of(np.round(shares * 255).astype(np.uint8)),
+            "values": text_of(np.round(relative * 255).astype(np.uint8)),
         }
-
-
-def kind_of(shape: Sequence[int]) -> str:
-    """line, plane (points, or sets of them) or images."""
-    if tuple(shape) == (1,):
-        return "line"
-    if tuple(shape) == (2,) or (len(shape) == 2 and shape[1] == 2):
-        return "plane"
-    if len(shape) == 3 and shape[0] in (1, 3):
-        return "images"
-    raise ValueError(f"there is no picture of samples of shape {tuple(shape)}")
 
 
 def grid_columns(n: int) -> int:

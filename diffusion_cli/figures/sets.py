@@ -1,13 +1,16 @@
-"""Pictures of whole sets of points: grids of them, each beside its nearest neighbours, over time and over training."""
+"""The view of sets of points: a panel for each set, on common limits; and sets beside their nearest neighbours."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
+from diffusion_cli.figures.paths import trajectories_2d
 from diffusion_cli.figures.plane import (
     Limits,
     as_points,
@@ -18,23 +21,82 @@ from diffusion_cli.figures.plane import (
     set_plane,
 )
 from diffusion_cli.figures.style import BLUE, GREY, house_style, set_title
+from diffusion_cli.figures.view import View, each
 
-VIEW = 1.05  # generated sets are shown out to this many times the extent of true ones,
-NOISE_VIEW = 1.7  # and this many times where noise is shown too
-Sets = Sequence[ArrayLike]  # of points (P, 2) each
+# Generated sets are shown out to this many times the extent of true ones, and where noise is shown too, to that many.
+VIEW, NOISE_VIEW = 1.05, 1.7
+# Points of a set whose trajectories are drawn.
+FOLLOWED = 40
+# Of points (P, 2) each.
+Sets = Sequence[ArrayLike]
 
 
-@house_style
-def grid(sets: Sets, columns: int = 8, truth: Sets | None = None, title: str | None = None) -> Figure:
-    """Sets (P, 2), one panel each, row by row, on common limits: those of `truth` (sets too), or else of their own.
+class SetView(View):
+    """Sets of points in the plane.
 
-    Example: `grid(samples[:32])`
+    truth: (m, P, 2), sets of the data, by whose extent the limits are set; None: by that of the sets shown.
     """
-    rows = [list(sets[i : i + columns]) for i in range(0, len(sets), columns)]
-    figure = panels(rows, limits(sets, truth))
-    if title:
-        figure.suptitle(title, fontsize=8).set_parse_math(False)
-    return figure
+
+    panels = True
+    followed = 4
+
+    def __init__(self, truth: ArrayLike | None = None) -> None:
+        self.truth = truth
+
+    @house_style
+    def grid(
+        self, x: ArrayLike, names: Sequence[str] | None = None, columns: int = 8, title: str | None = None
+    ) -> Figure:
+        sets = each(x)
+        starts = range(0, len(sets), columns)
+        titles = None if names is None else [names[i : i + columns] for i in starts]
+        return panels([sets[i : i + columns] for i in starts], self.limits([x]), titles=titles)
+
+    @house_style
+    def strip(self, states: Sequence[ArrayLike], titles: Sequence[str], wide: bool = False) -> Figure:
+        if not len(states) or len(states) != len(titles):
+            raise ValueError(f"{len(states)} columns of sets do not fit {len(titles)} titles")
+        rows = [*zip(*map(each, states), strict=True)]
+        below = [[""] * len(titles)] * (len(rows) - 1)
+        return panels(rows, self.limits(states, wide), titles=[list(titles), *below], counted=not wide)
+
+    @house_style
+    def compare(
+        self, samples: Mapping[str, ArrayLike], names: Sequence[str] | None = None, wide: bool = False
+    ) -> Figure:
+        rows = [each(sets) for sets in samples.values()]
+        titles = None if names is None else [names, *[[""] * len(names)] * (len(rows) - 1)]
+        limits = self.limits(list(samples.values()), wide)
+        return panels(rows, limits, titles=titles, names=list(samples), counted=not wide)
+
+    def paths(
+        self,
+        states: NDArray,
+        x0: NDArray,
+        times: Sequence[float],
+        followed: int | None = None,
+        columns: int = 10,
+    ) -> Figure:
+        shown = range(min(followed or self.followed, states.shape[1]))
+        paths = {f"sample {i}": states[:, i, :FOLLOWED] for i in shown}
+        return trajectories_2d(paths, {f"sample {i}": states[-1, i] for i in shown}, times)
+
+    def limits(self, states: Sequence[ArrayLike], wide: bool = False) -> Limits:
+        if self.truth is None:
+            return limits_of([x for sets in states for x in each(sets)])
+        return limits_of(each(self.truth), widen=NOISE_VIEW if wide else VIEW)
+
+    def panel(self, ax: Axes, x: ArrayLike, limits: Limits, width: float) -> None:
+        """The sets side by side, as many as make a square."""
+        sets = [as_points(points) for points in each(x)]
+        side = int(np.sqrt(len(sets)))
+        left, right, bottom, top = limits
+        for k, points in enumerate(sets[: side * side]):
+            inside = (points >= (left, bottom)).all(1) & (points <= (right, top)).all(1)
+            corner = ((right - left) * (k % side), (bottom - top) * (k // side))
+            draw_points(ax, points[inside] + corner, width / side)
+        set_plane(ax, (left, left + side * (right - left), top - side * (top - bottom), top))
+        ax.set(xticks=[], yticks=[])
 
 
 @house_style
@@ -43,8 +105,9 @@ def beside_nearest(
 ) -> Figure:
     """Each generated set (P, 2), blue, and to its right its nearest sets of the data, grey, with their distances.
 
-    nearest: for each generated set the same number of sets, distances: as many numbers. pairs_in_row: generated sets
-    in a row of the figure.
+    nearest: for each generated set the same number of sets.
+    distances: as many numbers.
+    pairs_in_row: generated sets in a row of the figure.
     """
     if not len(generated) or len(generated) != len(nearest) or len(generated) != len(distances):
         raise ValueError(
@@ -55,41 +118,13 @@ def beside_nearest(
         for ours, others, row in zip(generated, nearest, distances, strict=True)
     ]
     rows = [list(chain(*cells[i : i + pairs_in_row])) for i in range(0, len(cells), pairs_in_row)]
+    truth = [x for others in nearest for x in others]
     return panels(
         [[x for x, _, _ in row] for row in rows],
-        limits(generated, [x for others in nearest for x in others]),
+        limits_of(truth, widen=VIEW),
         [[color for _, color, _ in row] for row in rows],
         [[title for _, _, title in row] for row in rows],
     )
-
-
-@house_style
-def stages(rows: Sequence[Sets], steps: Sequence[int], truth: Sets | None = None) -> Figure:
-    """One set in each row, at each of `steps` of training; limits as of `grid`."""
-    return _strip(rows, [f"step {step:,}" for step in steps], limits([x for row in rows for x in row], truth))
-
-
-@house_style
-def strip(rows: Sequence[Sets], times: Sequence[float], truth: Sets | None = None) -> Figure:
-    """The forward or the reverse process: one set in each row, its x_t (P, 2) at each of `times`.
-
-    Limits are 1.7 times the extent of the true sets, so that stars are seen; noise further out is left out, uncounted.
-    """
-    everything = [x for row in rows for x in row]
-    view = limits_of(everything) if truth is None else limits_of(truth, widen=NOISE_VIEW)
-    return _strip(rows, [f"t = {time:.3g}" for time in times], view, counted=False)
-
-
-def _strip(rows: Sequence[Sets], titles: Sequence[str], view: Limits, counted: bool = True) -> Figure:
-    if any(len(row) != len(titles) for row in rows):
-        raise ValueError(f"rows of {[len(row) for row in rows]} sets do not fit {len(titles)} titles")
-    below = [[""] * len(titles)] * (len(rows) - 1)
-    return panels(rows, view, titles=[list(titles), *below], counted=counted)
-
-
-def limits(sets: Sets, truth: Sets | None = None) -> Limits:
-    """Common limits of the sets; with true ones, VIEW times the extent of these."""
-    return limits_of(sets) if truth is None else limits_of(truth, widen=VIEW)
 
 
 def panels(
@@ -97,9 +132,15 @@ def panels(
     limits: Limits,
     colors: Sequence[Sequence[str]] | None = None,
     titles: Sequence[Sequence[str]] | None = None,
+    names: Sequence[str] = (),
     counted: bool = True,
 ) -> Figure:
-    """One panel without ticks for each set; counted: a panel says how many points its limits do not show."""
+    """One panel without ticks for each set.
+
+    titles: above each panel, by row.
+    names: to the left of each row.
+    counted: a panel says how many points its limits do not show.
+    """
     if not len(rows) or not all(map(len, rows)):
         raise ValueError("no sets to draw")
     titled = 0 if titles is None else sum(any(row) for row in titles)
@@ -115,6 +156,8 @@ def panels(
                 ax.set_xlabel(f"{lost:,} outside", fontsize=5, color=GREY, labelpad=1)
             if titles is not None:
                 set_title(ax, titles[r][c])
+        if names:
+            axes[r, 0].set_ylabel(names[r], parse_math=False)
         for ax in axes[r, len(row) :]:
             ax.remove()
     return figure

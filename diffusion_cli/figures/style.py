@@ -13,18 +13,20 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap, ListedColormap
 from matplotlib.figure import Figure
 
-SINGLE = 3.3  # inches: one column of a report
-DOUBLE = 6.8  # both columns
+# Inches: one column of a report, and both.
+SINGLE, DOUBLE = 3.3, 6.8
 DPI = 200
 
 # Okabe and Ito, Color Universal Design (2008); their yellow is left out, being too pale for lines on paper.
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 CYCLE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 INK, GREY, LIGHT = "#222222", "#8c8c8c", "#d4d4d4"
-TRUTH = GREY  # what is known, beside what is learned
+# The ground truth, beside what is learned.
+TRUTH = GREY
 
 _VIRIDIS = matplotlib.colormaps["viridis"]
-TIME = ListedColormap(_VIRIDIS([0.88 * i / 255 for i in range(256)]), "time")  # without the yellow end
+# Without the yellow end.
+TIME = ListedColormap(_VIRIDIS([0.88 * i / 255 for i in range(256)]), "time")
 DENSITY = LinearSegmentedColormap.from_list(
     "density", ["#ffffff", "#c6dbef", "#6baed6", "#2171b5", "#08306b"]
 )
@@ -32,7 +34,8 @@ DENSITY = LinearSegmentedColormap.from_list(
 HOUSE: dict[str, Any] = {
     "figure.dpi": DPI,
     "savefig.dpi": DPI,
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same picture on every machine
+    # It comes with matplotlib: the same picture on every machine.
+    "font.family": "DejaVu Sans",
     "font.size": 8,
     "axes.titlesize": 8,
     "axes.labelsize": 8,
@@ -71,7 +74,7 @@ def house_style(function: Callable[P, R]) -> Callable[P, R]:
     def styled(*args: P.args, **kwargs: P.kwargs) -> R:
         with matplotlib.rc_context():
             matplotlib.rcdefaults()
-            matplotlib.rcParams.update(HOUSE)
+            matplotlib.rcParams.update(HOUSE)  # type: ignore[arg-type]
             return function(*args, **kwargs)
 
     return styled
@@ -79,9 +82,8 @@ def house_style(function: Callable[P, R]) -> Callable[P, R]:
 
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure, in inches, that draws by Agg and belongs to no window."""
-    figure = Figure(
-        figsize=(width, height), layout="compressed"
-    )  # panels of equal aspect stay close together
+    # Panels of equal aspect stay close together.
+    figure = Figure(figsize=(width, height), layout="compressed")
     FigureCanvasAgg(figure)
     return figure
 
@@ -90,6 +92,15 @@ def set_title(ax: Axes, text: str | None) -> None:
     """Title of an axes, if any; a `$` in a user's text stays a dollar sign."""
     if text:
         ax.set_title(text).set_parse_math(False)
+
+
+def time_title(t: float) -> str:
+    """The title of a panel that shows x_t.
+
+    >>> time_title(12.5), time_title(1000)
+    ('t = 12.5', 't = 1000')
+    """
+    return f"t = {round(t, 1):g}"
 
 
 def add_legend(target: Axes | Figure, **options: Any) -> None:

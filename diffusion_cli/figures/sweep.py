@@ -12,18 +12,24 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from numpy.typing import ArrayLike
 
 from diffusion_cli.figures.curves import DASHES, set_scale
-from diffusion_cli.figures.plane import Curve, as_points, draw_cloud, limits_of, panel_axes
+from diffusion_cli.figures.plane import panel_axes
 from diffusion_cli.figures.style import CYCLE, GREY, SINGLE, add_legend, house_style, new_figure, set_title
+from diffusion_cli.figures.view import View
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
-LOG_FROM = 8.0  # ratio of the largest to the smallest number on an axis from which it is logarithmic
-VIEW = 1.4  # samples are shown out to this many times the extent of the truth
-TILES = 16  # images in a cell
+# Ratio of the largest to the smallest number on an axis from which it is logarithmic.
+LOG_FROM = 8.0
 
 
-class Line(NamedTuple):
-    """One value of hue. x: numbers or names; mean, std (nan: a single run); runs: the single values at each x; floor:
-    what a perfect model would have there, or nan."""
+class SeedLine(NamedTuple):
+    """One value of hue, over x.
+
+    x: numbers or names (K,).
+    mean: over seeds (K,).
+    std: the same; nan for a single run.
+    runs: the single values at each x.
+    floor: what a perfect model would have there, or nan.
+    """
 
     x: Sequence[Any]
     mean: Sequence[float]
@@ -33,15 +39,15 @@ class Line(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """Samples (n, 1) or (n, 2) or images (n, C, H, W) in [-1, 1], the truth beside them, and what is said above."""
+    """Samples (n, *shape), the view that draws them, and the text above."""
 
     samples: ArrayLike
-    curve: Curve | None
+    view: View
     text: str
 
 
 @house_style
-def metric_lines(lines: Mapping[str, Line], xlabel: str, ylabel: str, hue: str | None = None) -> Figure:
+def metric_lines(lines: Mapping[str, SeedLine], xlabel: str, ylabel: str, hue: str | None = None) -> Figure:
     """Mean and standard deviation over seeds against a swept key, one line for each value of `hue`; faint dots are
     the single runs, dotted lines the floor of true samples.
 
@@ -53,10 +59,10 @@ def metric_lines(lines: Mapping[str, Line], xlabel: str, ylabel: str, hue: str |
     numeric = all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in names)
     for i, (name, line) in enumerate(lines.items()):
         place = np.array([x if numeric else names.index(x) for x in line.x], dtype=float)
-        color, style = CYCLE[i % len(CYCLE)], {"marker": MARKERS[i % len(MARKERS)], "ms": 3.5}
+        color, marker = CYCLE[i % len(CYCLE)], MARKERS[i % len(MARKERS)]
         std = np.nan_to_num(np.asarray(line.std, dtype=float))
         ax.errorbar(place, line.mean, std, color=color, ls=DASHES[i % len(DASHES)] if numeric else "none",
-                    capsize=2, elinewidth=0.8, label=name, zorder=3, **style)  # fmt: skip
+                    capsize=2, elinewidth=0.8, label=name, zorder=3, marker=marker, ms=3.5)  # fmt: skip
         for x, values in zip(place, line.runs, strict=True):
             if len(values) > 1:
                 ax.scatter([x] * len(values), values, s=5, color=color, alpha=0.35, lw=0, zorder=2)
@@ -99,7 +105,8 @@ def _x_axis(ax: Axes, names: Sequence[Any], numeric: bool) -> None:
         return
     if min(names) > 0 and max(names) >= LOG_FROM * min(names):
         ax.set_xscale("log")
-    if len(names) <= 8:  # every value that was swept, and no other
+    # Every value that was swept, and no other.
+    if len(names) <= 8:
         ax.xaxis.set_major_locator(FixedLocator(sorted(names)))
         ax.xaxis.set_minor_locator(NullLocator())
         ax.xaxis.set_major_formatter(lambda x, _: f"{x:.4g}")
@@ -107,50 +114,28 @@ def _x_axis(ax: Axes, names: Sequence[Any], numeric: bool) -> None:
 
 @house_style
 def sample_grid(
-    panels: Mapping[tuple[int, int], Panel], columns: Sequence[str], rows: Sequence[str]
+    cells: Mapping[tuple[int, int], Panel], columns: Sequence[str], rows: Sequence[str]
 ) -> Figure:
-    """Samples over two swept keys: panels[row, column], a missing one left blank; heads of columns and rows.
+    """Samples over two swept keys, on limits that are common to a row.
 
-    Points are shown on the limits of the truth of their row, or without one of their own; images as mosaics.
+    cells: by (row, column); a missing one says that there is no run.
+    columns, rows: their headings.
     """
     figure, axes, width = panel_axes(len(rows), len(columns), title_lines=2, titled_rows=len(rows))
     for r, row in enumerate(rows):
-        shown = [panels[r, c] for c in range(len(columns)) if (r, c) in panels]
-        limits = None
-        if shown and np.ndim(shown[0].samples) == 2:
-            curve = shown[0].curve
-            limits = limits_of([panel.samples for panel in shown] if curve is None else [], curve, widen=VIEW)
-        first = True
+        shown = [cells[r, c] for c in range(len(columns)) if (r, c) in cells]
+        limits = shown[0].view.limits([cell.samples for cell in shown]) if shown else None
         for c, head in enumerate(columns):
-            ax = axes[r, c]
-            panel = panels.get((r, c))
-            if panel is None:
+            ax, cell = axes[r, c], cells.get((r, c))
+            if cell is None or limits is None:
                 ax.set_axis_off()
                 ax.text(0.5, 0.5, "no run", ha="center", va="center", color=GREY, transform=ax.transAxes)
-            elif limits is None:
-                ax.imshow(
-                    mosaic(np.asarray(panel.samples)), cmap="gray", vmin=0, vmax=1, interpolation="nearest"
-                )
-                ax.set(xticks=[], yticks=[])
             else:
-                draw_cloud(ax, panel.samples, limits, panel.curve, width)
-                ax.tick_params(
-                    labelbottom=r == len(rows) - 1, labelleft=c == 0 and as_points(panel.samples).shape[1] > 1
-                )
-            lines = ([head] if r == 0 else []) + ([panel.text] if panel is not None else [])
+                cell.view.panel(ax, cell.samples, limits, width)
+                ax.tick_params(labelbottom=r == len(rows) - 1, labelleft=c == 0)
+            lines = ([head] if r == 0 else []) + ([cell.text] if cell is not None else [])
             set_title(ax, "\n".join(lines))
-            if first and row:
-                ax.text(-0.06 if panel is None else -0.2, 0.5, row, rotation=90, ha="right", va="center",
+            if c == 0 and row:
+                ax.text(-0.06 if cell is None else -0.2, 0.5, row, rotation=90, ha="right", va="center",
                         transform=ax.transAxes).set_parse_math(False)  # fmt: skip
-            first = False
     return figure
-
-
-def mosaic(images: np.ndarray) -> np.ndarray:
-    """The first images (n, C, H, W) in [-1, 1] as one picture (h, w, C) or (h, w), in [0, 1], in a square."""
-    side = max(1, int(np.sqrt(min(len(images), TILES))))
-    _, channels, height, width = images[: side * side].shape
-    tiles = images[: side * side].reshape(side, side, channels, height, width)
-    picture = tiles.transpose(0, 3, 1, 4, 2).reshape(side * height, side * width, channels)
-    picture = (picture.clip(-1, 1) + 1) / 2
-    return picture[..., 0] if channels == 1 else picture

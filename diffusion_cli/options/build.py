@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
+from collections.abc import Callable
 from typing import Any
 
 from diffusion_cli.errors import UserError, in_group
@@ -14,13 +15,25 @@ from diffusion_cli.options.groups import GROUPS, TRUST, homes
 def build(config: dict[str, Any], group: str, **given: Any) -> Any:
     """The object described by config[group]: its `_target_` called with the node's other keys and with `given`.
 
-    Only classes and functions defined in the homes of that group (groups.homes) are called; what counts is where the
-    resolved object was defined, not how it was spelt. Nothing else is even imported, and of ours no function but of
-    groups of functions: what reads, writes or downloads within a room is none of its components.
     Raises UserError, naming the key to which an argument is set.
     """
     node = dict(config[group])
-    target = node.pop(TARGET, None)
+    made = component_of(group, node.pop(TARGET, None))
+    try:
+        inspect.signature(made).bind(**node, **given)
+    except TypeError as error:
+        raise UserError(f"{group}.{TARGET}", config[group][TARGET], str(error)) from None
+    with in_group(group):
+        return made(**node, **given)
+
+
+def component_of(group: str, target: Any) -> Callable[..., Any]:
+    """The class or function of that dotted name, if it is a component of the group.
+
+    Only classes and functions defined in the homes of that group (groups.homes) are called; what counts is where the
+    resolved object was defined, not how it was spelt. Nothing else is even imported, and of ours no function but of
+    groups of functions: what reads, writes or downloads within a room is none of its components.
+    """
     key = f"{group}.{TARGET}"
     check_target(key, group, target)
     try:
@@ -37,9 +50,4 @@ def build(config: dict[str, Any], group: str, **given: Any) -> Any:
     ):
         reason = f"is not a component of {group}; a module of your own is enabled by {TRUST}=MODULE"
         raise UserError(key, target, reason)
-    try:
-        inspect.signature(made).bind(**node, **given)
-    except TypeError as error:
-        raise UserError(key, target, str(error)) from None
-    with in_group(group):
-        return made(**node, **given)
+    return made

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from diffusion_cli.options.check import TARGET
+from diffusion_cli.options.groups import FIGURES
 from diffusion_cli.options.signature import Signature, read
 
 
@@ -23,6 +24,8 @@ def find_configs() -> Path:
 
 
 CONFIGS = find_configs()
+# Folders of the user's own options, beside ours: what --config-dir names, as the command line has found it.
+FOLDERS: list[Path] = []
 
 
 def names_of(group: str, folders: Sequence[Path] = ()) -> list[str]:
@@ -59,3 +62,11 @@ def title_of(group: str, name: str, folders: Sequence[Path] = ()) -> str:
     comment, _ = content_of(group, name, folders)
     signature = signature_of(group, name, folders)
     return comment or (signature.title if signature else "")
+
+
+def default_figures() -> dict[str, str]:
+    """The figures that training draws of every run: name -> option, as configs/train.yaml lists them."""
+    content = yaml.safe_load((CONFIGS / "train.yaml").read_text(encoding="utf-8"))
+    pairs = [pair for entry in content["defaults"] if isinstance(entry, dict) for pair in entry.items()]
+    place = f"figure@{FIGURES}."
+    return {key.removeprefix(place): option for key, option in pairs if key.startswith(place)}

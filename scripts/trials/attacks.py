@@ -124,7 +124,7 @@ ATTACKS = [
         "option: figure elsewhere",
         option(
             GLOBAL
-            + "figures:\n  ../../victim/x:\n    _target_: diffusion_cli.figures.recipes.plane.samples\n"
+            + "figures:\n  ../../victim/x:\n    _target_: diffusion_cli.figures.recipes.samples.samples\n"
         ),
         "no name of a key",
     ),

@@ -12,7 +12,7 @@ const views = Object.fromEntries(Object.entries(data.views).map(
   ([name, text]) => [name, data.kind === "images" ? bytes(text) : words(text)]));
 const density = data.density && bytes(data.density.values);
 const outline = (data.outline || []).map(words);
-const state = {frame: 0, view: "x", law: true, trails: false, zoom: false, playing: false};
+const state = {frame: 0, view: "x", truth: true, trails: false, zoom: false, playing: false};
 
 // what one frame looks like -------------------------------------------------------------------------------------
 
@@ -25,9 +25,9 @@ function mark(ctx, shape, x, y, r) {
   ctx.fill();
 }
 
-const lawImages = new Map();
-function lawImage(k) {  // the exact density of x_t in shades of grey, one canvas for each frame
-  if (!lawImages.has(k)) {
+const densityImages = new Map();
+function densityImage(k) {  // the exact density of x_t in shades of grey, one canvas for each frame
+  if (!densityImages.has(k)) {
     const n = data.density.size, image = new ImageData(n, n), from = k * n * n;
     for (let i = 0; i < n * n; i++) {
       const shade = 255 - 110 * density[from + i] / 255, row = n - 1 - Math.floor(i / n), at = 4 * (row * n + i % n);
@@ -36,9 +36,9 @@ function lawImage(k) {  // the exact density of x_t in shades of grey, one canva
     }
     const canvas = new OffscreenCanvas(n, n);
     canvas.getContext("2d").putImageData(image, 0, 0);
-    lawImages.set(k, canvas);
+    densityImages.set(k, canvas);
   }
-  return lawImages.get(k);
+  return densityImages.get(k);
 }
 
 function plane(ctx, w, h, k, s) {
@@ -49,12 +49,12 @@ function plane(ctx, w, h, k, s) {
     ctx.save();
     ctx.translate((p % data.columns) * side, Math.floor(p / data.columns) * side);
     ctx.beginPath(); ctx.rect(0, 0, side, side); ctx.clip();
-    if (density && s.law && s.view === "x") {
+    if (density && s.truth && s.view === "x") {
       const a = at(0, false), b = at(FULL, false), top = at(FULL, true);
       ctx.imageSmoothingEnabled = true;
-      ctx.drawImage(lawImage(k), a, top, b - a, b - a);
+      ctx.drawImage(densityImage(k), a, top, b - a, b - a);
     }
-    if (s.law) {
+    if (s.truth) {
       ctx.strokeStyle = TRUTH; ctx.lineWidth = Math.max(1, side / 400);
       for (const line of outline) {
         ctx.beginPath();
@@ -111,15 +111,15 @@ function line(ctx, w, h, k, s) {  // a histogram, with the exact density as a cu
   for (let i = 0; i < data.count; i++) counts[Math.min(bins - 1, Math.floor(points[k * data.count + i] / FULL * bins))]++;
   const width = (data.limits[1] - data.limits[0]) / bins;
   const heights = counts.map(c => c / data.count / width);
-  const law = density && s.law && s.view === "x" ? data.density.peaks[k] : 0;
-  const base = h - 1.8 * fontSize(h), top = Math.max(law, ...heights) * 1.08;
+  const peak = density && s.truth && s.view === "x" ? data.density.peaks[k] : 0;
+  const base = h - 1.8 * fontSize(h), top = Math.max(peak, ...heights) * 1.08;
   ctx.fillStyle = BLUE; ctx.globalAlpha = 0.7;
   heights.forEach((v, i) => ctx.fillRect(i * w / bins, base * (1 - v / top), w / bins - 0.5, base * v / top));
   ctx.globalAlpha = 1;
-  if (law) {
+  if (peak) {
     const n = data.density.size;
     ctx.beginPath();
-    for (let i = 0; i < n; i++) ctx.lineTo((i + 0.5) / n * w, base * (1 - density[k * n + i] / 255 * law / top));
+    for (let i = 0; i < n; i++) ctx.lineTo((i + 0.5) / n * w, base * (1 - density[k * n + i] / 255 * peak / top));
     ctx.strokeStyle = INK; ctx.lineWidth = Math.max(1, w / 400); ctx.stroke();
   }
   ctx.strokeStyle = INK; ctx.lineWidth = 1;
@@ -175,7 +175,7 @@ const timeOf = k => `t = ${Number.isInteger(data.times[k]) ? data.times[k] : dat
 function show(frame) {
   state.frame = Math.max(0, Math.min(K - 1, frame));
   slider.value = state.frame;
-  const text = `${timeOf(state.frame)} of ${data.T}, noise to signal σ/α = ${tidy(data.noise[state.frame])}`;
+  const text = `${timeOf(state.frame)} of ${data.T}, noise to signal σ/α = ${tidy(data.ratios[state.frame])}`;
   slider.setAttribute("aria-valuetext", text);
   canvas.setAttribute("aria-label", `${data.what} at ${text}`);
   byId("where").textContent = text;
@@ -209,10 +209,10 @@ function option(name, text) {
   byId("options").append(label);
 }
 
-if (density || outline.length) option("law", density ? "true density" : "true curve");
+if (density || outline.length) option("truth", density ? "true density" : "true curve");
 if ("x0" in views) {
   state.guess = false;
-  option("guess", "what the denoiser takes for x₀");
+  option("guess", "what the denoiser predicts for x₀");
 }
 if (data.kind === "plane" && data.panels === 1) option("trails", "paths of 12 samples");
 if (data.zoom) option("zoom", "zoom in on the data");

@@ -1,120 +1,114 @@
-"""Figures of data on a line: the forward process, its exact reversal, and what a denoiser makes of noise."""
+"""Figures of data on a line: the forward process, and its exact reverse towards known points."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
-from diffusion_cli import forward
 from diffusion_cli.errors import UserError
-from diffusion_cli.figures import line
-from diffusion_cli.noise import NoiseStream, Stream, generator
+from diffusion_cli.figures.kinds import draws
+from diffusion_cli.figures.line import trajectories_1d, two_point_trajectories
+from diffusion_cli.figures.recipes.material import density_on_line, examples
+from diffusion_cli.forward import forward_chain, reverse_chain
+from diffusion_cli.noise import NoiseStream, Stream
+from diffusion_cli.ranges import Count, Many, checked
 
 if TYPE_CHECKING:
     from diffusion_cli.components import Components
 
-GRID = 400  # positions at which a density is drawn
-MANY = 12  # more atoms than this are no longer "points" to mark
+# Positions at which a density is drawn.
+GRID = 400
+# More atoms than this are no longer points to mark.
+MOST_ATOMS = 12
 
 
-def on_a_line(components: Components, figure: str) -> None:
-    if components.dataset.shape != (1,):
-        raise UserError("figure", figure, "draws data on a line", ("dataset=gaussian1d", "dataset=twopoint"))
-
-
-def forward_states(components: Components, n: int) -> Iterable[tuple[int, torch.Tensor]]:
-    """(t, x_t) of n chains of single steps from clean data."""
-    x0 = components.dataset.draw(n, generator(components.seed, Stream.FIGURE)).x0
-    noise = NoiseStream(components.seed, n, (1,), stream=Stream.FORWARD_CHAIN)
-    return forward.forward_chain(components.schedule, x0, noise)
-
-
-def reverse_states(components: Components, n: int) -> Iterable[tuple[int, torch.Tensor]]:
-    """(t, x_t) of n chains of exact reverse steps from noise, each towards a known x_0 of the data."""
-    x0 = components.dataset.draw(n, generator(components.seed, Stream.FIGURE)).x0
-    noise = NoiseStream(components.seed, n, (1,), stream=Stream.REVERSE_CHAIN)
-    return forward.reverse_chain(components.schedule, noise(), x0, noise)
-
-
-def sampled_states(components: Components, n: int) -> Iterable[tuple[float, torch.Tensor]]:
-    """(t, x_t) of n chains of the components's sampler and denoiser."""
-    label = components.labels(n)
-    for state in components.walk(n, label=label):
-        yield state.t, state.x.cpu()
-
-
-def collect(
-    states: Iterable[tuple[float, torch.Tensor]], shown: int
-) -> tuple[list[float], np.ndarray, np.ndarray]:
+class Paths(NamedTuple):
     """Times (K,), the paths (shown, K) of the first chains, and where all of them end (n,)."""
-    times, paths = [], []
-    for t, x in states:
-        times.append(t)
-        paths.append(x[:shown, 0].numpy())
-        last = x
-    return times, np.stack(paths, 1), last[:, 0].numpy()
+
+    times: list[int]
+    paths: NDArray
+    ends: NDArray
 
 
-def forward1d(components: Components, n: int, shown: int) -> Any:
-    """`shown` trajectories of the forward process, step by step, and x_T of all n against N(0, 1)."""
-    on_a_line(components, "forward1d")
-    times, paths, ends = collect(forward_states(components, n), shown)
+@draws("line")
+@checked
+def forward1d(components: Components, n: Many = 10_000, shown: Count = 150) -> Figure:
+    """Trajectories of the forward process on a line, step by step, and their ends x_T against N(0, 1).
+
+    n: chains, whose ends make the histogram.
+    shown: trajectories drawn.
+    """
+    times, paths, ends = forward_paths(components, n, shown)
     grid = np.linspace(min(ends.min(), -3.5), max(ends.max(), 3.5), GRID)
     normal = np.exp(-(grid**2) / 2) / np.sqrt(2 * np.pi)
-    return line.trajectories_1d(paths, times, (grid, normal), "N(0, 1)", ends, title(components, "forward"))
+    return trajectories_1d(paths, times, (grid, normal), "N(0, 1)", ends, title(components, "forward"))
 
 
-def reverse1d(components: Components, n: int, shown: int) -> Any:
-    """`shown` trajectories of q(x_{t-1} | x_t, x_0) from noise towards known x_0, and x_0 of all n against its law."""
-    on_a_line(components, "reverse1d")
-    return backwards(components, reverse_states(components, n), shown, "reverse to a known x0")
+@draws("line")
+@checked
+def reverse1d(components: Components, n: Many = 10_000, shown: Count = 150) -> Figure:
+    """Trajectories of the exact reverse q(x_{t-1} | x_t, x_0) on a line, with x_0 of the data, and their ends.
+
+    n: chains, whose ends make the histogram.
+    shown: trajectories drawn.
+    """
+    times, paths, ends = reverse_paths(components, n, shown)
+    density = density_on_line(components)
+    grid = np.linspace(ends.min() - 0.1 * np.ptp(ends), ends.max() + 0.1 * np.ptp(ends), GRID)
+    truth = None if density is None else (grid, density(grid))
+    return trajectories_1d(paths, times, truth, "data", ends, title(components, "reverse to a known x0"))
 
 
-def trajectories1d(components: Components, n: int, shown: int) -> Any:
-    """`shown` trajectories of the sampler from noise to x_0, and x_0 of all n against the data's law."""
-    on_a_line(components, "trajectories1d")
-    return backwards(components, sampled_states(components, n), shown, "reverse")
+@draws("line")
+@checked
+def twopoint(components: Components, shown: Count = 12) -> Figure:
+    """Trajectories between the few points of the data and noise: forward (solid), and exactly reversed (dashed).
+
+    shown: trajectories of each process.
+    """
+    points = atoms(components)
+    out_times, out, _ = forward_paths(components, shown, shown)
+    back_times, back, _ = reverse_paths(components, shown, shown)
+    return two_point_trajectories(
+        out, back, out_times, back_times, points, title(components, "forward and reverse")
+    )
 
 
-def backwards(
-    components: Components, states: Iterable[tuple[float, torch.Tensor]], shown: int, name: str
-) -> Any:
-    times, paths, ends = collect(states, shown)
-    return line.trajectories_1d(paths, times, law(components, ends), "data", ends, title(components, name))
+def forward_paths(components: Components, n: int, shown: int) -> Paths:
+    """n chains of single steps from clean data."""
+    noise = NoiseStream(components.seed, n, (1,), stream=Stream.FORWARD_CHAIN)
+    return paths_of(forward_chain(components.schedule, examples(components, n).x0, noise), shown)
 
 
-def law(components: Components, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """Positions and density of the data where these samples lie; None for a law of points, which has none."""
-    density = components.dataset.density
-    if density is None or not density.jitter:
-        return None
-    grid = torch.linspace(float(ends.min()) - density.jitter, float(ends.max()) + density.jitter, GRID)
-    return grid.numpy(), density.log_prob(grid[:, None], 1.0, 0.0).exp().numpy()
+def reverse_paths(components: Components, n: int, shown: int) -> Paths:
+    """n chains of exact reverse steps from noise, each towards an x_0 of the data."""
+    noise = NoiseStream(components.seed, n, (1,), stream=Stream.REVERSE_CHAIN)
+    return paths_of(reverse_chain(components.schedule, noise(), examples(components, n).x0, noise), shown)
+
+
+def paths_of(chain: Iterable[tuple[int, torch.Tensor]], shown: int) -> Paths:
+    """The paths of the first chains, and the ends of all."""
+    times, paths = [], []
+    for t, x in chain:
+        times.append(t)
+        paths.append(x[:shown, 0].numpy())
+    return Paths(times, np.stack(paths, 1), x[:, 0].numpy())
 
 
 def title(components: Components, name: str) -> str:
     return f"{name}, {components.schedule.name} schedule, T = {components.schedule.T}"
 
 
-def twopoint(components: Components, shown: int) -> Any:
-    """Trajectories between the data's few points and noise: forward (solid), and exactly reversed (dashed)."""
-    on_a_line(components, "twopoint")
-    points = atoms(components)
-    forward_times, forward, _ = collect(forward_states(components, shown), shown)
-    reverse_times, reverse, _ = collect(reverse_states(components, shown), shown)
-    return line.two_point_trajectories(
-        forward, reverse, forward_times, reverse_times, points, title(components, "forward and reverse")
-    )
-
-
-def atoms(components: Components) -> np.ndarray:
+def atoms(components: Components) -> NDArray:
     """The few points (K,) of which the data consist; UserError where they do not."""
     density = components.dataset.density
-    known = density is not None and not density.jitter
-    found = np.unique(density.reference(10_000).numpy()) if known else np.empty(0)
-    if not 0 < len(found) <= MANY:
+    discrete = density is not None and not density.jitter
+    found = np.unique(density.reference(10_000).numpy()) if discrete else np.empty(0)
+    if not 0 < len(found) <= MOST_ATOMS:
         raise UserError("figure", "twopoint", "draws data of a few points", ("dataset=twopoint",))
     return found

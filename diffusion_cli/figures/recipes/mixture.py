@@ -2,43 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
-from diffusion_cli.errors import UserError
+from diffusion_cli.errors import ArgumentError, UserError
 from diffusion_cli.figures import paths
-from diffusion_cli.figures.plane import limits_of
-from diffusion_cli.figures.recipes.plane import of_run, truth
+from diffusion_cli.figures.kinds import draws
+from diffusion_cli.figures.plane import Limits, limits_of
+from diffusion_cli.figures.recipes.material import examples, run_of, states_of, truth_of
+from diffusion_cli.figures.style import time_title
 from diffusion_cli.noise import Stream, generator
+from diffusion_cli.ranges import Finite, Many, NonNegative, Whole, checked
 
 if TYPE_CHECKING:
     from diffusion_cli.components import Components
 
-PIXELS = 300  # of a density image, along each side
-BINS = 75  # of a histogram, along each side
+# Of a density image, along each side; and of a histogram.
+PIXELS, BINS = 300, 75
 AXES = ("pixel 1", "pixel 2")
-QUERIES = 2_000  # points at which the width of a kernel is measured
-TAILS = 0.003  # share of the samples on each side that an image leaves out
-STRENGTHS = ("w", "s")  # keys of a guidance's strength: classifier-free, classifier
-
-Extent = tuple[float, float, float, float]
-
-
-def in_the_plane(components: Components, figure: str) -> None:
-    if components.dataset.shape != (2,):
-        raise UserError("figure", figure, "draws data in the plane", ("dataset=gmm2px",))
+# Points at which the width of a kernel is measured.
+QUERIES = 2_000
+# Fraction of the samples on each side that an image leaves out.
+TAILS = 0.003
+# Keys of a guidance's strength: classifier-free, classifier.
+STRENGTHS = ("w", "s")
+Estimate = Literal["histogram", "kde"]
 
 
-def exact_density(components: Components, extent: Extent, t: float) -> np.ndarray:
+def exact_density(components: Components, extent: Limits, t: float) -> NDArray:
     """log q(x_t) on the grid of an image (H, W), row 0 at the bottom."""
     density = components.dataset.density
     if density is None or (t == 0 and not density.jitter):
-        raise UserError("figure.t", t, "there the data have no density in the plane; try a later time")
+        raise ArgumentError("t", t, "there the data have no density in the plane; try a later time")
     left, right, bottom, top = extent
     half = (right - left) / PIXELS / 2
     x, y = (torch.linspace(low + half, high - half, PIXELS) for low, high in ((left, right), (bottom, top)))
@@ -47,7 +50,7 @@ def exact_density(components: Components, extent: Extent, t: float) -> np.ndarra
     return density.log_prob(grid, level.alpha, level.sigma).view(PIXELS, PIXELS).numpy()
 
 
-def estimated_density(x: np.ndarray, extent: Extent, kind: str) -> np.ndarray:
+def estimated_density(x: NDArray, extent: Limits, kind: Estimate) -> NDArray:
     """log of the density of samples x (n, 2), up to a constant, on the grid of an image, row 0 at the bottom.
 
     histogram, or kde: a Gaussian kernel as wide as the median distance to the sqrt(n)-th nearest neighbour, which
@@ -60,43 +63,58 @@ def estimated_density(x: np.ndarray, extent: Extent, kind: str) -> np.ndarray:
         neighbours = max(2, round(np.sqrt(len(x))))
         width = float(np.median(cKDTree(x).query(x[:QUERIES], [neighbours])[0]))
         count = gaussian_filter(count, width * PIXELS / (right - left), truncate=5)
-    elif kind != "histogram":
-        raise UserError("figure.estimate", kind, "no such estimate", ("histogram", "kde"))
     with np.errstate(divide="ignore"):
         return np.log(count)
 
 
-def density(components: Components, t: float, samples: int) -> Any:
-    """The true density of x_t, of the data themselves at t = 0, under `samples` points of it."""
-    in_the_plane(components, "density")
-    x0 = components.dataset.draw(max(samples, 2_000), generator(components.seed, Stream.FIGURE)).x0
+@draws("plane")
+@checked
+def density(components: Components, t: NonNegative = 0, samples: Whole = 0) -> Figure:
+    """The exact density of x_t in the plane.
+
+    t: the time; 0: the density of the data themselves.
+    samples: points of it on the image.
+    """
+    within_schedule(components, "t", [t])
+    x0 = examples(components, max(samples, 2_000)).x0
     level = components.schedule.level(t, like=x0)
     noise = torch.randn(x0.shape, generator=generator(components.seed, Stream.FIGURE_NOISE))
     x = (level.alpha * x0 + level.sigma * noise).numpy()
     extent = limits_of([x], widen=1.15)
-    return paths.density_image(
-        exact_density(components, extent, t), extent, x[:samples] if samples else None, labels=AXES
-    )
+    shown = x[:samples] if samples else None
+    return paths.density_image(exact_density(components, extent, t), extent, shown, labels=AXES)
 
 
-def trajectory_density(components: Components, n: int, times: list[float], estimate: str, sample: int) -> Any:
-    """One trajectory from noise to x_0 over the density of x_t at these times, estimated from n chains like it, and
-    over the truth. estimate: histogram or kde. Times that the sampler leaves out are replaced by the nearest.
-    sample: index of the trajectory among the n."""
-    in_the_plane(components, "trajectory_density")
-    label = components.labels(n)
-    T = components.schedule.T
-    if not all(0 <= t <= T for t in times):
-        raise UserError("figure.times", times, f"must lie in 0..{T}")
-    if not 0 <= sample < n:
-        raise UserError("figure.sample", sample, f"must be one of 0..{n - 1}")
-    states = list(components.walk(n, label=label))
-    known = np.array([state.t for state in states])
-    chosen = sorted({int(np.abs(known - t).argmin()) for t in times})
-    clouds = {k: states[k].x.cpu().numpy() for k in chosen}
-    path = np.stack([state.x[sample].cpu().numpy() for state in states])
-    extent = limits_of([*(most_of(cloud) for cloud in clouds.values()), path])
-    panels = {f"t = {known[k]:g}": estimated_density(clouds[k], extent, estimate) for k in chosen}
+def within_schedule(components: Components, argument: str, times: Sequence[float]) -> None:
+    for t in times:
+        if t > components.schedule.T:
+            raise ArgumentError(argument, t, f"must lie in 0..{components.schedule.T}")
+
+
+@draws("plane")
+@checked
+def trajectory_density(
+    components: Components,
+    n: Many = 20_000,
+    times: Sequence[NonNegative] = (50, 40, 30, 20, 10),
+    estimate: Literal["histogram", "kde"] = "kde",
+    sample: Whole = 0,
+) -> Figure:
+    """One trajectory from noise to x_0 over the densities of x_t, estimated from chains like it, and over the truth.
+
+    n: chains that estimate the densities.
+    times: of the densities; those that the sampler leaves out are replaced by the nearest.
+    estimate: histogram, or kde, a smooth one.
+    sample: index of the trajectory among the n.
+    """
+    within_schedule(components, "times", times)
+    if sample >= n:
+        raise ArgumentError("sample", sample, f"must be one of 0..{n - 1}")
+    states = states_of(components, n)
+    chosen = sorted({int(np.abs(np.array(states.times) - t).argmin()) for t in times})
+    path = states.x[:, sample]
+    extent = limits_of([*(most_of(states.x[k]) for k in chosen), path])
+    panels = {time_title(states.times[k]): estimated_density(states.x[k], extent, estimate) for k in chosen}
     return paths.density_image(
         panels | {"truth": true_density(components, extent, n, estimate)},
         extent,
@@ -105,68 +123,80 @@ def trajectory_density(components: Components, n: int, times: list[float], estim
     )
 
 
-def most_of(x: np.ndarray) -> np.ndarray:
-    """The corners (2, 2) of the box that holds all but a share TAILS of samples x (n, 2) on each side."""
+def most_of(x: NDArray) -> NDArray:
+    """The corners (2, 2) of the box that holds all but a fraction TAILS of samples x (n, 2) on each side."""
     return np.quantile(x, [TAILS, 1 - TAILS], axis=0)
 
 
-def true_density(components: Components, extent: Extent, n: int, estimate: str) -> np.ndarray:
+def true_density(components: Components, extent: Limits, n: int, estimate: Estimate) -> NDArray:
     """The data's density where it is known, else its estimate from n of them."""
-    law = components.dataset.density
-    if law is not None and law.jitter:
+    density = components.dataset.density
+    if density is not None and density.jitter:
         return exact_density(components, extent, 0)
-    x0 = components.dataset.draw(n, generator(components.seed, Stream.FIGURE)).x0
-    return estimated_density(x0.cpu().numpy(), extent, estimate)
+    return estimated_density(examples(components, n).x0.numpy(), extent, estimate)
 
 
-def strengths(components: Components, values: list[float]) -> dict[float, Components]:
-    """The components under each of these strengths of its guidance."""
-    node = components.config["guidance"]
+def strengths(components: Components, values: Sequence[float]) -> dict[float, Components]:
+    """The components under each of these strengths of their guidance."""
+    key = strength_key(components)
+    return {value: components.varied(guidance={key: value}) for value in values}
+
+
+def strength_key(components: Components) -> str:
+    """The key of a guidance's strength; UserError for no guidance."""
     for key in STRENGTHS:
-        if key in node:
-            return {value: components.varied(guidance={key: value}) for value in values}
+        if key in components.config["guidance"]:
+            return key
     choices = ("guidance=cfg", "guidance=classifier")
     raise UserError("guidance", "none", "this figure compares strengths of guidance", choices)
 
 
 def each_label(components: Components) -> list[int]:
-    """The labels asked for, or all."""
-    asked = components.config.get("label")
-    if asked is None:
+    """The requested labels, or all."""
+    label = components.label
+    if label is None:
         return list(range(components.num_classes))
-    return [asked] if isinstance(asked, int) else list(dict.fromkeys(asked))
+    return [label] if isinstance(label, int) else list(dict.fromkeys(label))
 
 
-def name_of(components: Components, label: int, value: float) -> str:
-    key = next(key for key in STRENGTHS if key in components.config["guidance"])
-    return f"label {label}, {key} = {value:g}"
+@draws("plane")
+@checked
+def guidance_trajectories(
+    components: Components, n: Many = 12, values: Sequence[Finite] = (0, 1, 3), background: Many = 2000
+) -> Figure:
+    """Trajectories from the same noise under every label and several strengths of guidance.
 
+    All panels share x_T and the noise of every step.
 
-def guidance_trajectories(components: Components, n: int, values: list[float], background: int) -> Any:
-    """n trajectories from the same noise under every label and each of these strengths of guidance.
-
-    All panels share x_T and the noise of every step. background: points of the data, drawn faintly.
+    n: trajectories in each panel.
+    values: of guidance.w, or of guidance.s for classifier guidance.
+    background: points of the data, drawn faintly.
     """
-    in_the_plane(components, "guidance_trajectories")
-    panels, guided = {}, strengths(components, values)
+    key, guided = strength_key(components), strengths(components, values)
+    panels = {}
     for label in each_label(components):
         for value, one in guided.items():
-            states = list(replace(one, label=label).walk(n))
-            panels[name_of(one, label, value)] = np.stack([state.x.cpu().numpy() for state in states])
-    data = components.dataset.draw(background, generator(components.seed, Stream.FIGURE)).x0.cpu().numpy()
-    return paths.trajectories(panels, data, [state.t for state in states])
+            states = states_of(replace(one, label=label), n)
+            panels[f"label {label}, {key} = {value:g}"] = states.x
+    return paths.trajectories_2d(panels, examples(components, background).x0.numpy(), states.times)
 
 
-def guided_comparison(components: Components, n: int, values: list[float]) -> Any:
-    """Where n guided chains end with the trained network and with the exact score, from the same x_T and the same
-    noise in every step, under every label and each of these strengths."""
-    in_the_plane(components, "guided_comparison")
-    of_run(components, "guided_comparison")
+@draws("plane")
+@checked
+def guided_comparison(components: Components, n: Many = 200, values: Sequence[Finite] = (0, 1, 3)) -> Figure:
+    """Where guided chains end with the trained network and with the exact score, from the same noise.
+
+    One panel for every label and strength of guidance; the noise of every step is shared, too.
+
+    n: chains in each panel.
+    values: of guidance.w, or of guidance.s for classifier guidance.
+    """
+    run_of(components)
+    key, guided = strength_key(components), strengths(components, values)
     learned, exact = {}, {}
-    guided = {value: (one, replace(one, net=None)) for value, one in strengths(components, values).items()}
     for label in each_label(components):
-        for value, (one, best) in guided.items():
-            title = name_of(one, label, value)
+        for value, one in guided.items():
+            title = f"label {label}, {key} = {value:g}"
             learned[title] = replace(one, label=label).draw(n).x0.cpu().numpy()
-            exact[title] = replace(best, label=label).draw(n).x0.cpu().numpy()
-    return paths.end_points(learned, exact, truth(components))
+            exact[title] = replace(one, label=label, net=None).draw(n).x0.cpu().numpy()
+    return paths.end_points(learned, exact, truth_of(components))

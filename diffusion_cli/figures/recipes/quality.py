@@ -2,80 +2,107 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 
-from diffusion_cli import sampler as samplers_of
 from diffusion_cli.components import trained
-from diffusion_cli.errors import UserError
+from diffusion_cli.errors import ArgumentError, UserError
 from diffusion_cli.figures import quality
+from diffusion_cli.figures.recipes.material import option
 from diffusion_cli.metrics.catalogue import label_of
 from diffusion_cli.metrics.measurement import measurements
 from diffusion_cli.prediction import Prediction
+from diffusion_cli.ranges import Count, Many, Steps, checked
 from diffusion_cli.runs import results as gather
 from diffusion_cli.runs.directory import Run
+from diffusion_cli.sampler import DDPM, Sampler
+from diffusion_cli.schedule import Schedule
 
 if TYPE_CHECKING:
     from diffusion_cli.components import Components
 
-SAMPLERS = {
-    "ddpm": samplers_of.DDPM,
-    "ddim": samplers_of.DDIM,
-    "dpmpp": samplers_of.DPMpp,
-    "heun": samplers_of.Heun,
-}
-LOSSES = {"simple": "L simple", "vlb": "L", "min_snr": "min-SNR"}  # weighting -> as the papers call it
-PARAMETERIZATIONS = ("mean", "eps", "x0", "v")  # in the order of Ho et al. 2020, table 2; others after them
+# The weighting of a loss -> its name in the papers.
+LOSSES = {"simple": "L simple", "vlb": "L", "min_snr": "min-SNR"}
+# In the order of Ho et al. 2020, table 2; others after them.
+PARAMETERIZATIONS = ("mean", "eps", "x0", "v")
+
+Variance = Literal["posterior", "beta", "analytic", "learned"]
 
 
+@checked
 def sampler_study(
     components: Components,
-    samplers: list[str],
-    steps: list[int],
-    metric: str,
-    n: int,
-    draws: int,
-    exact: bool,
-) -> Any:
-    """A metric of each sampler over its network calls, as a ratio to the floor of true samples where there is one."""
-    unknown = [name for name in samplers if name not in SAMPLERS]
-    if unknown:
-        raise UserError("figure.samplers", unknown[0], "no such sampler", SAMPLERS)
-    measure = Measure([metric], n, draws)
+    samplers: Sequence[str] = ("ddpm", "ddim", "dpmpp", "heun"),
+    steps: Sequence[Steps] = (5, 10, 20, 50),
+    metric: str | None = None,
+    n: Many | None = None,
+    draws: Count = 1,
+    exact: bool = True,
+) -> Figure:
+    """A metric of several samplers over network calls, as a ratio to the floor of true samples where there is one.
 
-    def line(one: Components, name: str) -> quality.Line:
-        chosen = [SAMPLERS[name](steps=count, clip=one.sampler.clip) for count in steps]
-        calls = [network_calls(sampler, one.schedule) for sampler in chosen]
-        return quality.Line(calls, [measure(one, sampler)[metric] for sampler in chosen])
+    samplers: options of the group.
+    steps: of each sampler.
+    metric: of the run's evaluation; null: its first.
+    n: samples of each point of the curves; null: as many as the evaluation has.
+    draws: independent sets of them.
+    exact: whether also with the exact denoiser, where the data have one.
+    """
+    clip = components.sampler.clip
+    chosen = {
+        name: [option("samplers", "sampler", name, steps=count, clip=clip) for count in steps]
+        for name in samplers
+    }
+    measure = Measure(metric and [metric], n, draws)
+
+    def line(one: Components, name: str) -> quality.CallsLine:
+        calls = [network_calls(sampler, one.schedule) for sampler in chosen[name]]
+        return quality.CallsLine(calls, [measure(one, sampler)[measure.first] for sampler in chosen[name]])
 
     lines, best = {name: line(components, name) for name in samplers}, {}
     if exact and components.run is not None and components.dataset.density is not None:
         best = {name: line(replace(components, net=None), name) for name in samplers}
-    return quality.over_calls(lines, best, measure.name(metric), measure.floors[metric] is not None)
+    return quality.over_calls(
+        lines, best, measure.name(measure.first), measure.floors[measure.first] is not None
+    )
 
 
+@checked
 def objective_table(
-    results: Sequence[gather.Result], variances: list[str], metrics: list[str], n: int, draws: int
-) -> Any:
-    """What networks of a sweep predict (rows), for which loss they were trained and with which variance they are
-    sampled (columns): a table for each metric, means over seeds. Runs of objective=hybrid have a variance of their own,
-    which is learned; the others are sampled with each of `variances`."""
+    results: Sequence[gather.Result],
+    variances: Sequence[Literal["posterior", "beta", "analytic"]] = ("beta", "posterior", "analytic"),
+    metrics: Sequence[str] = ("sliced_w2", "distance_mean"),
+    n: Many | None = 5000,
+    draws: Count = 1,
+) -> Figure:
+    """Metrics of a sweep over parameterization (rows), loss and variance of the sampler (columns), means over seeds.
+
+    Runs of objective=hybrid have a variance of their own, which is learned.
+
+    variances: of the sampler, for the other runs.
+    metrics: of the runs' evaluation, a table each.
+    n: samples in each cell; null: as many as the evaluation has.
+    draws: independent sets of them.
+    """
     found: dict[tuple[str, tuple[str, str]], list[dict[str, float]]] = {}
     measure = Measure(metrics, n, draws)
     for result in finished(results):
         one = trained(result.config, Run(result.path))
         learned = one.objective.outputs > 1
         loss = "L hybrid" if learned else LOSSES[one.objective.weighting]
-        for variance in ["learned"] if learned else variances:
-            sampler = samplers_of.DDPM(clip=one.sampler.clip, variance=variance)
+        chosen: Sequence[Variance] = ["learned"] if learned else variances
+        for variance in chosen:
+            sampler = DDPM(clip=one.sampler.clip, variance=variance)
             row = str(result.keys.get("parameterization"))
             found.setdefault((row, (loss, variance)), []).append(measure(one, sampler))
-    known = [name for name in PARAMETERIZATIONS if name in {row for row, _ in found}]
-    rows = [*known, *sorted({row for row, _ in found} - set(known))]
+    named = {row for row, _ in found}
+    rows = [*(name for name in PARAMETERIZATIONS if name in named), *sorted(named - {*PARAMETERIZATIONS})]
     losses, kinds = [*LOSSES.values(), "L hybrid"], [*variances, "learned"]
     columns = sorted({column for _, column in found}, key=lambda c: (losses.index(c[0]), kinds.index(c[1])))
     tables = {
@@ -100,18 +127,26 @@ def finished(results: Sequence[gather.Result]) -> Iterator[gather.Result]:
 
 
 class Measure:
-    """Some metrics of the components' own evaluation, with n samples in each of so many draws, as ratios to the floor of
-    the first where there is one."""
+    """Some metrics of a run's own evaluation, as ratios to the floor where there is one, which is measured once.
 
-    def __init__(self, metrics: list[str], n: int, draws: int):
-        self.metrics, self.sizes = metrics, {"n": n, "draws": draws}
+    metrics: their names; None: the first that the evaluation has.
+    n: samples in each of so many draws; None: as many as the evaluation has.
+    """
+
+    def __init__(self, metrics: Sequence[str] | None, n: int | None, draws: int) -> None:
+        self.metrics = metrics
+        self.sizes = {"draws": draws} | ({} if n is None else {"n": n})
         self.floors: dict[str, float | None] = {}
         self.evaluation: Any = None
+
+    @property
+    def first(self) -> str:
+        return next(iter(self.floors))
 
     def name(self, metric: str) -> str:
         return label_of(metric) + (" / floor" if self.floors[metric] else "")
 
-    def __call__(self, components: Components, sampler: Any) -> dict[str, float]:
+    def __call__(self, components: Components, sampler: Sampler) -> dict[str, float]:
         """metric -> value with this sampler."""
         if self.evaluation is None:
             node = components.config["evaluation"]
@@ -119,28 +154,38 @@ class Measure:
             self.evaluation = components.varied(evaluation=sizes).evaluation
         report = replace(components, sampler=sampler, evaluation=self.evaluation).evaluate()
         entries = measurements(report)
-        for metric in self.metrics:
+        if not entries:
+            raise UserError("evaluation", ..., "measures nothing of this run that could be compared")
+        for metric in self.metrics or ():
             if metric not in entries:
-                raise UserError("figure.metric", metric, "is not measured by this evaluation", entries)
+                raise ArgumentError("metric", metric, "is not measured by this evaluation", entries)
         if not self.floors:
-            self.floors = {m: entries[m]["floor"] if entries[m].get("ratio") else None for m in self.metrics}
-        return {metric: entries[metric]["value"] / (self.floors[metric] or 1.0) for metric in self.metrics}
+            for metric in self.metrics or list(entries)[:1]:
+                entry = entries[metric]
+                self.floors[metric] = entry.get("floor") if entry.get("ratio") else None
+        values = {metric: entries[metric]["value"] for metric in self.floors}
+        return {
+            metric: math.nan if value is None else value / (self.floors[metric] or 1.0)
+            for metric, value in values.items()
+        }
 
 
-def network_calls(sampler: Any, schedule: Any) -> int:
+def network_calls(sampler: Sampler, schedule: Schedule) -> int:
     """How often a sampler asks the network for one sample, counted."""
-    counter = Counter(schedule)
+    counter = CallCounter(schedule)
     for _ in sampler(counter, torch.zeros(1, 1), None, lambda: torch.zeros(1, 1)):
         pass
     return counter.calls
 
 
-class Counter:
-    """A denoiser that knows only how often it was asked."""
+class CallCounter:
+    """A denoiser that predicts nothing and counts its calls."""
 
-    def __init__(self, schedule: Any):
+    def __init__(self, schedule: Schedule) -> None:
         self.schedule, self.calls = schedule, 0
 
-    def __call__(self, x_t: torch.Tensor, t: float, label: torch.Tensor | None = None) -> Prediction:
+    def __call__(
+        self, x_t: torch.Tensor, t: float | torch.Tensor, label: torch.Tensor | None = None
+    ) -> Prediction:
         self.calls += 1
-        return Prediction(torch.zeros_like(x_t), x_t)
+        return Prediction(torch.zeros_like(x_t), x_t, torch.zeros_like(x_t))

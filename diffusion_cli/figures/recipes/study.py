@@ -1,82 +1,143 @@
-"""Figures that compare: numbers of steps, and terms of the loss and of the bound over time; for data of any kind."""
+"""Figures that compare: numbers of steps, schedules, and terms of the loss and of the bound over time."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
+from matplotlib.figure import Figure
 
-from diffusion_cli.denoiser import NetworkDenoiser
+from diffusion_cli.denoiser import Denoiser, NetworkDenoiser
 from diffusion_cli.errors import UserError
-from diffusion_cli.figures import curves, points
-from diffusion_cli.figures.recipes.plane import of_run
+from diffusion_cli.figures import curves
+from diffusion_cli.figures.kinds import VIEWED, draws
+from diffusion_cli.figures.recipes.material import (
+    evenly,
+    examples,
+    label_names,
+    option,
+    run_of,
+    view_of,
+)
 from diffusion_cli.metrics.likelihood import bits, variational_terms
 from diffusion_cli.noise import NoiseStream, Stream, generator
+from diffusion_cli.ranges import Many, Steps, checked
 
 if TYPE_CHECKING:
     from diffusion_cli.components import Components
 
-MOST = 100  # times at which a loss is measured; of more, as many evenly chosen ones
+# Times at which a loss is measured; of more, as many evenly chosen ones.
+MOST = 100
 
 
-def steps_study(components: Components, n: int, steps: list[int]) -> Any:
-    """n samples for each number of steps, beside as many of the data: of a run with so many steps of the sampler,
-    without a run with schedules of so many times."""
-    samples, titles = [], []
-    for count in steps:
-        if components.run is None:
-            one, name = components.varied(schedule={"T": count}), f"T = {count}"
-        else:
-            one, name = components.varied(sampler={"steps": count}), f"{count} steps"
-        samples.append(one.draw(n).x0.cpu().numpy())
-        titles.append(name)
-    data = components.dataset.draw(n, generator(components.seed, Stream.FIGURE)).x0.cpu().numpy()
-    return points.sample_panels(samples, titles, data)
+@draws(*VIEWED)
+@checked
+def steps_study(
+    components: Components,
+    n: Many | None = None,
+    steps: Sequence[Steps] = (5, 10, 25, 50),
+    samplers: Sequence[str] | None = None,
+) -> Figure:
+    """The same samples in several numbers of steps; of points, beside as many of the data.
+
+    n: samples; null: 5,000 points, or 8 sets or images.
+    steps: of each sampler; with run=exact and no samplers: times T of the schedule.
+    samplers: options of the group; null: the run's own.
+    """
+    view = view_of(components)
+    n = n or (8 if view.panels else 5000)
+    drawn = {
+        name: one.draw(n).x0.cpu().numpy() for name, one in with_steps(components, steps, samplers).items()
+    }
+    if not view.panels:
+        drawn["truth"] = examples(components, n).x0.numpy()
+    return view.compare(drawn, label_names(components, components.labels(n)))
+
+
+def with_steps(
+    components: Components, steps: Sequence[int], samplers: Sequence[str] | None
+) -> dict[str, Components]:
+    """The components with these numbers of steps, by what is different in them."""
+    if samplers is not None:
+        clip = components.sampler.clip
+        return {
+            f"{name} {count}": replace(
+                components, sampler=option("samplers", "sampler", name, steps=count, clip=clip)
+            )
+            for name in samplers
+            for count in steps
+        }
+    if components.run is None:
+        return {f"T = {count}": components.varied(schedule={"T": count}) for count in steps}
+    return {f"{count} steps": components.varied(sampler={"steps": count}) for count in steps}
 
 
 @torch.no_grad()
-def loss_by_timestep(components: Components, n: int) -> Any:
-    """The loss of the trained network at each time, averaged over n fresh points, above the exact denoiser's."""
-    run = of_run(components, "loss_by_timestep")
-    if not components.objective.generates:
+@checked
+def loss_by_timestep(components: Components, n: Many | None = None) -> Figure:
+    """The loss of the trained network at each time, above that of the exact denoiser where it is known.
+
+    n: examples of the data at each time; null: 5,000 points, or 64 sets or images.
+    """
+    run = run_of(components)
+    if not components.objective.generates or components.net is None:
         raise UserError("run", str(run.path), "is a classifier, which predicts no noise")
-    data, label, noise = fresh(components, n)
-    denoisers = [NetworkDenoiser(components.net, components.parameterization, components.schedule)]
+    x0, label, noise = fresh(components, n)
+    denoisers: list[Denoiser] = [
+        NetworkDenoiser(components.net, components.parameterization, components.schedule)
+    ]
     if components.dataset.density is not None and components.objective.loss == "mse":
         denoisers.append(components.exact)
     T = components.schedule.T
-    times = np.unique(np.linspace(1, T, min(T, MOST)).round().astype(int)).tolist()
+    times = [1 + k for k in evenly(T, min(T, MOST))]
     losses: list[list[float]] = [[] for _ in denoisers]
     for time in times:
-        t, eps = torch.full((n,), time, device=components.device), noise()
+        t, eps = torch.full((len(x0),), time, device=components.device), noise()
         for loss, denoiser in zip(losses, denoisers, strict=True):
-            each = components.objective.irreducible(
-                denoiser, components.parameterization, data, t, eps, label
-            )
+            each = components.objective.irreducible(denoiser, components.parameterization, x0, t, eps, label)
             loss.append(float(each.mean()))
-    return curves.loss_by_timestep(times, {"network": losses[0]}, losses[1] if len(losses) > 1 else None)
+    return curves.loss_over_time(times, {"network": losses[0]}, losses[1] if len(losses) > 1 else None)
 
 
-def bound(components: Components, n: int) -> Any:
-    """The terms L_1..L_{T-1} of the variational bound over the time t = 2..T of their step, in bits per dimension,
-    averaged over n points; in the legend the bound itself, with L_0 and L_T (see evaluation=likelihood)."""
+@checked
+def bound(components: Components, n: Many | None = None) -> Figure:
+    """The terms L_1..L_{T-1} of the variational bound over the time of their step, in bits per dimension.
+
+    In the legend the bound itself, with L_0 and L_T (see evaluation=likelihood).
+
+    n: examples of the data; null: 5,000 points, or 64 sets or images.
+    """
     denoisers = {"network" if components.run else "exact denoiser": components.denoiser}
     if components.run and components.dataset.density is not None:
         denoisers["exact denoiser"] = replace(components, net=None).denoiser
     lines = {}
     for name, denoiser in denoisers.items():
-        data, label, noise = fresh(components, n)  # the same for all
-        terms = variational_terms(denoiser, data, noise, label).mean(1)
-        total, *middle = (bits(float(x), data.shape[1:]) for x in (terms.sum(), *terms[1:-1]))
+        # The same for all.
+        x0, label, noise = fresh(components, n)
+        terms = variational_terms(denoiser, x0, noise, label).mean(1)
+        total, *middle = (bits(float(x), x0.shape[1:]) for x in (terms.sum(), *terms[1:-1]))
         lines[f"{name}, bound {total:.3f}"] = middle
-    return curves.loss_by_timestep(range(2, components.schedule.T + 1), lines, ylabel="bits per dimension")
+    return curves.loss_over_time(range(2, components.schedule.T + 1), lines, ylabel="bits per dimension")
 
 
-def fresh(components: Components, n: int) -> tuple[torch.Tensor, torch.Tensor | None, NoiseStream]:
-    """n points of the data, their labels, and a stream of noise."""
-    data, label, _ = components.dataset.draw(
-        n, generator(components.seed, Stream.FIGURE, device=components.device)
-    )
-    return data, label, NoiseStream(components.seed, n, components.dataset.shape, components.device)
+def fresh(components: Components, n: int | None) -> tuple[torch.Tensor, torch.Tensor | None, NoiseStream]:
+    """Examples of the data on the device, their labels, and a stream of noise."""
+    n = n or (5000 if len(components.dataset.shape) == 1 else 64)
+    batch = components.dataset.draw(n, generator(components.seed, Stream.FIGURE, device=components.device))
+    shape = tuple(batch.x0.shape[1:])
+    return batch.x0, batch.label, NoiseStream(components.seed, n, shape, components.device)
+
+
+@checked
+def schedules(
+    components: Components,
+    names: Sequence[str] = ("constant", "linear", "quadratic", "cosine", "sigmoid", "loglinear"),
+) -> Figure:
+    """alpha_bar and log-SNR of several schedules, with the T of the run's own.
+
+    names: options of the group.
+    """
+    made = {name: option("names", "schedule", name, T=components.schedule.T) for name in names}
+    return curves.schedule_comparison({name: (s.alpha_bar, s.log_snr) for name, s in made.items()})

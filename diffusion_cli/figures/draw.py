@@ -1,0 +1,64 @@
+"""How an option of the group `figure` becomes a figure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from diffusion_cli.errors import UserError
+from diffusion_cli.figures.files import Drawing
+from diffusion_cli.figures.kinds import KINDS, kinds_of
+from diffusion_cli.options.build import build, component_of
+from diffusion_cli.options.check import TARGET
+from diffusion_cli.options.files import default_figures, names_of, node_of
+from diffusion_cli.options.signature import read
+
+if TYPE_CHECKING:
+    from diffusion_cli.components import Components
+
+Node = Mapping[str, Any]
+
+
+def draw(node: Node, components: Components, results: Any = None) -> Drawing | None:
+    """The figure that a node describes; None where the run has nothing of it.
+
+    components: of the run that it shows.
+    results: of the many runs that it compares, or None.
+
+    Raises UserError, before anything is computed, for data of a kind that the figure does not draw.
+    """
+    check_kind(node, components.dataset)
+    signature = read(node[TARGET])
+    wanted = signature.arguments if signature else ("components",)
+    given = {"components": components, "results": results}
+    return build({"figure": node}, "figure", **{key: given[key] for key in given if key in wanted})
+
+
+def drawable(nodes: Mapping[str, Node | None], dataset: Any) -> dict[str, Node]:
+    """The figures that training draws of such data: without those that are null, and without the defaults that do not
+    draw this kind of data. Raises UserError for others that do not."""
+    found = {}
+    for name, node in nodes.items():
+        if node is None:
+            continue
+        option = default_figures().get(name)
+        if dataset.kind in kinds_of(recipe_of(node)):
+            found[name] = node
+        elif option is None or node_of("figure", option)[TARGET] != node[TARGET]:
+            check_kind(node, dataset)
+    return found
+
+
+def check_kind(node: Node, dataset: Any) -> None:
+    """Refuses a figure that does not draw this kind of data: UserError, with those that do."""
+    kind, recipe = dataset.kind, recipe_of(node)
+    if kind not in kinds_of(recipe):
+        drawn = " and ".join(KINDS[one] for one in kinds_of(recipe))
+        options = {name: recipe_of(node_of("figure", name)) for name in names_of("figure")}
+        choices = [name for name, other in options.items() if kind in kinds_of(other)]
+        raise UserError("figure", recipe.__name__, f"draws {drawn}, not {KINDS[kind]}", choices)
+
+
+def recipe_of(node: Node) -> Callable[..., Any]:
+    """The function that draws the figure of a node."""
+    return component_of("figure", node[TARGET])

@@ -1,0 +1,144 @@
+"""What figures are drawn from: the view of the data, examples of them, states of chains, the run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from diffusion_cli.dataset.batch import Batch
+from diffusion_cli.errors import ArgumentError, UserError
+from diffusion_cli.figures.images import ImageView
+from diffusion_cli.figures.kinds import KINDS
+from diffusion_cli.figures.plane import Curve
+from diffusion_cli.figures.points import LineView, PlaneView
+from diffusion_cli.figures.sets import SetView
+from diffusion_cli.figures.view import View
+from diffusion_cli.noise import NoiseStream, Stream, generator
+from diffusion_cli.options.build import build
+from diffusion_cli.options.files import FOLDERS, names_of, node_of
+from diffusion_cli.runs.directory import Run
+
+if TYPE_CHECKING:
+    from diffusion_cli.components import Components
+
+# Points that stand for a density without an outline, and sets that tell the extent of all.
+TRUE_POINTS, TRUE_SETS = 5000, 64
+
+
+def view_of(components: Components) -> View:
+    """How the data of this run are drawn, with their ground truth."""
+    kind = components.dataset.kind
+    if kind == "line":
+        return LineView(truth_of(components), density_on_line(components))
+    if kind == "plane":
+        return PlaneView(truth_of(components))
+    if kind == "sets":
+        return SetView(examples(components, TRUE_SETS).x0.numpy())
+    if kind == "images":
+        return ImageView()
+    raise UserError("figure", ..., f"there is no view of {KINDS[kind]}")
+
+
+def truth_of(components: Components) -> Curve | None:
+    """The outline of the data as polylines, else a cloud of points that represent their density, else None."""
+    density = components.dataset.density
+    if density is None:
+        return None
+    outline = density.outline()
+    return density.reference(TRUE_POINTS).numpy() if outline is None else [line.numpy() for line in outline]
+
+
+def density_on_line(components: Components) -> Any:
+    """Positions (G,) -> probability density of the data on a line; None where it is not known, or they are atoms."""
+    density = components.dataset.density
+    if density is None or not density.jitter:
+        return None
+
+    def at(positions: NDArray) -> NDArray:
+        return density.log_prob(torch.as_tensor(positions)[:, None], 1.0, 0.0).exp().numpy()
+
+    return at
+
+
+def examples(components: Components, n: int) -> Batch:
+    """n examples of the data, as a batch of training has them, on the CPU."""
+    return components.dataset.draw(n, generator(components.seed, Stream.FIGURE))
+
+
+def noised(components: Components, x0: torch.Tensor, t: float) -> torch.Tensor:
+    """x_t of clean examples (n, *shape), with the first noise of the seed."""
+    level = components.schedule.level(t, like=x0)
+    eps = NoiseStream(components.seed, len(x0), tuple(x0.shape[1:]))()
+    return level.alpha * x0 + level.sigma * eps
+
+
+class States(NamedTuple):
+    """Where chains are at falling times.
+
+    times: (K,), noise first.
+    x: (K, n, *shape), x_t.
+    x0: the same, what the denoiser predicts from x_t; at t = 0 the sample itself.
+    """
+
+    times: list[float]
+    x: NDArray
+    x0: NDArray
+
+
+def states_of(components: Components, n: int, most: int | None = None) -> States:
+    """The chains of n samples from noise to data.
+
+    most: states that are kept, evenly chosen, the first and the last among them; None: all.
+    """
+    total = len(components.times)
+    kept = set(evenly(total, most or total))
+    return collected(components.walk(n, label=components.labels(n)), kept)
+
+
+def collected(walk: Iterable[Any], kept: set[int] | None = None) -> States:
+    """The states of a sampler's walk, those of these indices or all."""
+    times: list[float] = []
+    x: list[NDArray] = []
+    x0: list[NDArray] = []
+    for k, state in enumerate(walk):
+        # The prediction that comes with a state was made from the one before.
+        if k and (kept is None or k - 1 in kept):
+            x0.append(state.prediction.x0.float().cpu().numpy())
+        if kept is None or k in kept:
+            times.append(float(state.t))
+            x.append(state.x.float().cpu().numpy())
+    return States(times, np.stack(x), np.stack([*x0, x[-1]]))
+
+
+def evenly(count: int, chosen: int) -> list[int]:
+    """At most `chosen` indices below `count`, evenly spread, first and last among them."""
+    return np.unique(np.linspace(0, count - 1, chosen).round().astype(int)).tolist()
+
+
+def run_of(components: Components) -> Run:
+    """The run that the network comes from; UserError where there is none."""
+    if components.run is None:
+        raise UserError("run", "exact", "this figure needs a trained run; say run=DIR")
+    return components.run
+
+
+def label_names(components: Components, label: Any) -> list[str] | None:
+    """The names of classes (n,); None for data without labels."""
+    if label is None:
+        return None
+    return [components.dataset.class_names[k] for k in map(int, label)]
+
+
+def option(argument: str, group: str, name: str, **keys: Any) -> Any:
+    """The component of an option by its name, as GROUP=NAME on the command line, with some of its keys.
+
+    argument: of the recipe that lists such names, for the error.
+    """
+    choices = names_of(group, FOLDERS)
+    if name not in choices:
+        raise ArgumentError(argument, name, f"no such {group}", choices)
+    return build({group: node_of(group, name, FOLDERS) | keys}, group)

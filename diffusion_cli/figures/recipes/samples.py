@@ -1,0 +1,92 @@
+"""Figures of clean data: the data themselves, samples of a run, and which of the data these are nearest to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from diffusion_cli.dataset.point_sets import SetDataset
+from diffusion_cli.errors import UserError
+from diffusion_cli.figures import sets
+from diffusion_cli.figures.kinds import VIEWED, draws
+from diffusion_cli.figures.recipes.material import examples, label_names, view_of
+from diffusion_cli.metrics.sets import chamfer
+from diffusion_cli.noise import NoiseStream
+from diffusion_cli.ranges import Count, Many, checked
+
+if TYPE_CHECKING:
+    from diffusion_cli.components import Components
+
+# Points of each set, when nearest neighbours are looked for.
+NEIGHBOUR_POINTS = 256
+
+
+@draws(*VIEWED)
+@checked
+def data(components: Components, n: Many | None = None, columns: Count = 8) -> Figure:
+    """Examples of the data.
+
+    n: examples; null: 5,000 points, or 32 sets or images.
+    columns: of sets or images.
+    """
+    view = view_of(components)
+    batch = examples(components, n or (32 if view.panels else 5000))
+    names = label_names(components, batch.label)
+    return view.grid(batch.x0.numpy(), names, columns, f"{len(batch.x0):,} points of the data")
+
+
+@draws(*VIEWED)
+@checked
+def samples(components: Components, n: Many | None = None, columns: Count = 8) -> Figure:
+    """The first samples of a run, beside the ground truth where it is known.
+
+    n: samples shown; null: all points, or 64 sets or images.
+    columns: of sets or images.
+    """
+    view = view_of(components)
+    x0, label = components.samples
+    n = n or (64 if view.panels else len(x0))
+    return view.grid(x0[:n], label_names(components, None if label is None else label[:n]), columns)
+
+
+@draws(*VIEWED)
+@checked
+def noise(components: Components, n: Many | None = None) -> Figure:
+    """The noise x_T that samples are made from, and these samples.
+
+    n: samples; null: 2,000 points, or 8 sets or images.
+    """
+    view = view_of(components)
+    n = n or (8 if view.panels else 2000)
+    x0, label = components.samples
+    x_T = NoiseStream(components.seed, len(x0), components.dataset.shape)().numpy()
+    names = label_names(components, None if label is None else label[:n])
+    return view.compare({"noise": x_T[:n], "samples": x0[:n]}, names, wide=True)
+
+
+@draws("sets")
+@checked
+def nearest_sets(
+    components: Components, n: Many = 16, neighbours: Count = 1, pairs_in_row: Count = 4
+) -> Figure:
+    """The first samples of a run, each beside the training sets that are nearest to it by Chamfer distance.
+
+    Sets of the data are as they are stored: where training turns them at random, a neighbour may lie at another angle.
+
+    n: samples.
+    neighbours: training sets beside each.
+    pairs_in_row: samples in a row of the figure.
+    """
+    dataset = components.dataset
+    if not isinstance(dataset, SetDataset):
+        raise UserError(
+            "figure", "nearest_sets", "needs a dataset that stores its training sets", ("dataset=point_sets",)
+        )
+    truth = dataset.train[:, : dataset.shape[0]].cpu().numpy()
+    ours = components.samples[0][:n]
+    distance = chamfer(ours[:, :NEIGHBOUR_POINTS], truth[:, :NEIGHBOUR_POINTS])
+    order = np.argsort(distance, 1)[:, :neighbours]
+    distances = np.take_along_axis(distance, order, 1).tolist()
+    return sets.beside_nearest(list(ours), [truth[row] for row in order], distances, pairs_in_row)
