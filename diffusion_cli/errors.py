@@ -108,13 +108,17 @@ def shown(value: Any) -> str:
     return text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + "..."
 
 
-def suggestion(value: Any, choices: Iterable[Any]) -> str:
-    """`; did you mean circle? choose from circle, square`, or nothing where there are no choices."""
+def suggestion(value: Any, choices: Iterable[Any], prefix: str = "") -> str:
+    """`; did you mean circle? choose from circle, square`, or nothing where there are no choices.
+
+    prefix: of all of them, which makes none more like another.
+    """
     names = [shown(choice) for choice in choices]
     if not names:
         return ""
     near = closest(shown(value), names)
-    return "; " + (f"did you mean {near}? " if near else "") + "choose from " + ", ".join(names)
+    hint = f"did you mean {prefix}{near}? " if near else ""
+    return f"; {hint}choose from " + ", ".join(prefix + name for name in names)
 
 
 def closest(word: str, names: Iterable[str]) -> str | None:

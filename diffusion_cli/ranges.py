@@ -100,11 +100,8 @@ def named(pattern: str, *like: str) -> Range:
 
 
 def either(first: Range, second: Range) -> Range:
-    return Range(
-        lambda v: first.accepts(v) or second.accepts(v),
-        f"{first.text}, or {second.text}",
-        first.choices + second.choices,
-    )
+    text = first.text if second.text == first.text else f"{first.text}, or {second.text}"
+    return Range(lambda v: first.accepts(v) or second.accepts(v), text, first.choices + second.choices)
 
 
 NULL = Range(lambda v: v is None, "null")

@@ -18,10 +18,13 @@ import yaml
 from diffusion_cli import __version__
 from diffusion_cli.__main__ import main
 from diffusion_cli.cli import claim, flags
-from diffusion_cli.cli.app import command
-from diffusion_cli.errors import Interrupted, RunFailed, UserError, closest
+from diffusion_cli.errors import Interrupted, RunFailed, TakenError, UserError, closest
+from diffusion_cli.options import help
+from diffusion_cli.options.keys import keys_of
+from diffusion_cli.runs.directory import Run
 
 ROOT = Path(__file__).parents[1]
+EXACT = {"sample": ["run=exact"], "evaluate": ["run=exact"], "plot": ["run=exact", "figure=schedules"]}
 STAMP = r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d"
 
 
@@ -32,6 +35,7 @@ class Outcome(NamedTuple):
 
 
 Cli = Callable[..., Outcome]
+Task = Callable[[dict[str, Any]], Any]
 
 
 @pytest.fixture
@@ -51,20 +55,18 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
 def train(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Puts another task in the place of training; what Hydra and we do around it stays."""
 
-    def put(task: Callable[[Any], Any], prepare: Callable[[Any], None] | None = None) -> None:
+    def put(task: Task, check: Callable[[dict[str, Any], str | None], None] = lambda *_: None) -> None:
         module = types.ModuleType("diffusion_cli.commands.train")
-        task.__module__ = module.__name__
-        module.main = command(task)  # type: ignore[attr-defined]
-        if prepare is not None:
-            module.prepare = prepare  # type: ignore[attr-defined]
+        module.main = lambda config, run, session: task(config)  # type: ignore[attr-defined]
+        module.check = check  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, module.__name__, module)
 
     put(lambda config: None)
     return put
 
 
-def raising(error: BaseException) -> Callable[[Any], None]:
-    def task(config: Any) -> None:
+def raising(error: BaseException) -> Task:
+    def task(config: dict[str, Any]) -> None:
         raise error
 
     return task
@@ -72,6 +74,14 @@ def raising(error: BaseException) -> Callable[[Any], None]:
 
 def left() -> list[str]:
     return sorted(str(path) for path in Path().rglob("*"))
+
+
+def written(folder: str | Path) -> dict[Path, tuple[bytes, int]]:
+    """What a start writes of its configuration: bytes and date of each file."""
+    files = [
+        path for path in Path(folder).rglob("*") if path.name == "config.json" or path.parent.name == ".hydra"
+    ]
+    return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
 
 
 # What is said without a command.
@@ -89,16 +99,62 @@ def test_version(cli: Cli, argv: tuple[str, ...]) -> None:
     assert cli(*argv) == (0, f"diffusion {__version__}\n", "")
 
 
-@pytest.mark.parametrize("name", ["train", "sample", "evaluate"])
-def test_help_and_configuration_leave_nothing(cli: Cli, name: str) -> None:
+@pytest.mark.parametrize("name", flags.COMMANDS)
+def test_the_help_of_a_command_has_its_groups_and_its_keys_and_no_others(cli: Cli, name: str) -> None:
     code, out, err = cli(name, "--help")
+    assert (code, err) == (0, "") and out.startswith(f"diffusion {name}: ")
+    rows = re.findall(r"^  (\w[\w.]*)(?: |$)", out, re.MULTILINE)
+    keys = [key for key, _ in help.flat_keys(name)]
+    assert [row for row in rows if row != "diffusion"] == [*help.CHOSEN[name], *keys]
+    assert max(map(len, out.splitlines())) <= 120
+    assert left() == []
+
+
+@pytest.mark.parametrize(
+    "argv", ["--help train", "train -h", "train seed=abc --help", "-m train --help seed=1,2"]
+)
+def test_help_answers_wherever_it_stands_and_whatever_else_is_said(cli: Cli, argv: str) -> None:
+    assert cli(*argv.split()) == cli("train", "--help")
+
+
+def test_the_help_of_options_has_their_keys_with_the_values_that_the_file_sets(cli: Cli) -> None:
+    code, out, err = cli("train", "schedule=loglinear_wide", "--help", "sampler=dpmpp")
     assert (code, err) == (0, "")
-    assert out.startswith(f"diffusion {name}: ") and re.search(
-        r"^dataset: .*circle.*square", out, re.MULTILINE
+    schedule, sampler = out.split("\n\nsampler=dpmpp: ")
+    assert schedule.startswith("schedule=loglinear_wide: loglinear for images")
+    assert re.search(r"^  schedule\.sigma_max +.*\n? *.*default 80\.0\]$", schedule, re.MULTILINE)
+    assert re.findall(r"^  (\S+)", sampler, re.MULTILINE) == [
+        f"sampler.{key}" for key in ("steps", "grid", "rho", "clip")
+    ]
+    assert cli("train", "--help", "dataset=circel").err.startswith(
+        "error: dataset=circel: no such option; did you mean circle? choose from cifar10, circle, "
     )
-    code, out, err = cli(name, "--cfg", "job", "seed=7")
-    assert (code, err) == (0, "")
-    assert yaml.safe_load(out)["seed"] == 7
+    assert cli("plot", "--help", "figure=loss").out.startswith("figure=loss: ")
+    # of another command's group, or of a key, there is no help of its own
+    assert cli("sample", "--help", "dataset=circle", "n=3") == cli("sample", "--help")
+
+
+def test_help_knows_the_options_of_other_folders(cli: Cli) -> None:
+    option = Path("mine/sampler/slow.yaml")
+    option.parent.mkdir(parents=True)
+    option.write_text("# ddim in many steps\n_target_: diffusion_cli.sampler.DDIM\nsteps: 500\n")
+    for flag in (("--config-dir", "mine"), ("--config-dir=mine",)):
+        out = cli("train", *flag, "--help", "sampler=slow").out
+        assert out.startswith("sampler=slow: ddim in many steps\n") and "default 500" in out
+        assert re.search(r"^  sampler .*(\n {8}.*)*slow", cli("train", *flag, "--help").out, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", flags.COMMANDS)
+def test_a_configuration_is_shown_whole_and_leaves_nothing(cli: Cli, name: str) -> None:
+    line = [name, "--cfg", "job", "seed=7", *EXACT.get(name, ())]
+    code, out, err = cli(*line)
+    assert (code, err, left()) == (0, "", [])
+    shown = yaml.safe_load(out)
+    assert shown["seed"] == 7 and shown["schedule"]["T"] == 50 and shown["ema"] == {"decay": 0.99}
+    assert set(keys_of(name)) <= set(shown)
+
+
+def test_a_part_of_a_configuration_is_shown(cli: Cli) -> None:
     code, out, _ = cli("train", "--cfg", "job", "--resolve", "--package", "optimizer")
     assert code == 0 and yaml.safe_load(out)["_target_"] == "diffusion_cli.optimizer.Optimizer"
     assert cli("train", "--cfg", "job", "--package", "nope").code == 2
@@ -173,7 +229,7 @@ BAD = [
     ("train schedule.T=0", "schedule.T=0: must be a whole number in 1..1000000"),
     (
         "train device=gpu",
-        "device=gpu: not one of the choices; did you mean cpu? choose from auto, cpu, cuda, mps, cuda:N",
+        "device=gpu: must be one of the choices; did you mean cpu? choose from auto, cpu, cuda, cuda:N, mps",
     ),
     ("train n=???", "n=???: a value is needed"),
     ("train ema=3", "ema=3: holds further keys, not a value; choose from ema.decay"),
@@ -256,7 +312,7 @@ def test_a_run_gets_a_directory_of_its_own(cli: Cli, train: Any) -> None:
     runs = list(Path("outputs/train/circle").iterdir())
     assert len(runs) == 3 and all(re.fullmatch(STAMP + r"(-[12])?", run.name) for run in runs)
     for run in runs:
-        assert {path.name for path in run.iterdir()} == {".hydra", "train.log"}
+        assert {path.name for path in run.iterdir()} == {".hydra", "config.json", "train.log"}
         saved = yaml.safe_load((run / ".hydra" / "hydra.yaml").read_text())["hydra"]
         assert Path(saved["runtime"]["output_dir"]).resolve() == run.resolve()
 
@@ -304,12 +360,40 @@ def test_a_refusal_inside_the_job_leaves_nothing(cli: Cli, train: Any) -> None:
         assert left() == ["existing"]
 
 
-def test_a_refused_resume_leaves_the_run_as_it_was(cli: Cli, train: Any) -> None:
-    assert cli("train", "hydra.run.dir=here", "seed=1").code == 0
-    before = {path: path.read_bytes() for path in Path("here").rglob("*.yaml")}
-    train(raising(UserError("model.width", 7, "the run was begun with 128")))
-    assert cli("train", "hydra.run.dir=here", "seed=2", "resume=true").code == 2
-    assert {path: path.read_bytes() for path in Path("here").rglob("*.yaml")} == before
+@pytest.mark.parametrize("task", [lambda config: None, raising(UserError("model.width", 7, "begun with 128"))],
+                         ids=["done", "refused"])  # fmt: skip
+def test_a_resume_writes_nothing_of_the_start_again(cli: Cli, train: Any, task: Task) -> None:
+    """Neither Hydra's files nor config.json: not their bytes, and not even the same bytes once more."""
+    assert cli("train", "hydra.run.dir=here", "seed=1", "steps=3").code == 0
+    before = written("here")
+    assert {path.name for path in before} == {"config.yaml", "hydra.yaml", "overrides.yaml", "config.json"}
+    train(task)
+    assert cli("train", "hydra.run.dir=here", "seed=1", "steps=5", "resume=true").code in (0, 2)
+    assert written("here") == before
+
+
+def test_a_resume_in_a_sweep_writes_nothing_of_the_start_again(cli: Cli, train: Any) -> None:
+    assert cli("train", "-m", "seed=0,1", "hydra.sweep.dir=here").code == 0
+    before = written("here")
+    assert cli("train", "-m", "seed=0,1", "hydra.sweep.dir=here", "resume=true").code == 0
+    assert len(before) == 8 and written("here") == before
+
+
+def test_a_directory_that_another_process_works_in_is_left_as_it_is(cli: Cli, train: Any) -> None:
+    """What this process would have written or given back there is the owner's."""
+
+    def task(config: dict[str, Any]) -> None:
+        Run("here").lock()
+
+    Path("here").mkdir()
+    train(task)
+    # the owner has begun and written nothing yet but its lock
+    with Run("here").lock():
+        owned = {path.name: path.read_bytes() for path in Path("here").iterdir()}
+        code, _, err = cli("train", "hydra.run.dir=here", "resume=true")
+        assert code == 2 and err.startswith("error: hydra.run.dir=here: is being trained by process ")
+        assert {name: Path("here", name).read_bytes() for name in owned} == owned
+    assert str(TakenError("a", "b", "c")) == "a=b: c"
 
 
 # The ends of a job.
@@ -337,31 +421,20 @@ def test_the_exit_code_of_a_job(cli: Cli, train: Any, error: BaseException, code
     )
 
 
-def test_prepare_comes_before_the_directory_and_may_move_it(cli: Cli, train: Any) -> None:
-    def prepare(config: Any) -> None:
-        assert left() == []
-        config.hydra.runtime.choices.dataset = "elsewhere"
-        config.steps = 5
+def test_the_check_of_a_command_comes_before_its_directory(cli: Cli, train: Any) -> None:
+    def check(config: dict[str, Any], directory: str | None) -> None:
+        print(directory, config["steps"], left())
+        raise UserError("steps", config["steps"], "not today")
 
-    train(lambda config: print("steps", config.steps), prepare)
-    assert cli("train") == (0, "steps 5\n", "")
-    (run,) = Path("outputs/train/elsewhere").iterdir()
-    assert yaml.safe_load((run / ".hydra" / "config.yaml").read_text())["steps"] == 5
-
-
-def test_what_prepare_brings_in_is_judged_too(cli: Cli, train: Any) -> None:
-    def prepare(config: Any) -> None:
-        config.model._target_ = "os.system"
-
-    train(lambda config: print("ran"), prepare)
-    code, out, err = cli("train")
-    assert (code, out, left()) == (2, "", []) and err.startswith("error: model._target_=os.system: ")
+    train(lambda config: print("ran"), check)
+    assert cli("train", "hydra.run.dir=here", "steps=3") == (2, "here 3 []\n", "error: steps=3: not today\n")
+    assert left() == []
 
 
 def test_a_sweep_goes_on_after_a_failed_job(cli: Cli, train: Any) -> None:
-    def task(config: Any) -> None:
-        print("job", config.seed)
-        if config.seed == 1:
+    def task(config: dict[str, Any]) -> None:
+        print("job", config["seed"])
+        if config["seed"] == 1:
             raise ZeroDivisionError("boom")
 
     train(task)
@@ -376,14 +449,14 @@ def test_a_sweep_goes_on_after_a_failed_job(cli: Cli, train: Any) -> None:
 
 
 def test_a_bad_value_in_a_sweep_is_refused_before_any_job(cli: Cli, train: Any) -> None:
-    train(lambda config: print("job", config.steps))
+    train(lambda config: print("job", config["steps"]))
     assert cli("train", "-m", "steps=3,0,5") == (2, "", "error: steps=0: must be a whole number >= 1\n")
     assert left() == []
 
 
 def test_a_signal_ends_a_sweep(cli: Cli, train: Any) -> None:
-    def task(config: Any) -> None:
-        print("job", config.seed)
+    def task(config: dict[str, Any]) -> None:
+        print("job", config["seed"])
         raise Interrupted(signal.SIGTERM)
 
     train(task)

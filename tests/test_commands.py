@@ -1,6 +1,8 @@
 """The four commands from end to end, on real configs: what they leave, and what they refuse."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 import torch
 
 from diffusion_cli.__main__ import main
+from diffusion_cli.runs import checkpoint
 from diffusion_cli.runs.directory import Run, read_csv
 
 SMALL = ["steps=60", "batch_size=64", "model.width=16", "log_every=10", "stages.every=20", "stages.n=50", "n=80",
@@ -50,8 +53,9 @@ def test_what_train_leaves(cli):
     run = Run(only("outputs/train/circle/*"))
     assert run.status == "finished"
     names = {path.relative_to(run.path).as_posix() for path in run.path.rglob("*") if path.is_file()}
-    assert {".hydra/config.yaml", "train.log", "metrics.csv", "checkpoints/step_00000060.safetensors", "samples.npz",
-            "summary.json", "figures/loss.png", "figures/samples.png", "figures/stages.png"} <= names  # fmt: skip
+    assert {".hydra/config.yaml", "config.json", "train.log", "metrics.csv",
+            "checkpoints/step_00000060.safetensors", "samples.npz", "summary.json",
+            "figures/loss.png", "figures/samples.png", "figures/stages.png"} <= names  # fmt: skip
     assert not any(".part" in name for name in names)
     table = read_csv(run.metrics_file)
     assert table["step"] == [10, 20, 30, 40, 50, 60] and np.isfinite(table["loss"]).all()
@@ -61,9 +65,11 @@ def test_what_train_leaves(cli):
     summary = run.summary
     assert summary["steps"] == 60 and summary["metrics"]["sliced_w2"]["n"] == 100
     assert summary["versions"]["torch"] == str(torch.__version__) and summary["seed"] == 0
-    assert (
-        torch.load(run.checkpoints()[-1], weights_only=True)["content"]["config"]["dataset"]["jitter"] == 0.05
-    )
+    assert checkpoint.load(run.checkpoints()[-1])["config"]["dataset"]["jitter"] == 0.05
+    record = run.record
+    assert record.config["dataset"]["jitter"] == 0.05 and record.config["schedule"]["T"] == 50
+    assert record.choices["dataset"] == "circle" and record.choices["model"] == "mlp"
+    assert record.command == "train" and record.overrides == ["dataset=circle", "dataset.jitter=0.05", *SMALL]
 
 
 def test_sample_repeats_no_flag(cli):
@@ -132,7 +138,10 @@ def test_plot(cli, figure, more):
         (["sample", "label=0"], "label=0: this model was trained without labels"),
         (["sample", "run=pixels", "model.width=3"], "model.width=3: comes from the run"),
         (["sample", "run=pixels", "dataset=circle"], "dataset=circle: comes from the run"),
-        (["sample", "run=pixels", "sampler.eta=0.5"], "sampler.eta=0.5: is no option of DDPM"),
+        (
+            ["sample", "run=pixels", "sampler.eta=0.5"],
+            "sampler.eta=0.5: no such key; choose from sampler.variance, ",
+        ),
         (["sample", "guidance=cfg"], "guidance=cfg: this model was trained without label dropout"),
         (["train", "guidance=cfg"], "guidance=cfg: this dataset has no labels"),
         (["sample", "run=classifier"], "run=classifier: is a classifier, which draws no samples"),
@@ -153,7 +162,7 @@ def test_plot(cli, figure, more):
         (["plot"], "figure"),
         (["train", "device=cuda:9"], "device=cuda:9: there is none here"),
         (
-            ["train", "resume=true", "hydra.run.dir=pixels", "dataset=gmm2px", "seed=3"],
+            ["train", "resume=true", "hydra.run.dir=pixels", "dataset=gmm2px", *SMALL, "seed=3"],
             "seed=3: the run was begun with",
         ),
         (
@@ -171,8 +180,6 @@ def test_bad_input_is_one_line_and_leaves_nothing(cli, line, message):
 
 
 def test_a_damaged_run_is_named(cli, home):
-    import shutil
-
     for name, harm in (
         ("cut", lambda f: f.write_bytes(f.read_bytes()[:-50])),
         ("empty", lambda f: f.write_bytes(b"")),
@@ -187,34 +194,80 @@ def test_a_damaged_run_is_named(cli, home):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("a: &x [1]\nb: *x\n", "aliases"),
-        ("dataset: ${oc.env:HOME}\n", "values from outside"),
-        ("[1, 2]\n", "no config"),
-        ("x: " + "a" * 300_000, "larger than"),
-        ("dataset: {_target_: os.system}\n", "no config"),
+        ("", "cannot be read (JSONDecodeError)"),
+        ("not: json", "cannot be read (JSONDecodeError)"),
+        ("\x00\xff", "cannot be read (UnicodeDecodeError)"),
+        ("[" * 100_000, "cannot be read (RecursionError)"),
+        ("[1, 2]", "is no config of a run"),
+        ("{}", "is no config of a run"),
+        ('{"seed": 0, "choices": 3}', "is no config of a run"),
+        ('{"seed": 0, "extensions": [{"steps": "many"}]}', "is no config of a run"),
+        ('{"seed": 0, "dataset": "${oc.env:HOME}"}', "refers to values from outside"),
+        ('{"seed": 0, "x": "' + "a" * 2**20 + '"}', "is larger than 1024 kB"),
+        ('{"seed": ' + "9" * 5000 + "}", "cannot be read (ValueError)"),
+        ('{"seed": ' + "9" * 400 + "}", "must be a whole number >= 0"),
+        ('{"seed": NaN}', "seed=nan: must be a whole number >= 0"),
+        ('{"seed": 0, "x": ' + "[" * 40 + "]" * 40 + "}", "too deep for a configuration"),
+        ('{"seed": 0, "x": [' + "0," * 150_000 + "0]}", "too large for a configuration"),
+        ('{"seed": 0, "dataset": {"_target_": "os.system"}}', "dataset._target_=os.system: not one of ours"),
+        ('{"seed": 0, "x": {"_target_": "os.system"}}', "a class is not named here"),
+        ('{"seed": 0, "model": {"_target_": "diffusion_cli.model.mlp.MLP", "_args_": [1]}}', "not allowed"),
+        ('{"seed": 0, "../x": 1}', "no name of a key"),
+        ('{"seed": 0}', "its config.json says nothing of dataset, model, schedule, "),
+        ('{"seed": 0, "dataset": 3, "guidance": null}', "dataset=3: holds further keys"),
     ],
-)
+    ids=lambda text: text[:30],
+)  # fmt: skip
 def test_a_hostile_config_is_refused(cli, text, reason, tmp_path):
     hostile = tmp_path / "hostile"
-    (hostile / ".hydra").mkdir(parents=True)
-    (hostile / "checkpoints").mkdir()
+    (hostile / "checkpoints").mkdir(parents=True)
     (hostile / "checkpoints" / "step_00000001.safetensors").write_bytes(b"")
-    (hostile / ".hydra" / "config.yaml").write_text(text)
-    code, _, error = cli("sample", f"run={hostile}")
-    assert code == 2 and reason in error and error.count("\n") == 1
+    (hostile / "config.json").write_bytes(text.encode("latin-1"))
+    before = sorted(Path().rglob("*"))
+    for line in (("sample",), ("sample", "guidance=cfg"), ("evaluate",), ("plot", "figure=loss")):
+        code, _, error = cli(*line, f"run={hostile}")
+        assert code == 2 and reason in error and error.count("\n") == 1 and len(error) < 700
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_a_config_that_is_a_pipe_is_not_waited_for(cli, tmp_path):
+    os.mkfifo(tmp_path / "config.json")
+    code, _, error = cli("sample", f"run={tmp_path}")
+    assert code == 2 and "config.json is no ordinary file" in error and error.count("\n") == 1
+
+
+def test_an_older_run_is_refused_by_a_line_that_says_so(cli, tmp_path):
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra" / "config.yaml").touch()
+    code, _, error = cli("sample", f"run={tmp_path}")
+    assert code == 2 and "it was made by an older version" in error and error.count("\n") == 1
 
 
 @pytest.mark.parametrize(
     "target", ["os.system", "torch.load", "diffusion_cli.runs.checkpoint.torch.load", "my.Model"]
 )
 def test_a_run_may_not_name_a_class_that_is_not_ours(cli, target, tmp_path):
-    import shutil
-
     shutil.copytree("pixels", tmp_path / "run")
-    file = tmp_path / "run" / ".hydra" / "config.yaml"
+    file = tmp_path / "run" / "config.json"
     file.write_text(file.read_text().replace("diffusion_cli.model.mlp.MLP", target))
     code, _, error = cli("sample", f"run={tmp_path / 'run'}")
     assert code == 2 and error.startswith(f"error: model._target_={target}: ") and error.count("\n") == 1
+
+
+def test_a_damaged_value_in_a_run_s_config_is_named(cli, tmp_path):
+    """Each key of it, as it would be on the line."""
+    shutil.copytree("pixels", tmp_path / "run")
+    file = tmp_path / "run" / "config.json"
+    whole = json.loads(file.read_text())
+    for key, value in (("steps", 0), ("device", "gpu"), ("ema", 3), ("figures", [])):
+        file.write_text(json.dumps(whole | {key: value}))
+        code, _, error = cli("sample", f"run={tmp_path / 'run'}")
+        assert code == 2 and error.startswith(f"error: {key}=") and error.count("\n") == 1
+    for key in ("dataset", "model", "schedule", "sampler", "guidance"):
+        file.write_text(json.dumps({name: value for name, value in whole.items() if name != key}))
+        for more in ((), ("guidance=cfg",)):
+            code, _, error = cli("sample", f"run={tmp_path / 'run'}", *more)
+            assert code == 2 and error.endswith(f"its config.json says nothing of {key}\n")
 
 
 def test_divergence_stops_the_run_and_saves_nothing_bad(cli):
@@ -225,5 +278,5 @@ def test_divergence_stops_the_run_and_saves_nothing_bad(cli):
     run = Run("diverged")
     assert run.status == "failed"
     for file in run.checkpoints():
-        state = torch.load(file, weights_only=True)["content"]["state"]
+        state = checkpoint.load(file)["state"]
         assert all(p.isfinite().all() for p in state["net"].values())

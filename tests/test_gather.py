@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 
 from diffusion_cli.__main__ import main
 from diffusion_cli.errors import UserError
 from diffusion_cli.figures import sweep
 from diffusion_cli.figures.files import save
+from diffusion_cli.runs import config as run_config
 from diffusion_cli.runs import results as gather
 from diffusion_cli.runs import tables
 
@@ -24,23 +25,12 @@ W2 = {
 }
 
 
-def pretend(folder, dataset, width, seed, value, status="finished", **summary):
+def pretend(composed, folder, dataset, width, seed, value, status="finished", **summary):
     """A run directory as train leaves it, without its checkpoints."""
-    hydra = folder / ".hydra"
-    hydra.mkdir(parents=True)
-    node = {"_target_": f"diffusion_cli.dataset.plane.{dataset.title()}"}
-    config = {
-        "seed": seed,
-        "dataset": node,
-        "model": {"_target_": "m", "width": width},
-        "optimizer": {"lr": 1e-3},
-    }
-    (hydra / "config.yaml").write_text(yaml.safe_dump(config))
-    (hydra / "overrides.yaml").write_text(
-        yaml.safe_dump([f"dataset={dataset}", f"model.width={width}", f"seed={seed}"])
-    )
-    choices = {"dataset": dataset, "model": "mlp", "hydra/launcher": "basic"}
-    (hydra / "hydra.yaml").write_text(yaml.safe_dump({"hydra": {"runtime": {"choices": choices}}}))
+    folder.mkdir(parents=True)
+    line = [f"dataset={dataset}", f"model.width={width}", f"seed={seed}", "optimizer.lr=1e-3"]
+    choices = {"dataset": dataset, "model": "mlp"}
+    run_config.write(folder, run_config.Record(composed("train", *line), "train", choices, line[:3]))
     metrics = {
         "sliced_w2": {"value": value, "floor": 0.1, "ratio": value / 0.1, "n": 9, "better": "lower"},
         "accuracy": {"value": 1 - value, "better": "higher"},
@@ -62,14 +52,23 @@ def pretend(folder, dataset, width, seed, value, status="finished", **summary):
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(composed, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     number = 0
     for (dataset, width), values in W2.items():
         for seed, value in enumerate(values):
-            pretend(Path("sweep", str(number)), dataset, width, seed, value)
+            pretend(composed, Path("sweep", str(number)), dataset, width, seed, value)
             number += 1
-    pretend(Path("sweep", str(number)), "square", 128, 0, 0.0, status="failed", error="diverged by step 7")
+    pretend(
+        composed,
+        Path("sweep", str(number)),
+        "square",
+        128,
+        0,
+        0.0,
+        status="failed",
+        error="diverged by step 7",
+    )
     return Path("sweep")
 
 
@@ -138,21 +137,47 @@ def test_the_tables(folder):
 @pytest.mark.parametrize(
     ("harm", "reason"),
     [
-        (lambda run: (run / ".hydra/config.yaml").write_text("a: &x [1]\nb: *x\n"), "has YAML aliases"),
-        (lambda run: (run / ".hydra/config.yaml").write_text("x: " + "a" * 300_000), "is larger than 256 kB"),
         (
-            lambda run: (run / ".hydra/config.yaml").write_text("!!python/object/apply:os.system [touch x]"),
-            "could not",
+            lambda file: file.write_text('{"seed": 0, "dataset": "${oc.env:HOME}"}'),
+            r"refers to values from outside",
         ),
-        (lambda run: (run / ".hydra/config.yaml").write_text("[1, 2]"), "is not as Hydra writes it"),
-        (lambda run: (run / ".hydra/hydra.yaml").unlink(), "it has no .hydra/hydra.yaml"),
+        (lambda file: file.write_text(json.dumps({"seed": 0, "x": "a" * 2**20})), "is larger than 1024 kB"),
+        (lambda file: file.write_text("!!python/object/apply:os.system [touch x]"), "cannot be read"),
+        (lambda file: file.write_text("[1, 2]"), "is no config of a run"),
+        (lambda file: file.write_text('{"seed": 0, "overrides": "seed=0"}'), "is no config of a run"),
+        (lambda file: (file.unlink(), os.mkfifo(file)), "is no ordinary file"),
     ],
 )
 def test_a_stranger_s_run_is_refused(folder, harm, reason):
-    harm(folder / "0")
-    with pytest.raises(UserError, match=reason):
+    harm(folder / "0" / "config.json")
+    with pytest.raises(UserError, match=rf"config\.json {reason}"):
         gather.find(folder)
     assert not Path("x").exists()
+
+
+@pytest.mark.parametrize("figure", ["sweep", "sweep_grid", "objective_table"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dataset": {"_target_": "os.system"}}, "dataset._target_=os.system: not one of ours"),
+        ({"sample_batch": "many"}, "sample_batch=many: must be a whole number"),
+    ],
+)
+def test_a_stranger_s_run_is_judged_before_anything_is_drawn(folder, capfd, figure, change, message):
+    record = run_config.read(folder / "0")
+    run_config.write(folder / "0", record._replace(config=record.config | change))
+    keys = ["x=model.width", "y=loss", "hue=dataset"] if figure.startswith("sweep") else []
+    assert main(["plot", f"figure={figure}", "sweep=sweep", *keys, "hydra.run.dir=out"]) == 2
+    err = capfd.readouterr().err
+    assert err.startswith(f"error: {message}") and err.count("\n") == 1 and not Path("out").exists()
+
+
+def test_a_run_that_was_extended_is_what_it_has_become(folder):
+    record = run_config.read(folder / "0")
+    run_config.write(
+        folder / "0", record._replace(config=record.config | {"steps": 10}, extensions=[{"steps": 30}])
+    )
+    assert gather.read(folder / "0").keys["steps"] == 30
 
 
 @pytest.mark.parametrize(
@@ -161,7 +186,7 @@ def test_a_stranger_s_run_is_refused(folder, harm, reason):
         ("", "sweep=null: say sweep=DIR, or a list of runs"),
         ("sweep=nowhere", "sweep=nowhere: no such directory"),
         ("sweep=.. runs=[a]", "say sweep=DIR, or a list"),
-        ("runs=[nowhere] x=seed y=loss", "run=nowhere: is no run: it has no .hydra/config.yaml"),
+        ("runs=[nowhere] x=seed y=loss", "run=nowhere: config.json is missing"),
         ("sweep=sweep", "x=null: a choice is needed; choose from dataset, model.width"),
         (
             "sweep=sweep x=model.widht y=loss",

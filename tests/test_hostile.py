@@ -13,6 +13,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 from diffusion_cli.build import build
+
 from diffusion_cli.cli import claim, gate, strangers
 from diffusion_cli.errors import UserError
 from diffusion_cli.runs.directory import Run

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from diffusion_cli.options.build import build
-from diffusion_cli.cli.app import CONFIGS
 from diffusion_cli.dataset.images import ImageDataset, Split
 from diffusion_cli.denoiser import NetworkDenoiser
 from diffusion_cli.device import precision_of
@@ -17,11 +17,13 @@ from diffusion_cli.model.mlp import MLP
 from diffusion_cli.model.unet2d import UNet2d
 from diffusion_cli.objective import Objective
 from diffusion_cli.optimizer import Optimizer
+from diffusion_cli.options.build import build
 from diffusion_cli.prediction import V
 from diffusion_cli.sampler import DPMpp, chain
 from diffusion_cli.schedule import loglinear
 from diffusion_cli.trainer import Batches, TrainState, fit
 
+Compose = Callable[..., dict[str, Any]]
 SCHEDULE = loglinear(20, 0.005, 80.0)
 OPTIMIZER = Optimizer(warmup=2)
 
@@ -105,18 +107,9 @@ IMAGES = ["dataset=mnist", "dataset=fashion_mnist", "dataset=cifar10", "dataset=
 COURSES = ["mnist_full", "mnist_course", "cats", "cifar10", "cifar10_cpu"]
 
 
-def composed(*words: str) -> dict:
-    hydra = pytest.importorskip("hydra")
-    from omegaconf import OmegaConf
-
-    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = hydra.compose("train", overrides=[*words])
-    return OmegaConf.to_container(config, resolve=False)
-
-
 @pytest.mark.parametrize("words", [*IMAGES, *(f"experiment={name}" for name in COURSES)])
-def test_every_recipe_builds_and_its_network_takes_the_images(words: str) -> None:
-    config = composed(words)
+def test_every_recipe_builds_and_its_network_takes_the_images(words: str, composed: Compose) -> None:
+    config = composed("train", words, "dataset.root=somewhere")
     shape = (1, 28, 28) if "mnist" in words else (3, 32, 32)
     for group in ("schedule", "parameterization", "objective", "optimizer", "sampler", "guidance"):
         build(config, group)
@@ -129,16 +122,19 @@ def test_every_recipe_builds_and_its_network_takes_the_images(words: str) -> Non
 @pytest.mark.parametrize(
     "more", ["model=mlp", "schedule=cosine", "parameterization=eps", "sampler=heun", "objective=l1"]
 )
-def test_any_option_may_take_the_place_of_a_recipes(more: str) -> None:
-    config = composed("dataset=mnist", more)
+def test_any_option_may_take_the_place_of_a_recipes(more: str, composed: Compose) -> None:
+    config = composed("train", "dataset=mnist", more)
     group = more.partition("=")[0]
     extra = {"shape": (1, 28, 28), "num_classes": 10} if group == "model" else {}
     built = build(config, group, **extra)
     assert isinstance(built, nn.Module) if group == "model" else built is not None
 
 
-def test_the_courses_asks_are_met() -> None:
-    digits, cats, cifar = (composed(f"experiment={name}") for name in ("mnist_course", "cats", "cifar10"))
+def test_the_courses_asks_are_met(composed: Compose) -> None:
+    names = ("mnist_course", "cats", "cifar10")
+    digits, cats, cifar = (
+        composed("train", f"experiment={name}", "dataset.root=somewhere") for name in names
+    )
     assert digits["schedule"] == {
         "_target_": "diffusion_cli.schedule.cosine",
         "T": 200,

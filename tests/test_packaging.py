@@ -120,7 +120,7 @@ def test_a_users_own_dataset_trains_from_the_wheel(site: Path, tmp_path: Path) -
     environment = {"PYTHONPATH": str(site), "DIFFUSION_CLI_TRUST": "my_spiral"}
     words = ("--config-dir", "mine", "dataset=spiral", "steps=20", "plots=false", "hydra.run.dir=trained")
     run(*diffusion, "train", *words, cwd=tmp_path, **environment)
-    (checkpoint,) = (tmp_path / "trained" / "checkpoints").glob("*.pt")
+    (checkpoint,) = (tmp_path / "trained" / "checkpoints").iterdir()
     assert checkpoint.name == "step_00000020.safetensors"
 
     run(*diffusion, "sample", "run=trained", "n=7", "hydra.run.dir=drawn", cwd=tmp_path, **environment)

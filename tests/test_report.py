@@ -11,12 +11,12 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import torch
+from diffusion_cli.figures.recipes.report import densities, tables
 from PIL import Image
 
 from diffusion_cli.__main__ import main
 from diffusion_cli.dataset.density import Ring
 from diffusion_cli.figures.page import Page, Table, digest, picture, pictures
-from diffusion_cli.figures.recipes.report import densities, tables
 from diffusion_cli.figures.reverse import FULL, Process, kind_of
 from diffusion_cli.schedule import loglinear
 

@@ -16,8 +16,8 @@ from omegaconf import OmegaConf
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from diffusion_cli.options.files import CONFIGS
 from diffusion_cli.options import schema
+from diffusion_cli.options.files import CONFIGS
 
 SCRIPTS = Path(__file__).parents[1] / "scripts" / "report"
 sys.path.insert(0, str(SCRIPTS))

@@ -7,9 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
+import torch
 
+from diffusion_cli.__main__ import main
 from diffusion_cli.dataset.plane import PointCloud
 from diffusion_cli.errors import UserError
 from diffusion_cli.runs import checkpoint
@@ -19,6 +22,11 @@ from diffusion_cli.runs.resume import check_made_with, check_same
 LINE = ["train", "dataset=circle", "steps=900", "batch_size=32", "model.width=16", "threads=1", "device=cpu",
         "log_every=7", "checkpoint.every=40", "checkpoint.keep=2", "stages.every=0", "plots=false", "resume=true",
         "loss_levels=[0.1,1,10]"]  # fmt: skip
+
+
+OF_A_START = ("train.log", ".lock", ".owner")
+TINY = ["train", "dataset=circle", "steps=20", "batch_size=16", "model.width=8", "model.depth=1", "device=cpu", "log_every=5",
+        "checkpoint.every=10", "stages.every=0", "plots=false", "optimizer.warmup=0"]  # fmt: skip
 
 
 def start(folder):
@@ -39,6 +47,12 @@ def essence(run):
     """sha256 of all that training changed, and of metrics.csv."""
     state = checkpoint.load(run.checkpoints()[-1])["state"]
     return state["step"], checkpoint.digest(state), hashlib.sha256(run.metrics_file.read_bytes()).hexdigest()
+
+
+def written(folder):
+    """Bytes and date of each file but the log and the lock's."""
+    files = [file for file in Path(folder).rglob("*") if file.is_file() and file.name not in OF_A_START]
+    return {file: (file.read_bytes(), file.stat().st_mtime_ns) for file in files}
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +95,12 @@ def test_interrupted_saves_says_so_and_goes_on(tmp_path, straight, number, code)
 
 
 def test_a_finished_run_is_left_as_it_is(straight):
-    before = {file: file.stat().st_mtime_ns for file in straight.path.rglob("*.pt")}
+    before = written(straight.path)
+    assert {"config.json", "config.yaml", "summary.json", "metrics.csv", "step_00000900.safetensors"} <= {
+        file.name for file in before
+    }
     finish(straight.path)
-    assert before == {file: file.stat().st_mtime_ns for file in straight.path.rglob("*.pt")}
+    assert before == written(straight.path)
 
 
 def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(tmp_path, straight):
@@ -97,6 +114,81 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(tmp_path, stra
     newest = run.checkpoints()[-1]
     newest.write_bytes(newest.read_bytes()[:-100])
     assert essence(finish(run.path)) == essence(straight)
+
+
+@pytest.fixture
+def cli(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+
+    def run(*line):
+        capfd.readouterr()
+        code = main([*TINY, *line])
+        return code, *capfd.readouterr()
+
+    return run
+
+
+def test_a_finished_run_goes_on_with_more_steps_and_with_no_fewer(cli):
+    assert cli("hydra.run.dir=run")[0] == 0
+    run = Run("run")
+    before, config = written("run/.hydra"), run.record.config
+    code, out, _ = cli("hydra.run.dir=run", "resume=true", "steps=30")
+    assert code == 0 and "continued from 20 to 30 steps" in out and "resumed at step 20" in out
+    assert (run.status, run.summary["steps"]) == ("finished", 30)
+    assert [row["step"] for row in Metrics(run.metrics_file, since=99).rows][-1] == "30"
+    # what was begun stays as it is; what it was continued by is beside it
+    assert written("run/.hydra") == before and run.record.config == config and config["steps"] == 20
+    (extension,) = run.record.extensions
+    assert (extension["before"], extension["steps"], run.record.current["steps"]) == (20, 30, 30)
+
+    before = written("run")
+    code, _, err = cli("hydra.run.dir=run", "resume=true", "steps=25")
+    assert code == 2 and err == (
+        "error: steps=25: the run has been trained for 30; more of them continue it\n"
+    )
+    code, out, _ = cli("hydra.run.dir=run", "resume=true", "steps=30")
+    assert code == 0 and "is finished already" in out
+    assert written("run") == before
+
+
+def test_a_run_whose_time_is_up_is_saved_and_goes_on_as_if_nothing_had_happened(cli):
+    assert cli("hydra.run.dir=straight")[0] == 0
+    code, out, _ = cli("max_minutes=1e-9")
+    assert code == 0 and "saved at step 1; the same line with hydra.run.dir=" in out
+    (folder,) = Path("outputs/train/circle").iterdir()
+    assert (Run(folder).status, Run(folder).summary["error"]) == ("interrupted", "max_minutes=1e-09")
+    # without a directory: the newest unfinished run of the same line, whatever its time
+    code, out, _ = cli("resume=true", "max_minutes=5")
+    assert code == 0 and "resumed at step 1" in out and essence(Run(folder)) == essence(Run("straight"))
+
+
+def test_resume_without_a_directory_takes_no_other_line_s_run_and_no_finished_one(cli):
+    assert cli()[0] == 0
+    assert cli("seed=1", "max_minutes=1e-9")[0] == 0
+    for line in ([], ["seed=2"], ["seed=1", "steps=30"]):
+        code, out, _ = cli("resume=true", *line)
+        assert (
+            code == 0 and "no unfinished run of this line is in outputs/train/circle: it starts anew" in out
+        )
+    assert len(list(Path("outputs/train/circle").iterdir())) == 5
+    assert "resumed at step 1" in cli("resume=true", "seed=1")[1]
+
+
+def test_a_network_starts_from_the_weights_of_another_run(cli):
+    assert cli("hydra.run.dir=first")[0] == 0
+    code, out, err = cli("hydra.run.dir=second", "init=first", "steps=1", "optimizer.lr=1e-12", "ema.decay=0")
+    assert code == 0 and "started from the weights of first" in out, err
+    theirs = checkpoint.load(Run("first").checkpoints()[-1])["state"]["ema"]
+    ours = checkpoint.load(Run("second").checkpoints()[-1])["state"]["ema"]
+    assert all(torch.allclose(ours[key], theirs[key], atol=1e-6) for key in theirs)
+    for line, message in (
+        (["init=nowhere"], "init=nowhere: no such directory"),
+        (["init=first", "init_weights=7"], "init_weights=7: "),
+    ):
+        code, _, err = cli("hydra.run.dir=third", *line)
+        assert code == 2 and message in err.splitlines()[-1] and not Path("third").exists()
+    code, out, _ = cli("hydra.run.dir=wider", "init=first", "model.width=9")
+    assert code == 0 and "weights do not fit and start at random: " in out
 
 
 def test_one_trainer_per_directory(tmp_path):

@@ -38,12 +38,15 @@ class Checked(Callback):
             command = str(JobRuntime.instance().get("name"))
             directory, resume = _directory(config, "run"), config.get("resume") is True
             if resume and _stamped(config, "run") and not _given(config, "run"):
-                directory = unfinished(Path(directory).parent, command, words(config)) or directory
-                _set(config, "run.dir", directory)
+                begun = unfinished(Path(directory).parent, command, words(config))
+                if begun is not None:
+                    directory = begun
+                    _set(config, "run.dir", directory)
             # keys may refer to it
             _set(config, "runtime.output_dir", os.path.abspath(directory))
-            refuse(config, directory)
             exclusive = _stamped(config, "run") and not (resume and _given(config, "run"))
+            # what is in a directory of that name is another run's, which began in the same second
+            refuse(config, None if exclusive else directory)
             if command == "train" and not exclusive and not resume:
                 _refuse_second_run(directory)
             _set(config, "run.dir", claim("hydra.run.dir", directory, exclusive))

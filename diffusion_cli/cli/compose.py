@@ -17,6 +17,7 @@ from diffusion_cli.options.check import TARGET, arguments_of, check_config
 from diffusion_cli.options.groups import EXACT, FIGURES, GROUPS
 from diffusion_cli.options.keys import defaults_of, keys_of
 from diffusion_cli.options.signature import MISSING, read
+from diffusion_cli.runs.config import FILE
 from diffusion_cli.runs.directory import Run
 
 ANEW = ("sampler", "guidance", "evaluation")  # groups of which a run's own choice may be replaced
@@ -95,6 +96,9 @@ def lay_run_under(config: DictConfig, command: str, said: dict[str, Override]) -
     record = run.record
     saved = record.current
     check_config(saved)
+    missing = [group for group in GROUPS if group != "figure" and group not in saved]
+    if missing:
+        raise UserError("run", str(run.path), f"its {FILE} says nothing of {', '.join(missing)}")
     for key, override in said.items():
         first = key.partition(".")[0]
         if (

@@ -101,7 +101,7 @@ class Guarded(ConfigLoaderImpl):
             with read_write(config.hydra), open_dict(config.hydra.runtime.choices):
                 config.run, config.hydra.runtime.choices.dataset = self.found
         for group, option in config.hydra.runtime.choices.items():
-            if option is not None and (str(option).startswith("/") or ".." in str(option).split("/")):
+            if option is not None and (str(option).startswith(("/", "_")) or ".." in str(option).split("/")):
                 raise UserError(group, option, "must be the name of an option, not a way to a file")
         check_node(tree(config.hydra))
         return config
@@ -118,6 +118,10 @@ class Guarded(ConfigLoaderImpl):
             key, value = next(_leaves(node, "hydra"), ("hydra", node))
             raise UserError(key, value, "a file of options says nothing of Hydra; say it on the command line")
         return result
+
+    def get_group_options(self, group_name: str, *more: Any, **how: Any) -> list[str]:
+        """The options of a group: those that begin with _ are bases of others, and no choice."""
+        return [name for name in super().get_group_options(group_name, *more, **how) if name[0] != "_"]
 
     def _compose_config_from_defaults_list(
         self, defaults: list[ResultDefault], repo: IConfigRepository

@@ -105,7 +105,7 @@ def _missing_option(error: MissingConfigException) -> UserError:
     path = error.missing_cfg_file or ""
     group, _, option = path.rpartition("/")
     if group and error.options is not None:
-        return UserError(group, option, "no such option", error.options)
+        return UserError(group, option, "no such option", [o for o in error.options if not o.startswith("_")])
     if not path:
         return UserError("--config-path", ..., _first_line(error))
     if "primary config" in str(error):
@@ -135,15 +135,14 @@ def _of_omegaconf(error: OmegaConfBaseException, context: str, overrides: list[s
 
 def _unknown_key(key: str, parent: DictConfig, overrides: list[str]) -> UserError:
     """`key` is not in the configuration: what is there at its place, and where a key of that name is."""
-    prefix = str(parent._get_full_key(None))
-    names = [str(name) for name in parent]
-    here = [f"{prefix}.{name}" if prefix else name for name in names if name != "hydra" and name[0] != "_"]
+    above = str(parent._get_full_key(None))
+    here = [name for name in map(str, parent) if name != "hydra" and name[0] != "_"]
     name = key.rpartition(".")[2]
     elsewhere = [path for path in _paths(parent._get_root()) if path.rpartition(".")[2] == name]
     if elsewhere:
         hint = f"; did you mean {elsewhere[0]}?"
     else:
-        hint = suggestion(key, here)
+        hint = suggestion(name, here, f"{above}." if above else "")
     return UserError(key, _value_of(key, overrides), "no such key" + hint)
 
 

@@ -11,9 +11,8 @@ from diffusion_cli.runs.directory import Metrics, Run
 from diffusion_cli.runs.session import Session
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from diffusion_cli.components import Components
+    from diffusion_cli.model.network import Network
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +33,7 @@ class Monitor:
         if self.every:
             self.components = smaller(components)
 
-    def prepare(self, net: nn.Module) -> None:
+    def prepare(self, net: Network) -> None:
         """What the evaluation needs once, so that it is done, and its cost known, before training begins."""
         if self.every:
             given = replace(self.components, net=net).evaluation_input(self.session.bar)
@@ -46,7 +45,7 @@ class Monitor:
         wanted = self.every and step and step % self.every == 0
         return bool(wanted) and all(int(row["step"]) != step for row in self.table.rows[-1:])
 
-    def evaluate(self, net: nn.Module, step: int) -> dict[str, float]:
+    def evaluate(self, net: Network, step: int) -> dict[str, float]:
         """The row of this step: name -> value, and name_floor."""
         from diffusion_cli.metrics.measurement import row_of
 

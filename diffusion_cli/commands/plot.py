@@ -8,7 +8,7 @@ from typing import Any
 
 from diffusion_cli.commands.output import draw_figures, prepare_process
 from diffusion_cli.errors import UserError
-from diffusion_cli.options.check import TARGET
+from diffusion_cli.options.check import TARGET, check_config
 from diffusion_cli.options.signature import read
 from diffusion_cli.runs import config as run_config
 from diffusion_cli.runs import results, tables
@@ -21,7 +21,10 @@ COMPARED = ("sweep", "runs", "x", "y", "hue")
 
 def check(config: dict[str, Any], directory: str | None) -> None:
     """For a figure of many runs: whether they have what it shows. For another: that none are named."""
-    results_of(config)
+    many = results_of(config)
+    for result in many.results if isinstance(many, results.Comparison) else many or ():
+        # perhaps a stranger's
+        check_config(result.config)
 
 
 def main(config: dict[str, Any], run: Run, session: Session) -> None:

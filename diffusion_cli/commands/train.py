@@ -21,10 +21,9 @@ from diffusion_cli.runs.resume import check_made_with, check_same
 from diffusion_cli.runs.session import Session
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from diffusion_cli.components import Components
     from diffusion_cli.metrics.measurement import Report
+    from diffusion_cli.model.network import Network
     from diffusion_cli.trainer import TrainState
 
 log = logging.getLogger(__name__)
@@ -140,7 +139,7 @@ def fit(components: Components, state: TrainState) -> Iterator[TrainState]:
     return trainer.fit(state, denoiser, batches, config["steps"], config["ema"]["decay"])
 
 
-def score(components: Components, net: nn.Module) -> float:
+def score(components: Components, net: Network) -> float:
     """The mean loss of a network on a few fixed batches, the same at every step, of held-out data where there are any:
     by it checkpoints are compared. Training is not touched: no random state is shared."""
     import torch

@@ -82,7 +82,9 @@ def flow_log_prob(
     Within 0.01 nats for the exact denoiser of a Gaussian mixture: tests/test_likelihood.py.
     """
     schedule = denoiser.schedule
-    ends = torch.stack([schedule.level(time, like=x_t).noise_level[0].cpu() for time in (t, float(schedule.T))])
+    ends = torch.stack(
+        [schedule.level(time, like=x_t).noise_level[0].cpu() for time in (t, float(schedule.T))]
+    )
     grid = torch.lerp(ends[0], ends[1], torch.linspace(0, 1, 2 * steps + 1, dtype=torch.float64))
     times = schedule.time_of(-2 * grid).tolist()
     h = float(ends[1] - ends[0]) / steps

@@ -92,7 +92,8 @@ class MLP(Network):
         # from a curve.
         nn.init.kaiming_uniform_(self.from_x.weight, nonlinearity="relu")
         # b is added where there are fewer rows.
-        from_noise_level.bias, self.from_x.bias = self.from_x.bias, None
+        from_noise_level.bias = self.from_x.bias
+        self.from_x.register_parameter("bias", None)
         self.context = Conditioning(nn.Sequential(embed_noise_level, from_noise_level), num_classes, width)
         self.blocks = nn.ModuleList(Linear(width, width) for _ in range(depth))
         self.head = zeroed(nn.Linear(width, outputs * coordinates), zero_init)

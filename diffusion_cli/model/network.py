@@ -61,5 +61,6 @@ def zeroed(layer: Layer, zero_init: bool = True) -> Layer:
     """The layer; it starts as exactly zero if zero_init."""
     if zero_init:
         nn.init.zeros_(layer.weight)
-        nn.init.zeros_(layer.bias)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
     return layer

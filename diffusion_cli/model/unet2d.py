@@ -148,7 +148,7 @@ class UNet2d(Network):
         self.head = zeroed(nn.Conv2d(now, outputs * pixels, 3, padding=1), zero_init)
         if self.channels_last:
             # As the images lie in memory: a CPU need not rearrange the weights in every step.
-            self.to(memory_format=torch.channels_last)
+            self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor, noise_level: Tensor, label: Tensor | None = None) -> Tensor:
         context = self._context(noise_level, label)

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from diffusion_cli.errors import UserError, in_group
-from diffusion_cli.options.check import TARGET, check_target
-from diffusion_cli.options.groups import GROUPS, TRUST, homes
+from diffusion_cli.options.check import TARGET, check_target, not_a_component
+from diffusion_cli.options.groups import GROUPS, homes
 
 
 def build(config: dict[str, Any], group: str, **given: Any) -> Any:
@@ -17,6 +17,8 @@ def build(config: dict[str, Any], group: str, **given: Any) -> Any:
 
     Raises UserError, naming the key to which an argument is set.
     """
+    if group not in config:
+        raise UserError(group, ..., "missing; choose an option of the group")
     node = dict(config[group])
     made = component_of(group, node.pop(TARGET, None))
     try:
@@ -48,6 +50,5 @@ def component_of(group: str, target: Any) -> Callable[..., Any]:
         or not name.startswith(tuple(f"{module}." for module in homes(group)))
         or (of_ours and not (inspect.isclass(made) or GROUPS[group].functions))
     ):
-        reason = f"is not a component of {group}; a module of your own is enabled by {TRUST}=MODULE"
-        raise UserError(key, target, reason)
+        raise not_a_component(key, group, target)
     return made

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from diffusion_cli.errors import ArgumentError, UserError
+from diffusion_cli.errors import ArgumentError, UserError, suggestion
 from diffusion_cli.options.groups import FIGURES, GROUPS, RUN, TRUST, group_of, homes
 from diffusion_cli.options.keys import keys_of
 from diffusion_cli.options.signature import MISSING, Argument, read
@@ -82,6 +82,12 @@ def check_target(key: str, group: str, value: Any) -> None:
         raise UserError(key, value, reason)
 
 
+def not_a_component(key: str, group: str, target: str) -> UserError:
+    """What only lies in a group's rooms, such as a function that writes or downloads, is none of its components."""
+    reason = f"is not a component of {group}; a module of your own is enabled by {TRUST}=MODULE"
+    return UserError(key, target, reason)
+
+
 def _check_component(key: str, group: str, node: Any) -> None:
     if node is None and key.startswith(f"{FIGURES}."):
         return  # this figure is left out
@@ -94,12 +100,14 @@ def _check_component(key: str, group: str, node: Any) -> None:
     arguments, signature = arguments_of(group, target), read(target)
     if arguments is None or signature is None:
         return
+    if target.startswith("diffusion_cli.") and not (signature.is_class or GROUPS[group].functions):
+        raise not_a_component(f"{key}.{TARGET}", group, target)
     for name, value in node.items():
         if name in arguments:
             _check_entry(f"{key}.{name}", arguments[name], value)
         elif name != TARGET and not signature.open:
-            reason = f"is no option of {target.rpartition('.')[2]}"
-            raise UserError(f"{key}.{name}", value, reason, arguments)
+            reason = f"is no option of {target.rpartition('.')[2]}{suggestion(name, arguments)}"
+            raise UserError(f"{key}.{name}", value, reason)
 
 
 def _check_entry(key: str, entry: Argument | dict[str, Argument], value: Any) -> None:
@@ -116,7 +124,7 @@ def _check_entry(key: str, entry: Argument | dict[str, Argument], value: Any) ->
     else:
         for name, item in value.items():
             if name not in entry:
-                raise UserError(f"{key}.{name}", item, "no such key", [f"{key}.{name}" for name in entry])
+                raise UserError(f"{key}.{name}", item, f"no such key{suggestion(name, entry, f'{key}.')}")
             _check_entry(f"{key}.{name}", entry[name], item)
 
 
