@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusion_cli.figures.recipes.monitor import metric_curve
 
 from diffusion_cli.__main__ import main
 from diffusion_cli.errors import UserError
 from diffusion_cli.figures.curves import metric_curves
+from diffusion_cli.figures.recipes.training import metric_curve
 from diffusion_cli.metrics import judge
 from diffusion_cli.runs import checkpoint
 from diffusion_cli.runs.directory import Run, read_csv
