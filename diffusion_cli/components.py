@@ -29,7 +29,7 @@ from diffusion_cli.metrics.protocol import Evaluation, EvaluationInput
 from diffusion_cli.model.classifier import LabelClassifier
 from diffusion_cli.model.network import Network, as_network
 from diffusion_cli.noise import Stream, generator, mix, seeded
-from diffusion_cli.options.build import build as make
+from diffusion_cli.options.build import build_component as make
 from diffusion_cli.options.check import check_config
 from diffusion_cli.options.groups import EXACT, RUN
 from diffusion_cli.runs.directory import Run

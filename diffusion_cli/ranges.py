@@ -94,7 +94,7 @@ def one_of(*names: str | int) -> Range:
     )
 
 
-def named(pattern: str, *like: str) -> Range:
+def matching(pattern: str, *like: str) -> Range:
     """Names that match a pattern, which look like these."""
     return Range(lambda v: isinstance(v, str) and bool(re.fullmatch(pattern, v)), "one of the choices", like)
 
@@ -129,8 +129,8 @@ Fraction = Annotated[float, real(0, 1, "[]")]
 BelowOne = Annotated[float, real(0, 1, "[)")]
 Inner = Annotated[float, real(0, 1, "()")]
 Percent = Annotated[float, real(0, 100, "[]")]
-Device = Annotated[str, named(r"auto|cpu|mps|cuda(:\d{1,4})?", "auto", "cpu", "cuda", "cuda:N", "mps")]
-MaskFile = Annotated[str, named(r"(?i).+\.(npy|png)", "FILE.npy", "FILE.png")]
+Device = Annotated[str, matching(r"auto|cpu|mps|cuda(:\d{1,4})?", "auto", "cpu", "cuda", "cuda:N", "mps")]
+MaskFile = Annotated[str, matching(r"(?i).+\.(npy|png)", "FILE.npy", "FILE.png")]
 
 PLAIN = {"bool": FLAG, "int": whole(-BIGGEST_INT), "float": real(), "str": TEXT, "None": NULL}
 
@@ -171,7 +171,7 @@ def _range_of(node: ast.expr) -> Range | None:
     return None
 
 
-def check(name: str, value: Any, allowed: Range | None) -> None:
+def check_value(name: str, value: Any, allowed: Range | None) -> None:
     """Raises ArgumentError for the argument `name` where `value` is not in its range."""
     if allowed is not None and not allowed.accepts(value):
         raise ArgumentError(name, value, f"must be {allowed.text}", allowed.choices)
@@ -190,7 +190,7 @@ def checked(made: Made) -> Made:
     @functools.wraps(call)
     def guarded(*args: Any, **kwargs: Any) -> Any:
         for name, value in signature.bind(*args, **kwargs).arguments.items():
-            check(name, value, ranges.get(name))
+            check_value(name, value, ranges.get(name))
         return call(*args, **kwargs)
 
     if isinstance(made, type):

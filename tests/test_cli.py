@@ -319,8 +319,12 @@ def test_a_run_gets_a_directory_of_its_own(cli: Cli, train: Any) -> None:
 
 def test_a_directory_is_claimed_once(tmp_path: Path) -> None:
     wanted = str(tmp_path / "a" / "stamp")
-    assert [claim.claim("k", wanted, True) for _ in range(3)] == [wanted, f"{wanted}-1", f"{wanted}-2"]
-    assert claim.claim("k", wanted, False) == wanted
+    assert [claim.claim_directory("k", wanted, True) for _ in range(3)] == [
+        wanted,
+        f"{wanted}-1",
+        f"{wanted}-2",
+    ]
+    assert claim.claim_directory("k", wanted, False) == wanted
     claim.give_back()
     assert list(tmp_path.iterdir()) == []
 
@@ -329,7 +333,7 @@ def test_a_directory_with_other_things_is_not_given_back(tmp_path: Path) -> None
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "notes.txt").touch()
     for name in ("old", "new/a"):
-        folder = Path(claim.claim("k", str(tmp_path / name), False))
+        folder = Path(claim.claim_directory("k", str(tmp_path / name), False))
         (folder / ".hydra").mkdir()
         (folder / ".hydra" / "config.yaml").touch()
     (tmp_path / "new" / "a" / "samples.npz").touch()

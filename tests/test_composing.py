@@ -190,7 +190,7 @@ def test_completing_happens_between_the_files_and_the_words(
         )
         real(config, command, words)
 
-    real = compose.complete
+    real = compose.complete_config
     monkeypatch.setattr(compose, "complete", look)
     line = ["sampler=ddim", "seed=7", "+hydra.job.env_set.A=1"]
     config = loader.load_configuration("train", line, RunMode.RUN)

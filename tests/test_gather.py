@@ -30,7 +30,7 @@ def pretend(composed, folder, dataset, width, seed, value, status="finished", **
     folder.mkdir(parents=True)
     line = [f"dataset={dataset}", f"model.width={width}", f"seed={seed}", "optimizer.lr=1e-3"]
     choices = {"dataset": dataset, "model": "mlp"}
-    run_config.write(folder, run_config.Record(composed("train", *line), "train", choices, line[:3]))
+    run_config.write_record(folder, run_config.Record(composed("train", *line), "train", choices, line[:3]))
     metrics = {
         "sliced_w2": {"value": value, "floor": 0.1, "ratio": value / 0.1, "n": 9, "better": "lower"},
         "accuracy": {"value": 1 - value, "better": "higher"},
@@ -95,11 +95,11 @@ def test_a_result_has_keys_and_numbers(folder):
 def test_a_number_is_found_by_its_name(folder):
     numbers = gather.find(folder)[0].numbers
     for name in ("metrics.sliced_w2", "metrics.sliced_w2.ratio", "metrics.sliced_w2.n", "loss"):
-        assert gather.named(numbers, name, "y") == name
+        assert gather.number_named(numbers, name, "y") == name
     with pytest.raises(
         UserError, match=r"y=metrics.sliced: no such number.*did you mean metrics.sliced_w2\?"
     ) as caught:
-        gather.named(numbers, "metrics.sliced", "y")
+        gather.number_named(numbers, "metrics.sliced", "y")
     assert "metrics.sliced_w2.floor" in caught.value.choices
     assert "metrics.sliced_w2.n" not in caught.value.choices
 
@@ -164,8 +164,8 @@ def test_a_stranger_s_run_is_refused(folder, harm, reason):
     ],
 )
 def test_a_stranger_s_run_is_judged_before_anything_is_drawn(folder, capfd, figure, change, message):
-    record = run_config.read(folder / "0")
-    run_config.write(folder / "0", record._replace(config=record.config | change))
+    record = run_config.read_record(folder / "0")
+    run_config.write_record(folder / "0", record._replace(config=record.config | change))
     keys = ["x=model.width", "y=loss", "hue=dataset"] if figure.startswith("sweep") else []
     assert main(["plot", f"figure={figure}", "sweep=sweep", *keys, "hydra.run.dir=out"]) == 2
     err = capfd.readouterr().err
@@ -173,11 +173,11 @@ def test_a_stranger_s_run_is_judged_before_anything_is_drawn(folder, capfd, figu
 
 
 def test_a_run_that_was_extended_is_what_it_has_become(folder):
-    record = run_config.read(folder / "0")
-    run_config.write(
+    record = run_config.read_record(folder / "0")
+    run_config.write_record(
         folder / "0", record._replace(config=record.config | {"steps": 10}, extensions=[{"steps": 30}])
     )
-    assert gather.read(folder / "0").keys["steps"] == 30
+    assert gather.read_result(folder / "0").keys["steps"] == 30
 
 
 @pytest.mark.parametrize(

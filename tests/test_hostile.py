@@ -166,8 +166,8 @@ def test_a_link_in_a_run_is_not_written_through(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").write_text("mine")
     (tmp_path / "run" / ".lock").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(UserError, match="symbolic link"):
-        claim.claim("hydra.run.dir", str(tmp_path / "run"), exclusive=False)
+        claim.claim_directory("hydra.run.dir", str(tmp_path / "run"), exclusive=False)
     (tmp_path / "run" / ".lock").unlink()
     (tmp_path / "to_run").symlink_to(tmp_path / "run")  # one's own name for a directory is no attack
-    assert claim.claim("hydra.run.dir", str(tmp_path / "to_run"), exclusive=False)
+    assert claim.claim_directory("hydra.run.dir", str(tmp_path / "to_run"), exclusive=False)
     claim.keep()

@@ -17,7 +17,7 @@ from diffusion_cli.model.mlp import MLP
 from diffusion_cli.model.unet2d import UNet2d
 from diffusion_cli.objective import Objective
 from diffusion_cli.optimizer import Optimizer
-from diffusion_cli.options.build import build
+from diffusion_cli.options.build import build_component
 from diffusion_cli.prediction import V
 from diffusion_cli.sampler import DPMpp, chain
 from diffusion_cli.schedule import loglinear
@@ -112,9 +112,9 @@ def test_every_recipe_builds_and_its_network_takes_the_images(words: str, compos
     config = composed("train", words, "dataset.root=somewhere")
     shape = (1, 28, 28) if "mnist" in words else (3, 32, 32)
     for group in ("schedule", "parameterization", "objective", "optimizer", "sampler", "guidance"):
-        build(config, group)
+        build_component(config, group)
     with torch.device("meta"):
-        net = build(config, "model", shape=shape, num_classes=3)
+        net = build_component(config, "model", shape=shape, num_classes=3)
     assert isinstance(net, UNet2d) and config["threads"] == 2
     assert config["stages"]["every"] == 0 or config["steps"] % config["stages"]["every"] == 0
 
@@ -126,7 +126,7 @@ def test_any_option_may_take_the_place_of_a_recipes(more: str, composed: Compose
     config = composed("train", "dataset=mnist", more)
     group = more.partition("=")[0]
     extra = {"shape": (1, 28, 28), "num_classes": 10} if group == "model" else {}
-    built = build(config, group, **extra)
+    built = build_component(config, group, **extra)
     assert isinstance(built, nn.Module) if group == "model" else built is not None
 
 
@@ -143,7 +143,7 @@ def test_the_courses_asks_are_met(composed: Compose) -> None:
     }
     assert digits["guidance"]["_target_"].endswith("ClassifierFree")
     assert digits["parameterization"]["_target_"].endswith("Eps")
-    net = build(digits, "model", shape=(1, 28, 28), num_classes=10)
+    net = build_component(digits, "model", shape=(1, 28, 28), num_classes=10)
     blocks = [m for m in net.modules() if type(m).__name__ == "UNetBlock"]
     assert len(blocks) == 4 and all(block.attention is not None for block in blocks)
     assert cats["objective"]["loss"] == "l1" and cats["schedule"]["T"] == 50 and cats["steps"] == 10_000

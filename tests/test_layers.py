@@ -186,3 +186,16 @@ def pretend_package(folder: Path) -> Path:
     for room in LEVEL.keys() - folders:
         (package / f"{room or '__init__'}.py").touch()
     return package
+
+
+def test_no_public_name_means_two_things() -> None:
+    """A class or function by one name lies in one module. The entries of the commands, one of a kind each, are no
+    exception: commands/NAME.py gives `check` and `main`, and the program itself a `main`."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        place = path.relative_to(PACKAGE)
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and not node.name.startswith("_"):
+                entry = node.name in ("check", "main") and place.parts[0] in ("commands", "__main__.py")
+                found.setdefault(node.name, []).extend([] if entry else [str(place)])
+    assert {name: places for name, places in found.items() if len(places) > 1} == {}

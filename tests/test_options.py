@@ -22,11 +22,11 @@ from PIL import Image
 
 from diffusion_cli.errors import ArgumentError, UserError
 from diffusion_cli.options import files, groups, help, reference
-from diffusion_cli.options.build import build
+from diffusion_cli.options.build import build_component
 from diffusion_cli.options.check import TARGET, arguments_of, check_complete, check_config
 from diffusion_cli.options.groups import GROUPS
 from diffusion_cli.options.keys import COMMANDS, SECTIONS, defaults_of, keys_of
-from diffusion_cli.options.signature import MISSING, Argument, Signature, descriptions, read, title_of
+from diffusion_cli.options.signature import MISSING, Argument, Signature, descriptions, first_sentence, read
 from diffusion_cli.ranges import BIGGEST_INT, Count, Fraction, checked, range_of
 
 ROOT = Path(__file__).parents[1]
@@ -225,9 +225,10 @@ def test_descriptions_end_where_the_indentation_does() -> None:
 
 def test_a_title_is_a_whole_sentence() -> None:
     assert (
-        title_of("The network of Ho et al. 2020, eq. 7. And more.") == "The network of Ho et al. 2020, eq. 7"
+        first_sentence("The network of Ho et al. 2020, eq. 7. And more.")
+        == "The network of Ho et al. 2020, eq. 7"
     )
-    assert title_of("One line:\n\nnot this.") == "One line"
+    assert first_sentence("One line:\n\nnot this.") == "One line"
 
 
 def names(group: str) -> list[str]:
@@ -577,7 +578,7 @@ def test_groups_lie_where_they_are_said_to() -> None:
 
 def test_an_argument_out_of_range_is_named_by_its_key() -> None:
     with pytest.raises(UserError) as error:
-        build({"logger": {"_target_": "diffusion_cli.runs.logger.WandB", "mode": "of"}}, "logger")
+        build_component({"logger": {"_target_": "diffusion_cli.runs.logger.WandB", "mode": "of"}}, "logger")
     assert error.value.key == "logger.mode" and isinstance(error.value.__cause__, ArgumentError)
 
 
@@ -591,7 +592,7 @@ def test_an_argument_out_of_range_is_named_by_its_key() -> None:
 )
 def test_what_cannot_be_built_is_refused(node: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=re.escape(message)):
-        build({"logger": node}, "logger")
+        build_component({"logger": node}, "logger")
 
 
 # Help and its pages.
@@ -726,7 +727,7 @@ def builder(option: str) -> Callable[[dict[str, Any]], Any]:
     given = {key: None for key in GROUPS[group].given if signature and key in signature.arguments}
     if group == "model":
         given = {"shape": SHAPES.get(name, (2,)), "num_classes": 0}
-    return lambda config: build(config, group, **given)
+    return lambda config: build_component(config, group, **given)
 
 
 def composed_with(option: str, composed: Compose, words: dict[str, list[str]]) -> dict[str, Any]:
@@ -788,7 +789,7 @@ def test_junk_at_any_key_of_any_command_is_refused_or_valid(command: str, compos
 @pytest.mark.parametrize("option", names("experiment"))
 def test_an_experiment_passes(option: str, composed: Compose, words: dict[str, list[str]]) -> None:
     config = composed("train", option, *words.get(option, ()))
-    assert answer(config, "train", lambda config: build(config, "schedule")) is None
+    assert answer(config, "train", lambda config: build_component(config, "schedule")) is None
 
 
 LINES = ["train optimizer.lr=abc", "train schedule=linear schedule.beta_min=abc", "train dataset.jitter=[]",

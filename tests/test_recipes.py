@@ -29,7 +29,7 @@ from diffusion_cli.options.files import default_figures, names_of, node_of
 from diffusion_cli.options.signature import read
 from diffusion_cli.runs import config as run_config
 from diffusion_cli.runs.directory import Run
-from diffusion_cli.runs.results import Comparison, asked
+from diffusion_cli.runs.results import Comparison, results_of
 from diffusion_cli.sampler import DDIM
 
 FIGURES = names_of("figure")
@@ -80,7 +80,7 @@ def world(runs):
         }
         keys["repaint"] = {"passes": 1, "jump": 1, "between": None, "guidance": 0.0}
         many = {"sweep": None, "runs": None, "x": "seed", "y": "loss", "hue": None}
-        return of(run_config.read(run.path).config | keys | many | config)
+        return of(run_config.read_record(run.path).config | keys | many | config)
 
     return components
 
@@ -103,7 +103,7 @@ def test_each_figure_draws_each_kind_of_data_or_refuses_it_at_once(name, kind, w
     if "results" in signature.arguments and name != "report":
         config = components.config | {"sweep": str(Path(components.config["run"]).parent)}
         of_comparison = signature.arguments["results"].annotation == "Comparison"
-        results = Comparison(config) if of_comparison else asked(config["sweep"], None)
+        results = Comparison(config) if of_comparison else results_of(config["sweep"], None)
         if name == "objective_table":
             metrics = Run(components.config["run"]).summary["metrics"]
             measured = next(name for name, entry in metrics.items() if isinstance(entry, dict))

@@ -46,11 +46,11 @@ def table(out):
 
 
 def test_a_job_keeps_its_directory_whatever_its_number(tmp_path):
-    assert [jobs.claim(tmp_path, key, n, []) for n, key in enumerate("abc")] == ["0", "1", "2"]
-    assert jobs.claim(tmp_path, "c", 0, []) == "2"
-    assert jobs.claim(tmp_path, "d", 1, []) == "3"  # 1 is b's, 2 is c's
+    assert [jobs.claim_job(tmp_path, key, n, []) for n, key in enumerate("abc")] == ["0", "1", "2"]
+    assert jobs.claim_job(tmp_path, "c", 0, []) == "2"
+    assert jobs.claim_job(tmp_path, "d", 1, []) == "3"  # 1 is b's, 2 is c's
     (tmp_path / "4" / "something").mkdir(parents=True)
-    assert jobs.claim(tmp_path, "e", 4, []) == "5"
+    assert jobs.claim_job(tmp_path, "e", 4, []) == "5"
     assert {name: ticket.key for name, ticket in jobs.tickets(tmp_path).items()} == dict(
         zip("01235", "abcde", strict=True)
     )
@@ -59,7 +59,7 @@ def test_a_job_keeps_its_directory_whatever_its_number(tmp_path):
 
 def test_many_processes_never_share_a_directory(tmp_path):
     script = "import sys; from pathlib import Path; from diffusion_cli.runs import jobs\n" \
-        "for n in range(20): print(jobs.claim(Path(sys.argv[1]), f'{sys.argv[2]}-{n}', n, []))"  # fmt: skip
+        "for n in range(20): print(jobs.claim_job(Path(sys.argv[1]), f'{sys.argv[2]}-{n}', n, []))"  # fmt: skip
     workers = [
         subprocess.Popen(
             [sys.executable, "-c", script, tmp_path, name], stdout=subprocess.PIPE, text=True, cwd=ROOT

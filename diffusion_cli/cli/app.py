@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
 from diffusion_cli.cli import gate, sweep
-from diffusion_cli.cli.callback import checked, refuse
+from diffusion_cli.cli.callback import checked_config, refuse
 from diffusion_cli.cli.job import Job
 from diffusion_cli.cli.messages import explain, is_config_error
 from diffusion_cli.cli.plain import tree
@@ -53,7 +53,7 @@ def entry(module: str) -> Callable[[], None]:
         except Exception as error:
             error = explain(error) if is_config_error(error) else error
             expected = isinstance(error, (UserError, RunFailed))
-            line = one_line(str(error)) if expected else describe(error)
+            line = one_line(str(error)) if expected else one_line_of(error)
             if place is not None:
                 log.error("job %s failed: %s", place.name, line)
             log_to_file(line, None if expected else error)
@@ -79,14 +79,14 @@ def run_task(name: str, config: DictConfig, stop: Stop, alone: bool = True) -> A
     """Checks the configuration once more (a line or a file of the user's may have taken the callback away), records it
     in a new directory, and calls the command."""
     current = HydraConfig.get()
-    plain, run = checked(config), Run(current.runtime.output_dir)
+    plain, run = checked_config(config), Run(current.runtime.output_dir)
     if not Path(run.path, run_config.FILE).exists():
         chosen = tree(current.runtime.choices)
         choices = {
             key: option for key, option in chosen.items() if isinstance(option, str) and "/" not in key
         }
         line = [str(word) for word in current.overrides.task]
-        run_config.write(run.path, run_config.Record(plain, name, choices, line))
+        run_config.write_record(run.path, run_config.Record(plain, name, choices, line))
     return importlib.import_module(f"diffusion_cli.commands.{name}").main(plain, run, Session(stop, alone))
 
 
@@ -110,7 +110,7 @@ def run_job(name: str, config: DictConfig, stop: Stop, place: Job) -> Any:
     return None
 
 
-def describe(error: BaseException) -> str:
+def one_line_of(error: BaseException) -> str:
     """An exception in one line: its type's name and the first line of what it says."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return one_line(type(error).__name__ + (f": {lines[0]}" if lines else ""))

@@ -20,9 +20,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from diffusion_cli.cli import sweep
-from diffusion_cli.cli.claim import claim
+from diffusion_cli.cli.claim import claim_directory
 from diffusion_cli.cli.compose import parsed
-from diffusion_cli.cli.plain import job_part, tree, words
+from diffusion_cli.cli.plain import job_part, line_words, tree
 from diffusion_cli.errors import Passage, UserError
 from diffusion_cli.options.check import check_complete, check_config
 from diffusion_cli.options.groups import GROUPS
@@ -38,7 +38,7 @@ class Checked(Callback):
             command = str(JobRuntime.instance().get("name"))
             directory, resume = _directory(config, "run"), config.get("resume") is True
             if resume and _stamped(config, "run") and not _given(config, "run"):
-                begun = unfinished(Path(directory).parent, command, words(config))
+                begun = unfinished(Path(directory).parent, command, line_words(config))
                 if begun is not None:
                     directory = begun
                     _set(config, "run.dir", directory)
@@ -49,7 +49,7 @@ class Checked(Callback):
             refuse(config, None if exclusive else directory)
             if command == "train" and not exclusive and not resume:
                 _refuse_second_run(directory)
-            _set(config, "run.dir", claim("hydra.run.dir", directory, exclusive))
+            _set(config, "run.dir", claim_directory("hydra.run.dir", directory, exclusive))
 
     def on_run_end(self, config: DictConfig, **given: Any) -> None:
         job_return: JobReturn = given["job_return"]
@@ -76,7 +76,7 @@ class Checked(Callback):
             )
             found = sweep.earlier(config, directory) if resumed else None
             exclusive = _stamped(config, "sweep") and found is None
-            claimed = claim("hydra.sweep.dir", found or directory, exclusive)
+            claimed = claim_directory("hydra.sweep.dir", found or directory, exclusive)
             if claimed != directory:
                 _set(config, "sweep.dir", claimed)
                 quoted = claimed.replace("'", "\\'")
@@ -93,14 +93,14 @@ def refuse(config: DictConfig, directory: str | None = None) -> None:
     A command's module may define `check(config: dict, directory: str | None) -> None`, which may read files and raises
     UserError. Raises UserError, or OmegaConf's exceptions for what does not resolve.
     """
-    for override in parsed(words(config)):
+    for override in parsed(line_words(config)):
         if override.key_or_group in GROUPS and isinstance(override.value(), list):
             raise UserError(override.key_or_group, override.value(), "takes one option, not a list")
     command = importlib.import_module(f"diffusion_cli.commands.{JobRuntime.instance().get('name')}")
-    command.check(checked(config), directory)
+    command.check(checked_config(config), directory)
 
 
-def checked(config: DictConfig) -> dict[str, Any]:
+def checked_config(config: DictConfig) -> dict[str, Any]:
     """The job's part of a configuration, plain; refused where a job cannot run with it."""
     known = job_part(config)
     check_config(known)
@@ -156,7 +156,7 @@ def _stamped(config: DictConfig, kind: str) -> bool:
 
 def _given(config: DictConfig, kind: str) -> bool:
     """Whether the directory was named on the command line."""
-    return any(line.lstrip("+").startswith(f"hydra.{kind}.dir=") for line in words(config, "hydra"))
+    return any(line.lstrip("+").startswith(f"hydra.{kind}.dir=") for line in line_words(config, "hydra"))
 
 
 def _refuse_second_run(directory: str) -> None:

@@ -19,7 +19,7 @@ _made: list[Path] = []
 _found: dict[Path, set[str]] = {}
 
 
-def claim(key: str, directory: str, exclusive: bool) -> str:
+def claim_directory(key: str, directory: str, exclusive: bool) -> str:
     """Create `directory` and its parents; where `exclusive`, one that nobody else has: `-1`, `-2`, ... is appended
     until `mkdir` creates it, which only one of any number of processes can do. Returns the directory's name.
 

@@ -31,7 +31,7 @@ class Found(NamedTuple):
     dataset: str
 
 
-def complete(config: DictConfig, command: str, words: Sequence[str]) -> Found | None:
+def complete_config(config: DictConfig, command: str, words: Sequence[str]) -> Found | None:
     """Completes what the files of a command have composed, in place.
 
     command: train, sample, evaluate or plot.

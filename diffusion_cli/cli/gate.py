@@ -128,7 +128,7 @@ class Guarded(ConfigLoaderImpl):
     ) -> DictConfig:
         config = super()._compose_config_from_defaults_list(defaults, repo)
         if self.words is not None:
-            self.found = compose.complete(config, str(JobRuntime.instance().get("name")), self.words)
+            self.found = compose.complete_config(config, str(JobRuntime.instance().get("name")), self.words)
         return config
 
 

@@ -14,7 +14,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from diffusion_cli.cli.plain import own, tree, words
+from diffusion_cli.cli.plain import line_words, own, tree
 from diffusion_cli.errors import Interrupted
 from diffusion_cli.runs import jobs
 from diffusion_cli.runs.directory import FINISHED, Run
@@ -43,7 +43,7 @@ def directory_of(*, _root_: DictConfig) -> str:
     hydra = _root_.hydra
     if hydra.mode != RunMode.MULTIRUN or OmegaConf.is_missing(hydra.job, "num"):
         return "0"  # nothing is being launched: somebody looks at the configuration
-    return jobs.claim(Path(hydra.sweep.dir), key_of(_root_), hydra.job.num, words(_root_))
+    return jobs.claim_job(Path(hydra.sweep.dir), key_of(_root_), hydra.job.num, line_words(_root_))
 
 
 def first_start(*, _root_: DictConfig) -> str | None:
@@ -76,7 +76,7 @@ class Job:
     @contextlib.contextmanager
     def running(self, config: DictConfig) -> Iterator[None]:
         """Around the job: its start is counted, and the signals of the sweep reach it. config: the composed one."""
-        jobs.start(self.run.path, None if is_found(config) else key_of(config), words(config))
+        jobs.start(self.run.path, None if is_found(config) else key_of(config), line_words(config))
         self.begun = True
         with _watching(self.folder) if not here else contextlib.nullcontext():
             try:
@@ -89,7 +89,7 @@ class Job:
     def give_back(self) -> None:
         """The job does not begin: its directory goes, if there was nothing in it before."""
         if not self.run.summary_file.is_file():
-            jobs.give_back(self.run.path)
+            jobs.give_job_back(self.run.path)
 
     def failed(self, line: str) -> None:
         if self.begun:

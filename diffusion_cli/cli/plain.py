@@ -14,7 +14,7 @@ def tree(config: Any, **how: Any) -> dict[str, Any]:
     return {str(key): value for key, value in content.items()}
 
 
-def words(config: DictConfig, kind: str = "task") -> list[str]:
+def line_words(config: DictConfig, kind: str = "task") -> list[str]:
     """The words of the command line, unresolved: `seed=${other}` is one of them, not an interpolation. kind: hydra for
     those that speak of Hydra, else task."""
     return [str(word) for word in tree(config.hydra.overrides)[kind]]

@@ -25,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from diffusion_cli.cli import job
 from diffusion_cli.cli.job import key_of
 from diffusion_cli.cli.messages import explain
-from diffusion_cli.cli.plain import words
+from diffusion_cli.cli.plain import line_words
 from diffusion_cli.errors import Interrupted, RunFailed, UserError
 from diffusion_cli.runs import jobs, tables
 from diffusion_cli.runs import results as gather
@@ -80,16 +80,18 @@ def plan(config: DictConfig, judge: Callable[[DictConfig], None]) -> None:
 
 def _lines(config: DictConfig) -> list[list[str]]:
     """The overrides of each job, as the basic sweeper makes them."""
-    line = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()] + words(config)
+    line = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()] + line_words(
+        config
+    )
     parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
     (lines,) = BasicSweeper.split_arguments(parser.parse_overrides(line), None)
     return lines
 
 
-def asked(config: DictConfig) -> list[str]:
+def line_of(config: DictConfig) -> list[str]:
     """The line as such: its overrides in one order, whatever theirs and that of the values; without `resume`."""
     line = []
-    for override in OverridesParser.create().parse_overrides(words(config)):
+    for override in OverridesParser.create().parse_overrides(line_words(config)):
         name = override.get_key_element()
         if name == "resume":
             continue
@@ -102,7 +104,7 @@ def asked(config: DictConfig) -> list[str]:
 
 def earlier(config: DictConfig, directory: str) -> str | None:
     """For resume=true with a directory named by the time: the newest sweep beside it that this same line began."""
-    found = jobs.newest(Path(directory).parent, config.hydra.job.name, asked(config))
+    found = jobs.newest_sweep(Path(directory).parent, config.hydra.job.name, line_of(config))
     if found is None:
         log.info("no sweep of this line is in %s yet", Path(directory).parent)
     return str(found) if found else None
@@ -120,7 +122,7 @@ def _share_cores(config: DictConfig) -> None:
         many = cores
     if not many or "threads" not in config:
         return
-    if not any(word.lstrip("+").startswith("threads=") for word in words(config)):
+    if not any(word.lstrip("+").startswith("threads=") for word in line_words(config)):
         with read_write(config.hydra), read_write(config.hydra.overrides.task):
             config.hydra.overrides.task.append(f"threads={max(1, cores // many)}")
     elif isinstance(config.threads, int) and config.threads * many > cores:
@@ -177,7 +179,7 @@ class Sweep:
         begun = self.begun()
         if error is not None and not begun:
             raise error
-        results = [gather.read(self.folder / name, name) for name in begun]
+        results = [gather.read_result(self.folder / name, name) for name in begun]
         print(tables.terminal(results), flush=True)
         if self.signum is not None:
             error = Interrupted(self.signum)
@@ -202,7 +204,7 @@ def begin(config: DictConfig, folder: str) -> None:
     """Takes the sweep's directory for this process alone: UserError where another one sweeps there."""
     global _sweep
     outside = not str(config.hydra.launcher.get("_target_", "")).startswith("hydra._internal.")
-    _sweep, job.here = Sweep(Path(folder), config.hydra.job.name, asked(config), outside), True
+    _sweep, job.here = Sweep(Path(folder), config.hydra.job.name, line_of(config), outside), True
 
 
 @contextlib.contextmanager

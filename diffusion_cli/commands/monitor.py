@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class Monitor:
+class RepeatedEvaluation:
     """Evaluates the averaged network every `monitor.every` steps of training, from always the same noise.
 
     A row depends on the network and the seed alone, and one that is due is made before anything else when a run goes

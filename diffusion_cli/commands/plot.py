@@ -21,7 +21,7 @@ COMPARED = ("sweep", "runs", "x", "y", "hue")
 
 def check(config: dict[str, Any], directory: str | None) -> None:
     """For a figure of many runs: whether they have what it shows. For another: that none are named."""
-    many = results_of(config)
+    many = wanted_results(config)
     for result in many.results if isinstance(many, results.Comparison) else many or ():
         # perhaps a stranger's
         check_config(result.config)
@@ -32,17 +32,17 @@ def main(config: dict[str, Any], run: Run, session: Session) -> None:
 
     prepare_process(config["threads"])
     components = replace(of(config), tick=session.stop.check)
-    many = results_of(config)
-    name = run_config.read(run.path).choices["figure"]
+    many = wanted_results(config)
+    name = run_config.read_record(run.path).choices["figure"]
     drawn = draw_figures({name: config["figure"]}, run.path, components, many)
     if many is not None:
-        tables.write_tables(results.asked(config["sweep"], config["runs"]), run.path, name)
+        tables.write_tables(results.results_of(config["sweep"], config["runs"]), run.path, name)
     elif not drawn:
         raise UserError("figure", name, "this run has nothing of it to draw")
     log.info("%s", run.path)
 
 
-def results_of(config: dict[str, Any]) -> Any:
+def wanted_results(config: dict[str, Any]) -> Any:
     """The runs that the figure compares, as its argument `results` wants them; None for a figure of one run."""
     signature = read(config["figure"][TARGET])
     wanted = signature.arguments.get("results") if signature else None
@@ -56,4 +56,4 @@ def results_of(config: dict[str, Any]) -> Any:
     if annotation == "Comparison":
         return results.Comparison(config)
     many = wanted is not None and (wanted.default is not None or bool(given))
-    return results.asked(config["sweep"], config["runs"]) if many else None
+    return results.results_of(config["sweep"], config["runs"]) if many else None

@@ -43,7 +43,7 @@ def main(config: dict[str, Any], run: Run, session: Session) -> None:
     elif config["plots"]:
         draw_samples(components, run)
     if config["export"]:
-        export(components, run)
+        export_weights(components, run)
     run.write_summary(
         status=FINISHED,
         **{key: config[key] for key in ("run", "weights", "n", "sampler", "guidance", "label", "seed")},
@@ -73,7 +73,7 @@ def draw_completions(components: Components, completed: Completions, run: Run) -
         save_figure(figure, run.figures / "inpainting.png", facts(components))
 
 
-def export(components: Components, run: Run) -> None:
+def export_weights(components: Components, run: Run) -> None:
     """Writes the averaged weights as weights.safetensors, for whoever does without this package."""
     from diffusion_cli.runs import checkpoint
     from diffusion_cli.runs.restore import chosen

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffusion_cli.commands.monitor import Monitor
+from diffusion_cli.commands.monitor import RepeatedEvaluation
 from diffusion_cli.commands.output import describe, draw_figures, evaluate, prepare_process
 from diffusion_cli.errors import Interrupted, RunFailed, TimeIsUp, UserError
 from diffusion_cli.runs import config as run_config
@@ -39,7 +39,7 @@ def check(config: dict[str, Any], directory: str | None) -> None:
         )
     if directory and config["resume"] and Path(directory, run_config.FILE).is_file():
         run = Run(directory)
-        before = run_config.read(run.path, "hydra.run.dir").current
+        before = run_config.read_record(run.path, "hydra.run.dir").current
         check_same(config, before, quiet=True)
         if run.status == FINISHED and config["steps"] < before["steps"]:
             reason = f"the run has been trained for {before['steps']}; more of them continue it"
@@ -97,7 +97,7 @@ def extend(run: Run, steps: int) -> bool:
     if steps <= before:
         return False
     extension = {"steps": steps, "before": before, "time": time.strftime("%Y-%m-%d %H:%M:%S")}
-    run_config.write(run.path, record._replace(extensions=[*record.extensions, extension]))
+    run_config.write_record(run.path, record._replace(extensions=[*record.extensions, extension]))
     log.info(
         "continued from %d to %d steps: the learning rate follows the longer plan from here on", before, steps
     )
@@ -119,7 +119,7 @@ def new_state(components: Components) -> TrainState:
     return state
 
 
-def fit(components: Components, state: TrainState) -> Iterator[TrainState]:
+def training_steps(components: Components, state: TrainState) -> Iterator[TrainState]:
     """The generator that trains; see trainer.fit."""
     from diffusion_cli import trainer
 
@@ -183,7 +183,7 @@ class Training:
         if self.config["resume"] and run.checkpoints():
             self.resume()
         self.table = Metrics(run.metrics_file, since=self.state.step)
-        self.monitor = Monitor(components, run, self.state.step, session)
+        self.monitor = RepeatedEvaluation(components, run, self.state.step, session)
         if self.table.rows:
             self.loss = float(self.table.rows[-1]["loss"])
 
@@ -230,7 +230,7 @@ class Training:
         # A signal is looked at where the step can be saved.
         bar = self.session.bar(config["steps"], state.step, stops=False)
         with contextlib.closing(logger), bar as progress:
-            for _ in fit(self.components, state):
+            for _ in training_steps(self.components, state):
                 last = state.step == config["steps"]
                 if last or state.step % config["log_every"] == 0:
                     row = self.log_row()

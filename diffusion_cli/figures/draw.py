@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from diffusion_cli.errors import UserError
 from diffusion_cli.figures.files import Drawing
 from diffusion_cli.figures.kinds import KINDS, kinds_of
-from diffusion_cli.options.build import build, component_of
+from diffusion_cli.options.build import build_component, component_of
 from diffusion_cli.options.check import TARGET
 from diffusion_cli.options.files import default_figures, names_of, node_of
 from diffusion_cli.options.signature import read
@@ -31,7 +31,7 @@ def draw(node: Node, components: Components, results: Any = None) -> Drawing | N
     signature = read(node[TARGET])
     wanted = signature.arguments if signature else ("components",)
     given = {"components": components, "results": results}
-    return build({"figure": node}, "figure", **{key: given[key] for key in given if key in wanted})
+    return build_component({"figure": node}, "figure", **{key: given[key] for key in given if key in wanted})
 
 
 def drawable(nodes: Mapping[str, Node | None], dataset: Any) -> dict[str, Node]:

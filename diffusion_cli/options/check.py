@@ -14,7 +14,7 @@ from diffusion_cli.errors import ArgumentError, UserError, suggestion
 from diffusion_cli.options.groups import FIGURES, GROUPS, RUN, TRUST, group_of, homes
 from diffusion_cli.options.keys import keys_of
 from diffusion_cli.options.signature import MISSING, Argument, read
-from diffusion_cli.ranges import TEXT, check
+from diffusion_cli.ranges import TEXT, check_value
 
 BIGGEST_CONFIG = 100_000  # nodes; a YAML "alias bomb" unfolds to billions
 DEEPEST_CONFIG = 32
@@ -116,7 +116,7 @@ def _check_entry(key: str, entry: Argument | dict[str, Argument], value: Any) ->
         if value == MISSING:
             raise UserError(key, MISSING, "a value is needed")
         try:
-            check(key, value, entry.range)
+            check_value(key, value, entry.range)
         except ArgumentError as error:
             raise error.of("") from None
     elif not isinstance(value, Mapping):

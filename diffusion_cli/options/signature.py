@@ -107,7 +107,7 @@ def _of_class(file: Path, node: ast.ClassDef) -> Signature:
                 else argument._replace(text=inherited[name].text)
                 for name, argument in own.arguments.items()
             }
-            return own._replace(title=title_of(doc), arguments=described)
+            return own._replace(title=first_sentence(doc), arguments=described)
     found: dict[str, Argument] = {}
     is_open = False
     for base in _bases(file, node):
@@ -123,7 +123,7 @@ def _of_class(file: Path, node: ast.ClassDef) -> Signature:
                 continue
             found[name] = _argument(file, name, annotation, item.value, texts.get(name, ""))
     return Signature(
-        title_of(doc),
+        first_sentence(doc),
         {name: argument._replace(text=texts.get(name, argument.text)) for name, argument in found.items()},
         True,
         is_open,
@@ -149,7 +149,7 @@ def _signature(file: Path, args: ast.arguments, doc: str, skip: int, is_class: b
         annotation = ast.unparse(argument.annotation) if argument.annotation else ""
         name = argument.arg
         found[name] = _argument(file, name, annotation, default, texts.get(name, ""))
-    return Signature(title_of(doc), found, is_class, args.kwarg is not None)
+    return Signature(first_sentence(doc), found, is_class, args.kwarg is not None)
 
 
 def _argument(file: Path, name: str, annotation: str, default: ast.expr | None, text: str) -> Argument:
@@ -190,7 +190,7 @@ def descriptions(doc: str) -> dict[str, str]:
     return found
 
 
-def title_of(doc: str) -> str:
+def first_sentence(doc: str) -> str:
     """The first sentence of a docstring."""
     first = " ".join(doc.split("\n\n")[0].split())
     # not after "et al." and "eq."

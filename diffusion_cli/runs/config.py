@@ -40,12 +40,12 @@ class Record(NamedTuple):
         return self.config | ({"steps": self.extensions[-1]["steps"]} if self.extensions else {})
 
 
-def write(folder: Path, record: Record) -> None:
+def write_record(folder: Path, record: Record) -> None:
     """Writes config.json, whole or not at all."""
     write_json(folder / FILE, record.config | {key: getattr(record, key) for key in Record._fields[1:]})
 
 
-def read(folder: Path, key: str = "run") -> Record:
+def read_record(folder: Path, key: str = "run") -> Record:
     """The record of a run, which may be a stranger's. UserError for `key` where there is none that can be read."""
     file = folder / FILE
 

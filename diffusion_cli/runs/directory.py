@@ -52,7 +52,7 @@ class Run:
             run = cls(name)
             if not run.path.is_dir():
                 raise UserError(key, name, "no such directory")
-            config.read(run.path, key)
+            config.read_record(run.path, key)
             if not run.checkpoints():
                 raise UserError(key, name, "is not a trained run: it has no checkpoints")
             return run
@@ -69,7 +69,7 @@ class Run:
     @property
     def record(self) -> Record:
         """What the run is, as config.json says; UserError where that is missing or damaged."""
-        return config.read(self.path)
+        return config.read_record(self.path)
 
     # checkpoints
 

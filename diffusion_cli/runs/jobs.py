@@ -29,7 +29,7 @@ class Ticket(NamedTuple):
     started: int = 0
 
 
-def claim(folder: Path, key: str, number: int, overrides: list[str]) -> str:
+def claim_job(folder: Path, key: str, number: int, overrides: list[str]) -> str:
     """The name of the directory of the job with this key below `folder`: the one that it has from before, else a new
     one, named `number` or by the next number that is free."""
     if (ticket := read_ticket(folder / str(number))) is not None and ticket.key == key:
@@ -90,7 +90,7 @@ def write_ticket(directory: Path, ticket: Ticket) -> None:
         part.write_text(json.dumps(ticket._asdict()) + "\n")
 
 
-def give_back(directory: Path) -> None:
+def give_job_back(directory: Path) -> None:
     """Removes the directory of a job that has not begun: Hydra's files, the log and the ticket. Others stay, and then
     so does the directory."""
     for file in (*directory.glob(".hydra/*.yaml"), *directory.glob("*.log"), directory / TICKET):
@@ -105,7 +105,7 @@ def write_line(folder: Path, command: str, line: list[str]) -> None:
         part.write_text(json.dumps({"command": command, "line": line}) + "\n")
 
 
-def newest(root: Path, command: str, line: list[str]) -> Path | None:
+def newest_sweep(root: Path, command: str, line: list[str]) -> Path | None:
     """The newest sweep below `root` that was asked for by this very line; None where there is none."""
     files = [file for file in root.glob(f"*/{LINE}") if _read(file) == {"command": command, "line": line}]
     return max(files, key=lambda file: (file.stat().st_mtime, file.parent.name)).parent if files else None

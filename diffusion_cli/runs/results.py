@@ -54,10 +54,10 @@ def cost(value: float, better: str | float | None) -> float:
     return -value if better == "higher" else value
 
 
-def read(path: str | Path, name: str | None = None) -> Result:
+def read_result(path: str | Path, name: str | None = None) -> Result:
     """The result in a run directory. Raises UserError where it is none, or its config.json is not one."""
     run = Run(path)
-    record = run_config.read(run.path)
+    record = run_config.read_record(run.path)
     config = record.current
     words = [str(word).lstrip("+~").partition("=")[0] for word in record.overrides]
     keys = dict(_flatten(config))
@@ -84,16 +84,16 @@ def value_of(run: Run, optimize: str | None) -> float | None:
         return None
     try:
         numbers = numbers_of(run.summary)
-        return numbers[named(numbers, optimize, "optimize")]
+        return numbers[number_named(numbers, optimize, "optimize")]
     except UserError as error:
         raise Passage(error) from None
 
 
-def asked(sweep: str | None, runs: Sequence[str] | None) -> list[Result]:
+def results_of(sweep: str | None, runs: Sequence[str] | None) -> list[Result]:
     """The results that `sweep=DIR` or `runs=[DIR,DIR]` means."""
     if (sweep is None) == (runs is None):
         raise UserError("sweep", sweep, "say sweep=DIR, or a list of runs: runs=[DIR,DIR]")
-    return find(sweep) if sweep is not None else [read(path) for path in runs or ()]
+    return find(sweep) if sweep is not None else [read_result(path) for path in runs or ()]
 
 
 def find(folder: str | Path) -> list[Result]:
@@ -104,7 +104,7 @@ def find(folder: str | Path) -> list[Result]:
     paths = {file.parent.relative_to(root).as_posix() for file in root.rglob(run_config.FILE)}
     if not paths:
         raise UserError("sweep", str(folder), "holds no runs")
-    return [read(root / path, path) for path in sorted(paths, key=in_order)]
+    return [read_result(root / path, path) for path in sorted(paths, key=in_order)]
 
 
 def _flatten(node: dict[str, Any], above: str = "") -> Iterable[tuple[str, Any]]:
@@ -138,7 +138,7 @@ def better_of(summary: dict[str, Any]) -> dict[str, str | float]:
     return found
 
 
-def named(numbers: Iterable[str], name: str, key: str) -> str:
+def number_named(numbers: Iterable[str], name: str, key: str) -> str:
     """The name, if it is one of these; else UserError for `key`, with what there is to choose from."""
     known = list(numbers)
     if name not in known:
@@ -228,7 +228,7 @@ class Comparison:
     """What the keys sweep, runs, x, y and hue ask for. Raises UserError, with the choices, where they do not fit."""
 
     def __init__(self, config: dict[str, Any]):
-        self.results = asked(config["sweep"], config["runs"])
+        self.results = results_of(config["sweep"], config["runs"])
         finished = [result for result in self.results if result.status == FINISHED]
         if not finished:
             raise UserError("sweep", config["sweep"] or config["runs"], "holds no finished run yet")
@@ -244,7 +244,7 @@ class Comparison:
             raise UserError("hue", hue, f"the runs differ in {', '.join(others)} too, over which no mean is taken; "
                             f"say hue=[{all_of_them}]")  # fmt: skip
         numbers = {name: value for result in finished for name, value in result.numbers.items()}
-        self.y = named(numbers, self._needed("y", config["y"], metrics(finished)), "y")
+        self.y = number_named(numbers, self._needed("y", config["y"], metrics(finished)), "y")
         self.finished = [result for result in finished if self.y in result.numbers]
 
     def _key(self, name: str, key: str | None, results: Sequence[Result], swept: list[str]) -> str:

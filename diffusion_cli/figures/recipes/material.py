@@ -18,7 +18,7 @@ from diffusion_cli.figures.points import LineView, PlaneView
 from diffusion_cli.figures.sets import SetView
 from diffusion_cli.figures.view import View
 from diffusion_cli.noise import NoiseStream, Stream, generator
-from diffusion_cli.options.build import build
+from diffusion_cli.options.build import build_component
 from diffusion_cli.options.files import FOLDERS, names_of, node_of
 from diffusion_cli.runs.directory import Run
 
@@ -141,4 +141,4 @@ def option(argument: str, group: str, name: str, **keys: Any) -> Any:
     choices = names_of(group, FOLDERS)
     if name not in choices:
         raise ArgumentError(argument, name, f"no such {group}", choices)
-    return build({group: node_of(group, name, FOLDERS) | keys}, group)
+    return build_component({group: node_of(group, name, FOLDERS) | keys}, group)
