@@ -191,7 +191,7 @@ def test_completing_happens_between_the_files_and_the_words(
         real(config, command, words)
 
     real = compose.complete_config
-    monkeypatch.setattr(compose, "complete", look)
+    monkeypatch.setattr(compose, "complete_config", look)
     line = ["sampler=ddim", "seed=7", "+hydra.job.env_set.A=1"]
     config = loader.load_configuration("train", line, RunMode.RUN)
     # a group's choice is a file; a key's value is a word
