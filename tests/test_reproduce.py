@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from diffusion_cli.options.check import arguments_of, check_config
+from diffusion_cli.options.check import arguments_of, check_complete, check_config
 from diffusion_cli.options.files import CONFIGS, node_of
 from diffusion_cli.options.keys import keys_of
 
@@ -38,19 +36,19 @@ def no_data(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
 
-def test_every_run_composes_and_is_allowed():
+def test_every_run_composes_and_is_allowed(composed):
     """The first job of a sweep stands for all. What a full run says a quick one says too, and more."""
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        for item in LISTING.items(None, "quick", Path("home")):
-            if not isinstance(item, Run):
-                continue
-            words = [w for w in item.words[1:] if w != "-m" and not w.startswith("hydra.")]
-            if "-m" in item.words:
-                words = [w if "[" in w else w.split(",")[0] for w in words]
-            config = OmegaConf.to_container(compose("train", words), resolve=True)
-            check_config(config)
-            assert item.words[0] == "train" and "resume=true" in item.words and "threads=1" in item.words
-            assert sum(word.startswith(("hydra.run.dir=", "hydra.sweep.dir=")) for word in item.words) == 1
+    for item in LISTING.items(None, "quick", Path("home")):
+        if not isinstance(item, Run):
+            continue
+        words = [w for w in item.words[1:] if w != "-m" and not w.startswith("hydra.")]
+        if "-m" in item.words:
+            words = [w if "[" in w else w.split(",")[0] for w in words]
+        config = composed("train", *words)
+        check_config(config)
+        check_complete(config, "train")
+        assert item.words[0] == "train" and "resume=true" in item.words and "threads=1" in item.words
+        assert sum(word.startswith(("hydra.run.dir=", "hydra.sweep.dir=")) for word in item.words) == 1
 
 
 def test_every_figure_names_what_there_is():
