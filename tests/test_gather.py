@@ -13,7 +13,10 @@ import pytest
 from diffusion_cli.__main__ import main
 from diffusion_cli.errors import UserError
 from diffusion_cli.figures import sweep
-from diffusion_cli.figures.files import save
+from diffusion_cli.figures.files import save_figure
+from diffusion_cli.figures.images import ImageView, mosaic
+from diffusion_cli.figures.points import PlaneView
+from diffusion_cli.figures.sets import SetView
 from diffusion_cli.runs import config as run_config
 from diffusion_cli.runs import results as gather
 from diffusion_cli.runs import tables
@@ -243,7 +246,7 @@ def line(x, runs, floor=float("nan")):
         [float(np.mean(v)) for v in runs],
         [float(np.std(v, ddof=1)) if len(v) > 1 else np.nan for v in runs],
     )
-    return sweep.Line(x, mean, std, runs, [floor] * len(x))
+    return sweep.SeedLine(x, mean, std, runs, [floor] * len(x))
 
 
 def test_lines_pass_through_the_means(tmp_path):
@@ -258,7 +261,7 @@ def test_lines_pass_through_the_means(tmp_path):
         [1e-4, 0.7]
     ]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["floor of true samples", "a", "b"]
-    save(figure, tmp_path / "a.png")
+    save_figure(figure, tmp_path / "a.png")
 
 
 def test_names_lie_side_by_side_and_are_taken_literally(tmp_path):
@@ -267,23 +270,38 @@ def test_names_lie_side_by_side_and_are_taken_literally(tmp_path):
     )
     (ax,) = figure.axes
     assert ax.get_xticks().tolist() == [0, 1, 2] and not figure.legends
-    save(figure, tmp_path / "a.png")
+    save_figure(figure, tmp_path / "a.png")
 
 
 def test_the_grid_has_a_cell_for_each_pair(tmp_path):
     points = np.random.default_rng(0).normal(size=(50, 2))
-    panels = {(0, 0): sweep.Panel(points, points, "w2: 1"), (1, 1): sweep.Panel(points, None, "w2: 2")}
+    panels = {
+        (0, 0): sweep.Panel(points, PlaneView(points), "w2: 1"),
+        (1, 1): sweep.Panel(points, PlaneView(), "w2: 2"),
+    }
     figure = sweep.sample_grid(panels, ["T = 5", "T = 10"], ["circle", "square"])
     titles = [ax.get_title() for ax in figure.axes]
     assert titles == ["T = 5\nw2: 1", "T = 10", "", "w2: 2"]
     texts = [text.get_text() for ax in figure.axes for text in ax.texts]
     assert texts == ["circle", "no run", "no run", "square"]
-    save(figure, tmp_path / "a.png")
+    save_figure(figure, tmp_path / "a.png")
+
+
+def test_the_grid_shows_sets_and_images(tmp_path):
+    random = np.random.default_rng(0)
+    for view, samples in (
+        (SetView(), random.normal(size=(9, 20, 2))),
+        (ImageView(), random.normal(size=(9, 3, 4, 5))),
+    ):
+        figure = sweep.sample_grid({(0, 0): sweep.Panel(samples, view, "w2: 1")}, ["T = 5"], [""])
+        ax = figure.axes[0]
+        assert len(ax.collections) == 9 or ax.images[0].get_array().shape == (12, 15, 3)
+        assert save_figure(figure, tmp_path / "a.png").stat().st_size > 1000
 
 
 def test_a_mosaic_keeps_every_pixel_in_its_place():
     images = np.arange(4 * 3 * 5 * 8, dtype=float).reshape(4, 3, 5, 2 * 4) / 480 * 2 - 1
-    picture = sweep.mosaic(images)
+    picture = mosaic(images)
     assert picture.shape == (10, 16, 3)
     assert np.allclose(picture[5:, :8], (images[2].transpose(1, 2, 0) + 1) / 2)
-    assert sweep.mosaic(images[:, :1]).shape == (10, 16)
+    assert mosaic(images[:, :1]).shape == (10, 16)

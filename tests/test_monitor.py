@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -143,13 +144,10 @@ def test_the_figure_shows_each_metric_and_its_floor(tmp_path):
     assert a.get_title() == "a" and len(b.lines) == 1
     one = metric_curves([1, 2], {"a": ([np.nan, 1.0], 2.0)}).axes
     assert len(one) == 1 and one[0].get_ylabel() == "a" and one[0].get_yscale() == "linear"
-
-    class OfRun:
-        run = Run(tmp_path)
-
-    assert metric_curve(OfRun(), None) is None  # nothing was measured
+    # Nothing was measured.
+    assert metric_curve(SimpleNamespace(run=Run(tmp_path))) is None
     with pytest.raises(UserError, match="needs a trained run"):
-        metric_curve(type("Exact", (), {"run": None})(), None)
+        metric_curve(SimpleNamespace(run=None))
 
 
 def test_training_is_not_disturbed(straight, tmp_path):

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from diffusion_cli import sampler, schedule
+from diffusion_cli import components, sampler, schedule
 from diffusion_cli.__main__ import main
-from diffusion_cli.components import Experiment
-from diffusion_cli.errors import UserError
+from diffusion_cli.errors import ArgumentError
 from diffusion_cli.figures import quality as pictures
 from diffusion_cli.figures.recipes import quality
-from diffusion_cli.figures.recipes.study import varied
-from diffusion_cli.runs.directory import Run
+from diffusion_cli.options.files import node_of
+from diffusion_cli.runs import results
 
 SMALL = ["steps=15", "model.width=16", "stages.every=0", "device=cpu", "plots=false", "dataset=circle", "schedule.T=10",
          "evaluation.n=60", "evaluation.draws=1", "evaluation.floor_draws=2"]  # fmt: skip
+GROUPS = {
+    "objective": "mse",
+    "guidance": "none",
+    "sampler": "ddpm",
+    "parameterization": "eps",
+    "optimizer": "adamw",
+}
 
 
 @pytest.mark.parametrize(
@@ -50,37 +58,36 @@ def exact():
         "seed": 0, "device": "cpu", "threads": None, "sample_batch": 1000,
         "dataset": {"_target_": "diffusion_cli.dataset.plane.Circle", "jitter": 0.1},
         "schedule": {"_target_": "diffusion_cli.schedule.loglinear", "T": 20},
-        "objective": {"_target_": "diffusion_cli.objective.Objective"},
-        "guidance": {"_target_": "diffusion_cli.guidance.Unguided"},
-        "sampler": {"_target_": "diffusion_cli.sampler.DDPM"},
+        **{group: node_of(group, name) for group, name in GROUPS.items()},
         "evaluation": {"_target_": "diffusion_cli.metrics.evaluation.PointEvaluation", "n": 50, "draws": 3, "floor_draws": 3},
     }  # fmt: skip
-    return Experiment(config)
+    return components.build(config)
 
 
 def test_measures_are_the_evaluations_own(exact):
     measure = quality.Measure(["sliced_w2", "distance_mean"], 80, 1)
     ours = measure(exact, sampler.DDIM(5))
-    one = varied(exact, evaluation={"n": 80, "draws": 1})
-    one.sampler = sampler.DDIM(5)
-    report = one.evaluate()
+    report = replace(exact.varied(evaluation={"n": 80, "draws": 1}), sampler=sampler.DDIM(5)).evaluate()
     assert ours == {name: pytest.approx(report[name]["ratio"]) for name in ("sliced_w2", "distance_mean")}
     assert measure.floors["sliced_w2"] == report["sliced_w2"]["floor"]
-    assert measure(exact, sampler.DDIM(5)) == ours  # by the floor of the first
-    with pytest.raises(UserError, match="frechet: is not measured"):
+    assert quality.Measure(None, 80, 1)(exact, sampler.DDIM(5)) == {"sliced_w2": ours["sliced_w2"]}
+    with pytest.raises(ArgumentError, match="frechet: is not measured"):
         quality.Measure(["frechet"], 80, 1)(exact, sampler.DDIM(5))
 
 
 def test_study_of_samplers(exact, monkeypatch):
     drawn = {}
     monkeypatch.setattr(pictures, "over_calls", lambda *given: drawn.update(enumerate(given)))
-    quality.sampler_study(exact, ["ddim", "heun"], [2, 8], "sliced_w2", 300, 1, True)
+    quality.sampler_study(exact, ["ddim", "heun", "ddpm_posterior"], [2, 8], "sliced_w2", 300)
     lines, best, label, floor = drawn.values()
     assert lines["ddim"].calls == [2, 8] and lines["heun"].calls == [3, 15]
     assert best == {} and floor and label == "sliced W2 / floor"
     assert lines["ddim"].values[1] < lines["ddim"].values[0]  # more steps of an exact denoiser come nearer
-    with pytest.raises(UserError, match=r"figure.samplers=euler.*choose from ddpm"):
-        quality.sampler_study(exact, ["euler"], [2], "sliced_w2", 300, 1, True)
+    assert set(lines) == {"ddim", "heun", "ddpm_posterior"}
+    with pytest.raises(
+        ArgumentError, match=r"samplers=euler: no such sampler; .*choose from ddim, ddpm, ddpm_a"
+    ):
+        quality.sampler_study(exact, ["euler"], [2], "sliced_w2", 300)
 
 
 def test_table_of_objectives(home, monkeypatch):
@@ -89,9 +96,7 @@ def test_table_of_objectives(home, monkeypatch):
     assert {"objective_table.png", "objective_table.md"} <= {file.name for file in (home / "table").iterdir()}
     drawn = {}
     monkeypatch.setattr(pictures, "number_tables", lambda *given: drawn.update(enumerate(given)))
-    config = Run("many/a").config_file
-    experiment = Experiment(dict(_plain(config)) | {"sweep": "many", "runs": None})
-    quality.objective_table(experiment, ["beta", "posterior"], ["coverage"], 60, 1)
+    quality.objective_table(results.asked("many", None), ["beta", "posterior"], ["coverage"], 60)
     rows, columns, tables, groups = drawn.values()
     assert rows == ["eps", "v"]
     assert columns == ["beta", "posterior", "beta", "posterior", "learned"]
@@ -103,18 +108,12 @@ def test_table_of_objectives(home, monkeypatch):
     ]
 
 
-def _plain(file):
-    from omegaconf import OmegaConf
-
-    return OmegaConf.to_container(OmegaConf.load(file))
-
-
 @pytest.mark.parametrize(
     ("line", "message"),
     [
         (["figure=objective_table"], "say sweep=DIR"),
         (["figure=objective_table", "sweep=nowhere"], "sweep=nowhere: no such directory"),
-        (["figure=samples", "sweep=many"], "sweep=many: is for figures of many runs"),
+        (["figure=samples", "run=many/a", "sweep=many"], "sweep=many: is for figures of many runs"),
         (["figure=report", "sweep=many", "x=seed"], "x=seed: is for figures of many runs"),
     ],
 )
@@ -137,7 +136,7 @@ def test_the_page_of_a_sweep(home, monkeypatch):
 
 
 def test_pictures_of_quality(tmp_path):
-    line = pictures.Line([5, 10, 20], [9.0, 3.0, 1.2])
+    line = pictures.CallsLine([5, 10, 20], [9.0, 3.0, 1.2])
     figure = pictures.over_calls({"ddpm": line, "a $b": line}, {"ddpm": line}, "sliced W2 / floor", True)
     assert [t.get_text() for t in figure.legends[0].get_texts()] == [
         "ddpm",

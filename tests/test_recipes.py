@@ -6,7 +6,6 @@ import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,7 +18,7 @@ from diffusion_cli.components import of
 from diffusion_cli.errors import UserError
 from diffusion_cli.figures.animation import Animation
 from diffusion_cli.figures.draw import draw, drawable, recipe_of
-from diffusion_cli.figures.kinds import KINDS, VIEWED, kind_of, kinds_of
+from diffusion_cli.figures.kinds import KINDS, VIEWED, kinds_of
 from diffusion_cli.figures.page import Page
 from diffusion_cli.figures.recipes import process
 from diffusion_cli.figures.recipes.material import examples, states_of, view_of
@@ -35,7 +34,7 @@ from diffusion_cli.sampler import DDIM
 FIGURES = names_of("figure")
 SMALL = ["steps=4", "log_every=2", "batch_size=4", "stages.every=2", "stages.n=9", "monitor.every=2", "monitor.n=6",
          "n=20", "threads=1", "device=cpu", "schedule.T=20"]  # fmt: skip
-POINTS = [*SMALL, "model.width=16", "evaluation.n=20", "evaluation.draws=1", "evaluation.floor_draws=1"]
+POINTS = [*SMALL, "model.width=16", "evaluation.n=20", "evaluation.draws=1", "evaluation.floor_draws=2"]
 LINES = {
     "line": ["dataset=gaussian1d", *POINTS],
     "plane": ["dataset=gmm2px", "guidance=cfg", *POINTS],
@@ -80,7 +79,7 @@ def world(runs):
         }
         keys["repaint"] = {"passes": 1, "jump": 1, "between": None, "guidance": 0.0}
         many = {"sweep": None, "runs": None, "x": "seed", "y": "loss", "hue": None}
-        return of(run_config.read_record(run.path).config | keys | many | config)
+        return of(run_config.read_record(run.path).current | keys | many | config)
 
     return components
 
@@ -164,12 +163,6 @@ def test_a_figure_of_the_users_choice_is_never_left_out_silently(tmp_path, monke
         drawable(nodes | {"samples": node_of("figure", "trajectory_density")}, dataset)
 
 
-def test_the_kind_of_data_follows_from_their_shape():
-    shapes = {(1,): "line", (2,): "plane", (8,): "space", (30, 2): "sets", (3, 4, 5): "images"}
-    for shape, kind in shapes.items():
-        assert kind_of(SimpleNamespace(shape=shape)) == kind
-
-
 def test_options_have_the_name_of_their_function_and_state_no_default():
     for name in FIGURES:
         assert node_of("figure", name).keys() == {"_target_"}
@@ -232,13 +225,13 @@ def test_states_are_those_of_the_chain_with_the_predictions_from_them(world):
 
 def test_a_request_for_labels_decides_those_of_the_examples(world, monkeypatch):
     components, labels = replace(world("plane"), sampler=DDIM(4)), []
-    walk = DDIM.walk
+    call = DDIM.__call__
 
-    def spy(self, denoiser, x, times, label, noise):
+    def spy(self, denoiser, x_T, label, noise, times):
         labels.append(label.tolist())
-        return walk(self, denoiser, x, times, label, noise)
+        return call(self, denoiser, x_T, label, noise, times)
 
-    monkeypatch.setattr(DDIM, "walk", spy)
+    monkeypatch.setattr(DDIM, "__call__", spy)
     process.from_data(components, 6, 3)
     process.from_data(replace(components, label=1), 6, 3)
     assert labels == [examples(components, 6).label.tolist(), [1] * 6]

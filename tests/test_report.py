@@ -11,13 +11,13 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import torch
-from diffusion_cli.figures.recipes.report import densities, tables
 from PIL import Image
 
 from diffusion_cli.__main__ import main
 from diffusion_cli.dataset.density import Ring
-from diffusion_cli.figures.page import Page, Table, digest, picture, pictures
-from diffusion_cli.figures.reverse import FULL, Process, kind_of
+from diffusion_cli.figures.page import Page, Table, picture, pictures, policy_hash
+from diffusion_cli.figures.recipes.page import densities, tables
+from diffusion_cli.figures.reverse import FULL, Process
 from diffusion_cli.schedule import loglinear
 
 HOSTILE = [
@@ -70,9 +70,10 @@ def process(kind: str, seed: int = 0, **more) -> Process:
     }[kind]
     x = random.normal(size=(7, *shape)) * np.linspace(1, 0.3, 7).reshape(-1, *[1] * len(shape))
     options = {
+        "kind": {"colour": "images"}.get(kind, kind),
         "times": list(range(6, -1, -1)),
         "T": 6,
-        "noise": [9, 5, 3, 1, 0.5, 0.1, 0],
+        "ratios": [9, 5, 3, 1, 0.5, 0.1, 0],
         "x": x,
         "limits": (-4.0, 4.0),
     }
@@ -112,22 +113,21 @@ def test_zoom_holds_the_final_samples():
     assert process("plane", limits=(-1.0, 1.0)).data["zoom"] is None
 
 
-@pytest.mark.parametrize("shape", [(3,), (2, 3), (4, 8, 8), (1, 2, 3, 4)])
-def test_no_picture_of_other_shapes(shape):
-    with pytest.raises(ValueError, match="no picture"):
-        kind_of(shape)
+def test_no_process_of_other_kinds():
+    with pytest.raises(ValueError, match="a page cannot draw points of more than two coordinates"):
+        Process("space", [1, 0], 1, [1, 0], np.zeros((2, 5, 3)))
 
 
 def test_density_is_the_exact_one_and_sums_to_one():
-    """Against the law itself where it is wide, and as a share of all mass even where it is thinner than a cell."""
-    schedule, law = loglinear(T=10), Ring(1.0)
+    """Against the density itself where it is wide, and in its total even where it is thinner than a cell."""
+    schedule, ring = loglinear(T=10), Ring(1.0)
     levels = [schedule.level(t, like=torch.zeros(1)) for t in (8, 1)]
-    grid = densities(law, levels, (-4.0, 4.0), 64, 2)
+    grid = densities(ring, levels, (-4.0, 4.0), 64, 2)
     side = 8 / 64
     assert grid[1].sum() * side**2 == pytest.approx(1, abs=1e-3)
     at = torch.tensor([[10.5 * side - 4, 30.5 * side - 4]], dtype=torch.float64)  # column 10, row 30
     sigma = torch.sqrt(levels[0].sigma ** 2 + (0.6 * side) ** 2)
-    assert grid[0, 30, 10] == pytest.approx(float(law.log_prob(at, levels[0].alpha, sigma).exp()))
+    assert grid[0, 30, 10] == pytest.approx(float(ring.log_prob(at, levels[0].alpha, sigma).exp()))
 
 
 def hostile_page() -> Page:
@@ -154,7 +154,7 @@ def test_no_text_of_a_run_becomes_markup():
     policy = next(a["content"] for tag, a in ours.tags if a.get("http-equiv"))
     assert (
         policy.startswith("default-src 'none'; img-src data:")
-        and f"script-src 'sha256-{digest(script)}'" in policy
+        and f"script-src 'sha256-{policy_hash(script)}'" in policy
     )
     assert "unsafe" not in policy
 
@@ -275,7 +275,7 @@ def test_the_slider_moves_the_samples(home, visit):
     page.mouse.up()
     assert 15 < int(page.input_value("#slider")) < 35
     before = page.evaluate(PIXELS)
-    for option in ("law", "trails", "guess"):
+    for option in ("truth", "trails", "guess"):
         page.locator(f"#show-{option}").click()
         assert page.evaluate(PIXELS) != before
         before = page.evaluate(PIXELS)

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from diffusion_cli.options import schema
-from diffusion_cli.options.files import CONFIGS
+from diffusion_cli.options.check import arguments_of, check_complete, check_config
+from diffusion_cli.options.files import CONFIGS, node_of
+from diffusion_cli.options.keys import keys_of
 
 SCRIPTS = Path(__file__).parents[1] / "scripts" / "report"
 sys.path.insert(0, str(SCRIPTS))
@@ -37,42 +36,36 @@ def no_data(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
 
-def test_every_run_composes_and_is_allowed():
+def test_every_run_composes_and_is_allowed(composed):
     """The first job of a sweep stands for all. What a full run says a quick one says too, and more."""
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        for item in LISTING.items(None, "quick", Path("home")):
-            if not isinstance(item, Run):
-                continue
-            words = [w for w in item.words[1:] if w != "-m" and not w.startswith("hydra.")]
-            if "-m" in item.words:
-                words = [w if "[" in w else w.split(",")[0] for w in words]
-            config = OmegaConf.to_container(compose("train", words), resolve=True)
-            schema.check(config)
-            schema.check_complete(config)
-            assert item.words[0] == "train" and "resume=true" in item.words and "threads=1" in item.words
-            assert sum(word.startswith(("hydra.run.dir=", "hydra.sweep.dir=")) for word in item.words) == 1
+    for item in LISTING.items(None, "quick", Path("home")):
+        if not isinstance(item, Run):
+            continue
+        words = [w for w in item.words[1:] if w != "-m" and not w.startswith("hydra.")]
+        if "-m" in item.words:
+            words = [w if "[" in w else w.split(",")[0] for w in words]
+        config = composed("train", *words)
+        check_config(config)
+        check_complete(config, "train")
+        assert item.words[0] == "train" and "resume=true" in item.words and "threads=1" in item.words
+        assert sum(word.startswith(("hydra.run.dir=", "hydra.sweep.dir=")) for word in item.words) == 1
 
 
 def test_every_figure_names_what_there_is():
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        known = OmegaConf.to_container(compose("plot", ["figure=samples"]))
     figures = [item for item in LISTING.items(None, "quick", Path("home")) if isinstance(item, Figure)]
     assert len(figures) > 50
     for figure in figures:
         said = dict(word.split("=", 1) for word in figure.words[1:])
-        option = OmegaConf.load(CONFIGS / "figure" / f"{said['figure']}.yaml")
-        option = option.get("figure", option)
+        options = arguments_of("figure", node_of("figure", said["figure"])["_target_"])
         for key, value in said.items():
             group, _, rest = key.partition(".")
             if group == "figure":
-                assert not rest or rest in option, (figure.name, key)
+                assert not rest or rest in options, (figure.name, key)
             elif not rest and (CONFIGS / key).is_dir():
                 assert (CONFIGS / key / f"{value}.yaml").is_file(), (figure.name, key)
             elif key not in ("hydra.run.dir", "schedule.T", "guidance.w"):
-                node = known
-                for part in key.split("."):
-                    assert part in node, (figure.name, key)
-                    node = node[part]
+                entry = keys_of("plot")[group]
+                assert not rest or rest in entry, (figure.name, key)
         assert figure.needs or "dataset" in said or said["figure"] == "schedules", figure.name
 
 

@@ -71,7 +71,7 @@ def report(
         ],
         process=process_of(components, n, frames, density),
         tables=tables(summary.get("metrics")),
-        pictures=pictures({words(file.stem): file for file in sorted(run.figures.glob("*.png"))})
+        pictures=pictures({spaced(file.stem): file for file in sorted(run.figures.glob("*.png"))})
         if run
         else {},
         details=details | ({"environment": dump(environment)} if environment else {}),
@@ -85,7 +85,7 @@ def of_many(results: Sequence[Result], sweep: str | None, n: int, frames: int, c
     done = [result for result in results if result.status == FINISHED]
     first = next((name for name in numbers if name != "loss"), "loss")
     ranked = sorted((r for r in done if first in r.numbers), key=lambda result: result.cost(first))
-    head = ["run", *keys, "status", *(words(name.removeprefix("metrics.")) for name in numbers)]
+    head = ["run", *keys, "status", *(spaced(name.removeprefix("metrics.")) for name in numbers)]
     rows = [
         [
             result.name,
@@ -98,7 +98,7 @@ def of_many(results: Sequence[Result], sweep: str | None, n: int, frames: int, c
     subtitle, process, details = [f"{len(done)} of {len(results)} runs finished"], None, {}
     if ranked:
         best = ranked[0]
-        metric = words(first.removeprefix("metrics."))
+        metric = spaced(first.removeprefix("metrics."))
         subtitle.append(f"the best by {metric}, whose samples follow, is run {best.name}")
         process = process_of(trained(best.config | {"device": "cpu"}, Run(best.path)), n, frames, cells)
         details = {f"configuration of run {best.name}": dump(best.config)}
@@ -199,22 +199,22 @@ def tables(metrics: Any) -> list[Table]:
     if measured:
         keys = list(dict.fromkeys(key for entry in measured.values() for key in entry if key != "label"))
         rows = [
-            [entry.get("label") or words(name), *(text(entry.get(key, "")) for key in keys)]
+            [entry.get("label") or spaced(name), *(text(entry.get(key, "")) for key in keys)]
             for name, entry in measured.items()
         ]
-        result.append(Table(["metric", *map(words, keys)], rows))
+        result.append(Table(["metric", *map(spaced, keys)], rows))
     for name, entries in lists.items():
         keys = list(dict.fromkeys(key for entry in entries for key in entry))
         rows = [[str(k), *(text(entry.get(key, "")) for key in keys)] for k, entry in enumerate(entries)]
-        result.append(Table([words(name), *map(words, keys)], rows))
+        result.append(Table([spaced(name), *map(spaced, keys)], rows))
     if plain:
         result.append(
-            Table(["metric", "value"], [[words(name), text(value)] for name, value in plain.items()])
+            Table(["metric", "value"], [[spaced(name), text(value)] for name, value in plain.items()])
         )
     return result
 
 
-def words(name: Any) -> str:
+def spaced(name: Any) -> str:
     return str(name).replace("_", " ")
 
 

@@ -47,8 +47,8 @@ def sampler_study(
 ) -> Figure:
     """A metric of several samplers over network calls, as a ratio to the floor of true samples where there is one.
 
-    samplers: options of the group.
-    steps: of each sampler.
+    samplers: their names, as in sampler=NAME.
+    steps: network steps of each sampler.
     metric: of the run's evaluation; null: its first.
     n: samples of each point of the curves; null: as many as the evaluation has.
     draws: independent sets of them.

@@ -43,8 +43,8 @@ def steps_study(
     """The same samples in several numbers of steps; of points, beside as many of the data.
 
     n: samples; null: 5,000 points, or 8 sets or images.
-    steps: of each sampler; with run=exact and no samplers: times T of the schedule.
-    samplers: options of the group; null: the run's own.
+    steps: network steps of each sampler; with run=exact and no samplers: times T of the schedule.
+    samplers: their names, as in sampler=NAME; null: the sampler of the run.
     """
     view = view_of(components)
     n = n or (8 if view.panels else 5000)
@@ -137,7 +137,7 @@ def schedules(
 ) -> Figure:
     """alpha_bar and log-SNR of several schedules, with the T of the run's own.
 
-    names: options of the group.
+    names: of the schedules, as in schedule=NAME.
     """
     made = {name: option("names", "schedule", name, T=components.schedule.T) for name in names}
     return curves.schedule_comparison({name: (s.alpha_bar, s.log_snr) for name, s in made.items()})
