@@ -214,8 +214,8 @@ def build(config: Config) -> Components:
     groups = ("dataset", "schedule", "parameterization", "objective", "optimizer", "sampler")
     made = {group: make(config, group) for group in groups}
     objective, dataset = made["objective"], made["dataset"]
-    if objective.averaged and dataset.kind != "sets":
-        raise UserError("objective.averaged", True, "needs sets of points: dataset=stars or point_sets")
+    if objective.targets == "exact" and dataset.density is None:
+        raise UserError("objective.targets", "exact", "the exact density of this dataset is not known")
     with in_group(""):
         device = device_of(config["device"])
     return Components(
