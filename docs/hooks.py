@@ -18,7 +18,7 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).resolve().parents[1]
 PICTURE = re.compile(r"(?:\.\./)+outputs/report/([\w.]+)")
 # In the order in which they are best read.
-METHOD = ("schedule", "forward", "prediction", "denoiser", "objective", "optimizer", "trainer", "guidance", "sampler",
+METHOD = ("schedule", "forward", "prediction", "denoiser", "objective", "optimizer", "trainer", "guidance", "sampler", "multistep",
           "inpainting", "noise")  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from diffusion_cli.errors import UserError
 from diffusion_cli.figures import quality as pictures
 from diffusion_cli.figures.recipes import quality
 from diffusion_cli.figures.recipes.study import varied
+from diffusion_cli.multistep import Multistep
 from diffusion_cli.runs.directory import Run
 
 SMALL = ["steps=15", "model.width=16", "stages.every=0", "device=cpu", "plots=false", "dataset=circle", "schedule.T=10",
@@ -23,7 +24,7 @@ SMALL = ["steps=15", "model.width=16", "stages.every=0", "device=cpu", "plots=fa
     [
         (sampler.DDPM(7), 7),
         (sampler.DDIM(), 20),
-        (sampler.DPMpp(1), 1),
+        (Multistep(1), 1),
         (sampler.Heun(6), 11),
         (sampler.Heun(1), 1),
     ],
