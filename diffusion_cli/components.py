@@ -7,6 +7,7 @@ components.varied(sampler={"steps": 10}).draw(5000).x0      # the same with anot
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -28,6 +29,7 @@ from diffusion_cli.metrics.progress import Progress, silent
 from diffusion_cli.metrics.protocol import Evaluation, EvaluationInput
 from diffusion_cli.model.classifier import LabelClassifier
 from diffusion_cli.model.network import Network, as_network
+from diffusion_cli.multistep import Multistep
 from diffusion_cli.noise import Stream, generator, mix, seeded
 from diffusion_cli.options.build import build_component as make
 from diffusion_cli.options.check import check_config
@@ -36,6 +38,7 @@ from diffusion_cli.runs.directory import Run
 from diffusion_cli.runs.restore import LAST, chosen, fit_in, newest
 
 Config = dict[str, Any]
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +97,10 @@ class Components:
         if not self.objective.generates:
             raise UserError(
                 "run", str(self.run.path if self.run else ...), "is a classifier, which draws no samples"
+            )
+        if isinstance(self.sampler, Multistep) and self.sampler.order == 3:
+            log.warning(
+                "sampler.order=3: third order amplifies the error of a trained network; compare order 2"
             )
         return self._guided(Batched(self.network_denoiser(self.net.eval()), self.config["sample_batch"]))
 
@@ -214,8 +221,8 @@ def build(config: Config) -> Components:
     groups = ("dataset", "schedule", "parameterization", "objective", "optimizer", "sampler")
     made = {group: make(config, group) for group in groups}
     objective, dataset = made["objective"], made["dataset"]
-    if objective.averaged and dataset.kind != "sets":
-        raise UserError("objective.averaged", True, "needs sets of points: dataset=stars or point_sets")
+    if objective.targets == "exact" and dataset.density is None:
+        raise UserError("objective.targets", "exact", "the exact density of this dataset is not known")
     with in_group(""):
         device = device_of(config["device"])
     return Components(

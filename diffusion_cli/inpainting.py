@@ -1,6 +1,6 @@
 """In-painting: chains in which some pixels are known, and the others are drawn given them (RePaint).
 
-    for state in Inpainting(DPMpp(steps=20), passes=10)(denoiser, x_T, Known(x0, mask), label, noise): ...
+    for state in Inpainting(Multistep(steps=20), passes=10)(denoiser, x_T, Known(x0, mask), label, noise): ...
 
 Any sampler's step serves. Known pixels are set anew after every step, x_s = q(x_s | x_0) (Lugmayr et al. 2022,
 eq. 8); the network then makes the others fit, but has seen them only beside noisier known ones, so that one way down

@@ -61,6 +61,8 @@ class Stream(IntEnum):
     FROZEN = 29
     STARS = 30
     SPLIT = 31
+    # Training again: the points over which stable targets are means.
+    TARGETS = 32
 
 
 def mix(seed: int, stream: Stream, *position: int) -> int:

@@ -15,7 +15,7 @@ from diffusion_cli.denoiser import Denoiser, NetworkDenoiser
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.forward import learned_variance, step_bound
 from diffusion_cli.prediction import Parameterization
-from diffusion_cli.ranges import Finite, NonNegative, Positive, checked
+from diffusion_cli.ranges import Finite, Many, NonNegative, Positive, checked
 from diffusion_cli.schedule import Level, Schedule
 
 LOSSES: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss}
@@ -42,9 +42,14 @@ class Loss(ABC):
     std: Positive = 1.2
 
     @property
-    def averaged(self) -> bool:
-        """Whether x0 and eps of a training batch are means over the sets that they were drawn from."""
-        return False
+    def targets(self) -> Literal["sample", "stable", "exact"]:
+        """What x0 and eps of a training batch are: the draw itself, or its mean given x_t (see `Objective`)."""
+        return "sample"
+
+    @property
+    def references(self) -> int:
+        """Fresh points over which stable targets are means."""
+        return 0
 
     @abstractmethod
     def __call__(
@@ -74,20 +79,26 @@ class Objective(Loss):
         own output (Ho et al. 2020, eq. 14, for eps). vlb: beta^2 / (2 sigma_q^2 alpha_t (1 - alpha_bar)), the variational
         bound with sigma_q^2 = beta (eq. 12). min_snr: min(SNR, gamma) / SNR (Hang et al. 2023, eq. 5).
     gamma: bound on the signal-to-noise ratio, for weighting=min_snr.
-    averaged: for sets of points and loss=mse: whether targets are means over the whole set that a point was drawn from.
-        The best denoiser is the same, with much less noise in the loss (dataset.averaged).
+    targets: what stands for x0 in the loss of x_t, for loss=mse: sample, stable or exact. The best denoiser is the same,
+        the noise in the loss is not. sample: the point that was noised. stable: its mean given x_t over reference
+        points, fresh ones of the data and the batch, or of sets of points the whole set (Xu et al. 2023, Stable Target
+        Field). exact: the posterior mean of the data's density, where that is known; a study of what is lost by
+        estimating it.
+    references: fresh points that stable targets average over beside the batch. Sets of points need none.
     """
 
     loss: Literal["mse", "l1", "huber"] = "mse"
     weighting: Literal["simple", "vlb", "min_snr"] = "simple"
     gamma: Positive = 5.0
-    averaged: bool = False
+    targets: Literal["sample", "stable", "exact"] = "sample"
+    references: Many = 256
 
     def __post_init__(self) -> None:
         if self.loss != "mse" and self.weighting != "simple":
             raise ArgumentError("weighting", self.weighting, f"is defined for loss=mse, not {self.loss}")
-        if self.averaged and (self.loss != "mse" or self.outputs > 1):
-            raise ArgumentError("averaged", True, "is for objective=mse: only there a mean serves as well")
+        if self.targets != "sample" and (self.loss != "mse" or self.outputs > 1):
+            reason = "is for the loss mse alone: only there a mean serves as well as what it is the mean of"
+            raise ArgumentError("targets", self.targets, reason)
 
     def __call__(
         self, denoiser: NetworkDenoiser, x0: Tensor, t: Tensor, eps: Tensor, label: Tensor | None

@@ -230,33 +230,6 @@ class DDPM(Sampler):
 
 @checked
 @dataclass(frozen=True)
-class DPMpp(Sampler):
-    """DPM-Solver++(2M), deterministic and of second order from the last two predictions.
-
-    An exponential integrator on x0 (Lu et al. 2022, algorithm 2). First and last step are of first order.
-    """
-
-    memory: ClassVar[int] = 1
-
-    def step(self, move: Move) -> Tensor:
-        now, then, x0 = move.now, move.then, move.prediction.x0
-        if move.s == 0:
-            return x0
-        h = _half_log_snr(then) - _half_log_snr(now)
-        if move.past:
-            before, earlier = move.past[0]
-            r = (_half_log_snr(now) - _half_log_snr(before)) / h
-            x0 = x0 + (x0 - earlier.x0) / (2 * r)
-        return then.sigma / now.sigma * move.x - then.alpha * torch.expm1(-h) * x0
-
-
-def _half_log_snr(level: Level) -> Tensor:
-    """lambda of Lu et al. 2022."""
-    return (level.alpha / level.sigma).log()
-
-
-@checked
-@dataclass(frozen=True)
 class Heun(Sampler):
     """Heun's method, deterministic and of second order with two network calls a step.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from diffusion_cli.dataset.averaged import averaged
+from diffusion_cli.dataset.batch import Batch
 from diffusion_cli.dataset.protocol import Dataset
+from diffusion_cli.dataset.targets import averaged, exact, stable
 from diffusion_cli.denoiser import NetworkDenoiser
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.model.network import Network
@@ -46,7 +47,7 @@ class Batches:
 
     dataset: where the clean points come from.
     schedule: the noise levels.
-    objective: how times are drawn, and whether x0 and eps are means (dataset.averaged).
+    objective: how times are drawn, and of what x0 and eps are means (`Objective.targets`).
     size: points in a batch.
     seed: of all batches.
     label_dropout: fraction of the labels replaced by "no label" (Ho & Salimans 2021, algorithm 1).
@@ -67,18 +68,35 @@ class Batches:
 
     def __call__(self, step: int) -> TrainingBatch:
         g = generator(self.seed, self.stream, step, device=self.device)
-        x0, label, source = (self.dataset.held_out if self.held_out else self.dataset).draw(self.size, g)
+        x0, label, source = self.draw(self.size, g)
         t = self.objective.draw_times(self.schedule, self.size, g)
         eps = torch.randn(x0.shape, generator=g, device=x0.device)
-        if self.objective.averaged:
-            if source is None:
-                raise ArgumentError("averaged", True, "needs sets of points")
-            level = self.schedule.level(t, like=x0)
-            x0, eps = averaged(x0, eps, source, level.alpha, level.sigma)
         if label is not None and self.label_dropout:
             dropped = torch.rand(self.size, generator=g, device=x0.device) < self.label_dropout
             label = label.masked_fill(dropped, self.dataset.num_classes)
-        return TrainingBatch(x0, t, eps, label)
+        batch = TrainingBatch(x0, t, eps, label)
+        return batch if self.objective.targets == "sample" else self._means(batch, source, step)
+
+    @property
+    def draw(self) -> Callable[[int, torch.Generator], Batch]:
+        """Where points come from: draw(n, generator)."""
+        return self.dataset.held_out.draw if self.held_out else self.dataset.draw
+
+    def _means(self, batch: TrainingBatch, source: Tensor | None, step: int) -> TrainingBatch:
+        """The batch with x0 and eps as their means given x_t and the label; x_t stays what it was."""
+        x0, t, eps, label = batch
+        level = self.schedule.level(t, like=x0)
+        if self.objective.targets == "exact":
+            if self.dataset.density is None:
+                raise ArgumentError("targets", "exact", "needs data whose density is known")
+            x0, eps = exact(x0, eps, self.dataset.density, level, label)
+        elif source is not None:
+            x0, eps = averaged(x0, eps, source, level.alpha, level.sigma)
+        else:
+            g = generator(self.seed, Stream.TARGETS, self.stream, step, device=self.device)
+            more = self.draw(self.objective.references, g)
+            x0, eps = stable(x0, eps, more, level, label, self.dataset.num_classes)
+        return batch._replace(x0=x0, eps=eps)
 
 
 class Totals:

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PICTURE = re.compile(r"(?:\.\./)+outputs/report/([\w.]+)")
 # In the order in which they are best read.
 METHOD = ("schedule", "forward", "prediction", "denoiser", "objective", "optimizer", "trainer", "guidance", "sampler",
-          "inpainting", "noise")  # fmt: skip
+          "multistep", "inpainting", "noise")  # fmt: skip
 
 
 def generated() -> dict[str, str]:

@@ -96,6 +96,17 @@ def test_sample_takes_another_sampler_and_more(cli):
     assert summary["guidance"]["label_dropout"] == 0.1  # the run's
 
 
+def test_third_order_with_a_network_warns_and_with_the_exact_score_does_not(cli):
+    more = ["n=5", "sampler=dpmpp_3m", "sampler.steps=4"]
+    code, _, error = cli("sample", "run=pixels", *more, "hydra.run.dir=third")
+    assert code == 0, error
+    warning = "third order amplifies the error of a trained network"
+    assert warning in Path("third/sample.log").read_text()
+    code, _, error = cli("sample", "run=exact", "dataset=circle", *more, "hydra.run.dir=exact_third")
+    assert code == 0, error
+    assert warning not in Path("exact_third/sample.log").read_text()
+
+
 def test_classifier_guidance(cli):
     code, _, error = cli("sample", "run=pixels", "guidance=classifier", "guidance.run=classifier", "label=1", "n=5",
                          "hydra.run.dir=steered")  # fmt: skip

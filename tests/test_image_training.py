@@ -15,11 +15,12 @@ from diffusion_cli.denoiser import NetworkDenoiser
 from diffusion_cli.device import precision_of
 from diffusion_cli.model.mlp import MLP
 from diffusion_cli.model.unet2d import UNet2d
+from diffusion_cli.multistep import Multistep
 from diffusion_cli.objective import Objective
 from diffusion_cli.optimizer import Optimizer
 from diffusion_cli.options.build import build_component
 from diffusion_cli.prediction import V
-from diffusion_cli.sampler import DPMpp, chain
+from diffusion_cli.sampler import chain
 from diffusion_cli.schedule import loglinear
 from diffusion_cli.trainer import Batches, TrainState, fit
 
@@ -83,7 +84,7 @@ def test_bf16_touches_the_network_alone() -> None:
     drawn = []
     for precision in (torch.float32, torch.bfloat16):
         denoiser = NetworkDenoiser(state.ema.eval(), V(0.5), SCHEDULE, precision)
-        for last in chain(DPMpp(steps=8), denoiser, 4, (1, 8, 8), seed=0, label=torch.arange(4)):
+        for last in chain(Multistep(steps=8), denoiser, 4, (1, 8, 8), seed=0, label=torch.arange(4)):
             x = last.x
         drawn.append(x)
     assert drawn[1].dtype == torch.float32

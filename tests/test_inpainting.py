@@ -19,17 +19,18 @@ from diffusion_cli.denoiser import Batched, ExactDenoiser
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.guidance import ClassifierFree
 from diffusion_cli.inpainting import Inpainting, Known, KnownReplaced, LikelihoodGuided, resampling_times
+from diffusion_cli.multistep import Multistep
 from diffusion_cli.noise import NoiseStream
 from diffusion_cli.prediction import Prediction
-from diffusion_cli.sampler import DDIM, DDPM, DPMpp, Heun
+from diffusion_cli.sampler import DDIM, DDPM, Heun
 
 SAMPLERS = [
     DDPM(),
     DDIM(steps=9),
-    DPMpp(steps=9),
+    Multistep(steps=9),
     Heun(steps=6),
     DDIM(steps=9, eta=0.7),
-    DPMpp(steps=9, clip=0.5),
+    Multistep(steps=9, clip=0.5),
 ]
 PIXELS = GaussianMixture()
 LEFT = torch.tensor([True, False])
@@ -165,7 +166,7 @@ def moments(inpainting, denoiser=None, y=1.5, n=2000):
 
 
 @pytest.mark.parametrize(
-    "sampler", [DDPM(), DDIM(steps=25), DPMpp(steps=20), Heun(steps=15)], ids=lambda s: type(s).__name__
+    "sampler", [DDPM(), DDIM(steps=25), Multistep(steps=20), Heun(steps=15)], ids=lambda s: type(s).__name__
 )
 def test_passes_bring_the_conditional_distribution_of_a_gaussian(sampler):
     """x2 | x1 ~ N(rho x1, 1 - rho^2): mean 1.35, standard deviation 0.436."""
@@ -203,7 +204,7 @@ def test_every_point_may_have_a_time_and_a_label_of_its_own():
 
 
 @pytest.mark.parametrize(
-    ("sampler", "worst"), [(DDPM(), 0.045), (DPMpp(steps=20), 0.06)], ids=["ddpm", "dpmpp"]
+    ("sampler", "worst"), [(DDPM(), 0.045), (Multistep(steps=20), 0.06)], ids=["ddpm", "dpmpp"]
 )
 def test_passes_bring_the_conditional_distribution_of_a_mixture(sampler, worst):
     """p(x2 | x1) = sum_k w_k N(x1; m_k1, s^2) N(x2; m_k2, s^2) / p(x1), by Kolmogorov's distance."""
@@ -231,14 +232,16 @@ def test_a_label_decides_where_the_known_pixel_does_not():
     label = torch.arange(400) % 2
 
     def fraction_right(w):
-        *_, last = paint(repaint(DPMpp(steps=15), 2), ClassifierFree(w=w)(denoiser), x0, LEFT, label=label)
+        *_, last = paint(
+            repaint(Multistep(steps=15), 2), ClassifierFree(w=w)(denoiser), x0, LEFT, label=label
+        )
         return ((last.x[:, 1] > 0) == label.bool()).float().mean().item()
 
     assert fraction_right(0.0) == 1 and fraction_right(1.0) == 1
     assert fraction_right(-1.0) == pytest.approx(0.5, abs=0.08)
 
 
-@pytest.mark.parametrize("sampler", [DDPM(), DPMpp(steps=8)], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize("sampler", [DDPM(), Multistep(steps=8)], ids=lambda s: type(s).__name__)
 def test_a_completion_does_not_depend_on_how_many_are_drawn_or_on_the_batch(sampler):
     x0 = PIXELS.draw(600, torch.Generator().manual_seed(0)).x0
 

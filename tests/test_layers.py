@@ -21,7 +21,7 @@ LAYERS = [
     {"prediction"},
     {"denoiser"},
     {"objective", "guidance", "sampler"},
-    {"metrics", "inpainting", "trainer"},
+    {"metrics", "multistep", "inpainting", "trainer"},
     {"components"},
     {"completions"},
     {"figures"},
@@ -30,10 +30,10 @@ LAYERS = [
     {"__main__"},
 ]
 LEVEL = {room: level for level, layer in enumerate(LAYERS) for room in layer}
-METHOD = {"schedule", "forward", "prediction", "denoiser", "objective", "guidance", "sampler", "inpainting", "trainer",
-          "optimizer", "noise"}  # fmt: skip
+METHOD = {"schedule", "forward", "prediction", "denoiser", "objective", "guidance", "sampler", "multistep", "inpainting",
+          "trainer", "optimizer", "noise"}  # fmt: skip
 HYDRA = {"hydra", "omegaconf"}
-ROOT_MODULES = 18  # at most
+ROOT_MODULES = 19  # at most
 
 
 def room_of(path: Path, package: Path) -> str:

@@ -14,6 +14,7 @@ from diffusion_cli.errors import ArgumentError
 from diffusion_cli.metrics import mixture
 from diffusion_cli.metrics.evaluation import LikelihoodEvaluation, MixtureEvaluation
 from diffusion_cli.metrics.protocol import EvaluationInput
+from diffusion_cli.multistep import Multistep
 
 DATA = GaussianMixture()
 DENSITY = DATA.density
@@ -97,7 +98,7 @@ def given(data, n, walker):
 
 def test_evaluation_of_the_exact_score():
     evaluation = MixtureEvaluation(n=2_000, draws=2, floor_draws=3)
-    report = evaluation(given(DATA, 2_000, sampler.DPMpp(steps=25)))
+    report = evaluation(given(DATA, 2_000, Multistep(steps=25)))
     assert {"sliced_w2", "weight_error", "mean_error", "width_ratio", "wrong_mode", "modes"} <= report.keys()
     assert report["wrong_mode"]["value"] == 0
     assert report["width_ratio"]["value"] == pytest.approx(1, abs=0.03)

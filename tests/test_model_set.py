@@ -97,7 +97,7 @@ def test_memory_of_training_is_linear_in_the_number_of_points() -> None:
     most = {}
     for points in (1000, 2000):
         data = SetDataset(torch.randn(2, points, 2), test=1, rotate=True)
-        batches = Batches(data, loglinear(50), Objective(times="lognormal", averaged=True), size=1, seed=0)
+        batches = Batches(data, loglinear(50), Objective(times="lognormal", targets="stable"), size=1, seed=0)
         state = TrainState.start(SetNet(data.shape), Optimizer())
         with Largest() as seen:
             next(fit(state, NetworkDenoiser(state.net, V(0.5), batches.schedule), batches, steps=1))

@@ -14,6 +14,7 @@ from diffusion_cli.figures import quality as pictures
 from diffusion_cli.figures.recipes import quality
 from diffusion_cli.options.files import node_of
 from diffusion_cli.runs import results
+from diffusion_cli.multistep import Multistep
 
 SMALL = ["steps=15", "model.width=16", "stages.every=0", "device=cpu", "plots=false", "dataset=circle", "schedule.T=10",
          "evaluation.n=60", "evaluation.draws=1", "evaluation.floor_draws=2"]  # fmt: skip
@@ -31,7 +32,7 @@ GROUPS = {
     [
         (sampler.DDPM(7), 7),
         (sampler.DDIM(), 20),
-        (sampler.DPMpp(1), 1),
+        (Multistep(1), 1),
         (sampler.Heun(6), 11),
         (sampler.Heun(1), 1),
     ],
@@ -96,7 +97,7 @@ def test_table_of_objectives(home, monkeypatch):
     assert {"objective_table.png", "objective_table.md"} <= {file.name for file in (home / "table").iterdir()}
     drawn = {}
     monkeypatch.setattr(pictures, "number_tables", lambda *given: drawn.update(enumerate(given)))
-    quality.objective_table(results.asked("many", None), ["beta", "posterior"], ["coverage"], 60)
+    quality.objective_table(results.results_of("many", None), ["beta", "posterior"], ["coverage"], 60)
     rows, columns, tables, groups = drawn.values()
     assert rows == ["eps", "v"]
     assert columns == ["beta", "posterior", "beta", "posterior", "learned"]

@@ -10,8 +10,9 @@ from diffusion_cli import schedule
 from diffusion_cli.dataset.density import Ring
 from diffusion_cli.denoiser import Batched, Clipped, ExactDenoiser
 from diffusion_cli.errors import ArgumentError
+from diffusion_cli.multistep import Multistep
 from diffusion_cli.noise import NoiseStream
-from diffusion_cli.sampler import DDIM, DDPM, DPMpp, Heun, Move, Sampler, chain
+from diffusion_cli.sampler import DDIM, DDPM, Heun, Move, Sampler, chain
 
 RING = Ring(1.0)
 
@@ -70,7 +71,7 @@ def test_dpmpp_equals_diffusers(times):
     )
     denoiser = exact(100, schedule.linear)
     theirs.alphas_cumprod = denoiser.schedule.alpha_bar[1:]
-    assert against(theirs, DPMpp(), denoiser, times) < 1e-5
+    assert against(theirs, Multistep(), denoiser, times) < 1e-5
 
 
 def test_heun_agrees_with_an_adaptive_solver_of_the_same_ode():
@@ -91,7 +92,7 @@ def test_heun_agrees_with_an_adaptive_solver_of_the_same_ode():
     assert torch.allclose(before.x / last.alpha, torch.tensor(truth), atol=2e-5)
 
 
-@pytest.mark.parametrize("kind", ["DDIM", "DPMpp", "Heun", "AdamsBashforth"])
+@pytest.mark.parametrize("kind", ["DDIM", "Multistep", "Heun", "AdamsBashforth"])
 def test_deterministic_samplers_converge_at_their_order(kind):
     """Error against a fine solution, over doublings of the steps: first order halves it, second order quarters it."""
     denoiser = exact(2000, schedule.loglinear)
@@ -124,7 +125,7 @@ def test_eta_one_is_ddpm_with_posterior_variance():
     assert all(torch.equal(*pair) for pair in zip(a, b, strict=True))
 
 
-@pytest.mark.parametrize("sampler", [DDPM(), DPMpp(steps=8)], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize("sampler", [DDPM(), Multistep(steps=8)], ids=lambda s: type(s).__name__)
 def test_a_sample_does_not_depend_on_how_many_are_drawn_or_on_the_batch(sampler):
     def draw(n, size):
         *_, last = chain(sampler, Batched(exact(), size), n, (2,), seed=7)
@@ -168,7 +169,7 @@ def test_grids_are_even_in_what_they_say():
         (lambda: DDIM(grid="linear"), "grid=linear: must be .*choose from uniform, log_snr, rho"),
         (lambda: DDIM(steps=0), "steps=0: must be a whole number"),
         (lambda: DDIM(eta=2), r"eta=2: must be a number in \[0, 1\]"),
-        (lambda: DPMpp(rho=0), "rho=0: must be a number > 0"),
+        (lambda: Multistep(rho=0), "rho=0: must be a number > 0"),
         (lambda: Heun(clip="x"), "clip=x: must be a number > 0, or null"),
         (lambda: DDPM(variance="small"), "variance=small: .*choose from beta, posterior, analytic, learned"),
     ],

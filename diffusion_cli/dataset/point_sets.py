@@ -118,7 +118,7 @@ class PointSets(SetDataset):
     test: sets that are held out for evaluation, a number, or below 1 a fraction of N. Which ones follows from `seed`.
     seed: seed of the split into training sets and held-out ones, which does not depend on the run's seed.
 
-    Where the points of a set are independent draws, as on an outline, `objective.averaged` makes training much quicker.
+    Where the points of a set are independent draws, as on an outline, `objective.targets=stable` makes training much quicker.
     Raises ArgumentError (path) for another file. Warns when the spread of the data is far from 1, for which the default
     schedule and network are made. Proved by tests/test_stars.py.
     """
