@@ -12,6 +12,7 @@ from types import NoneType
 
 from diffusion_cli import __version__
 from diffusion_cli.cli import flags as line
+from diffusion_cli.cli.waiting import wait_briefly
 from diffusion_cli.errors import ArgumentError, Interrupted, Passage, RunFailed, TakenError, UserError
 
 USAGE = """\
@@ -48,6 +49,7 @@ def main(argv: list[str] | None = None) -> int:
 
     0 done; 1 a run failed; 2 bad input, one line on stderr; 128 + n ended by signal n.
     """
+    wait_briefly(os.environ)
     asked = os.environ.get("HYDRA_FULL_ERROR")
     program = sys.argv
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and leaves message and exit code to us

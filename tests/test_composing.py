@@ -126,7 +126,7 @@ USED = {
     },
     "sweep.py": {"hydra._internal.core_plugins.basic_sweeper"},
 }
-PATCHED = {"gate.py": {("hydra_module", "ConfigLoaderImpl")}}
+PATCHED = {"gate.py": {("hydra_module", "ConfigLoaderImpl"), ("hydra_module.Hydra", "get_mode")}}
 
 
 def test_nothing_else_of_hydra_s_inside_is_used() -> None:
@@ -160,9 +160,11 @@ def test_hydra_composes_behind_the_gate_while_it_is_closed(runtime: None) -> Non
 
 
 def test_the_gate_opens_again_after_an_error() -> None:
+    before = hydra_module.Hydra.get_mode
     with pytest.raises(KeyError), gate.closed():
         raise KeyError
     assert hydra_module.ConfigLoaderImpl is ConfigLoaderImpl
+    assert hydra_module.Hydra.get_mode is before
 
 
 def test_what_the_gate_overrides_is_there() -> None:
@@ -246,3 +248,31 @@ def test_a_sweep_composes_each_of_its_jobs_once(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(Guarded, "_compose", lambda *given: lines.append(given[2]) or composing(*given))
     assert main(["train", "-m", "seed=0,1", "hydra.sweep.dir=a"]) == 0
     assert [line[-1] for line in lines if "seed=0,1" not in line] == ["seed=0", "seed=1"]
+
+
+def test_a_single_command_is_composed_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    composed, composing = [], Guarded._compose
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        Guarded, "_compose", lambda self, *line: composed.append(line) or composing(self, *line)
+    )
+    monkeypatch.setattr("diffusion_cli.commands.train.main", lambda *_: None)
+    assert main(["train", "steps=3"]) == 0
+    assert len(composed) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "mode"),
+    [
+        ([], None),
+        (["seed=1,2", "hydra.mode=MULTIRUN"], RunMode.MULTIRUN),
+        (["hydra.mode=MULTIRUN", "hydra.mode=RUN"], RunMode.RUN),
+        (["hydra.mode=x"], None),
+        (["seed=[", "hydra.mode=RUN"], None),
+    ],
+)
+def test_the_mode_is_the_one_that_hydra_finds(loader: Guarded, line: list[str], mode: RunMode | None) -> None:
+    hydra = hydra_module.Hydra("train", loader)
+    theirs = hydra.get_mode("train", line)
+    with gate.closed():
+        assert hydra.get_mode("train", line) == theirs == mode

@@ -6,6 +6,7 @@ import copy
 import functools
 import importlib
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from diffusion_cli.cli.callback import checked_config, refuse
 from diffusion_cli.cli.job import Job
 from diffusion_cli.cli.messages import explain, is_config_error
 from diffusion_cli.cli.plain import tree
+from diffusion_cli.cli.waiting import wait_briefly
 from diffusion_cli.errors import RunFailed, UserError, one_line
 from diffusion_cli.options.files import CONFIGS
 from diffusion_cli.runs import config as run_config
@@ -42,6 +44,8 @@ def entry(module: str) -> Callable[[], None]:
     name = module.rpartition(".")[2]
 
     def main(config: DictConfig) -> Any:
+        # A launcher's worker on another machine has not inherited it.
+        wait_briefly(os.environ)
         current = HydraConfig.get()
         place = Job(current) if current.mode == RunMode.MULTIRUN else None
         try:

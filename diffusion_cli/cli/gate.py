@@ -31,6 +31,7 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.default_element import ResultDefault
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobRuntime
+from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
@@ -134,13 +135,28 @@ class Guarded(ConfigLoaderImpl):
 
 @contextlib.contextmanager
 def closed() -> Iterator[None]:
-    """While the block runs, what is begun by Hydra composes behind the gate."""
-    before = hydra_module.ConfigLoaderImpl
+    """While the block runs, what is begun by Hydra composes behind the gate, and a single command once."""
+    before = hydra_module.ConfigLoaderImpl, hydra_module.Hydra.get_mode
     setattr(hydra_module, "ConfigLoaderImpl", Guarded)  # noqa: B010
+    setattr(hydra_module.Hydra, "get_mode", _mode)  # noqa: B010
     try:
         yield
     finally:
-        setattr(hydra_module, "ConfigLoaderImpl", before)  # noqa: B010
+        setattr(hydra_module, "ConfigLoaderImpl", before[0])  # noqa: B010
+        setattr(hydra_module.Hydra, "get_mode", before[1])  # noqa: B010
+
+
+def _mode(hydra: hydra_module.Hydra, config_name: str | None, overrides: list[str]) -> RunMode | None:
+    """`hydra.mode` where the line says it, else None. Hydra composes the whole configuration to find out, but behind the
+    gate no file can say it. What is no mode, or no word of a line, is refused when the configuration is composed."""
+    mode = None
+    try:
+        for override in OverridesParser.create().parse_overrides(overrides):
+            if override.key_or_group == "hydra.mode":
+                mode = RunMode[str(override.value())]
+    except (HydraException, KeyError):
+        return None
+    return mode
 
 
 def check_folder(folder: Path) -> None:
