@@ -23,7 +23,6 @@ LAYERS = [
     {"objective", "guidance", "sampler"},
     {"metrics", "multistep", "inpainting", "trainer"},
     {"components"},
-    {"completions"},
     {"figures"},
     {"commands"},
     {"cli"},
@@ -33,7 +32,7 @@ LEVEL = {room: level for level, layer in enumerate(LAYERS) for room in layer}
 METHOD = {"schedule", "forward", "prediction", "denoiser", "objective", "guidance", "sampler", "multistep", "inpainting",
           "trainer", "optimizer", "noise"}  # fmt: skip
 HYDRA = {"hydra", "omegaconf"}
-ROOT_MODULES = 19  # at most
+ROOT_MODULES = 18  # at most
 
 
 def room_of(path: Path, package: Path) -> str:

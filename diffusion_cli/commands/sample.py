@@ -13,8 +13,8 @@ from diffusion_cli.runs.directory import FINISHED, Run
 from diffusion_cli.runs.session import Session
 
 if TYPE_CHECKING:
-    from diffusion_cli.completions import Completions
     from diffusion_cli.components import Components
+    from diffusion_cli.figures.recipes.completions import Completions
 
 log = logging.getLogger(__name__)
 PAINTED = ("inpaint", "completions", "repaint")
@@ -25,8 +25,8 @@ def check(config: dict[str, Any], directory: str | None) -> None:
 
 
 def main(config: dict[str, Any], run: Run, session: Session) -> None:
-    from diffusion_cli.completions import complete
     from diffusion_cli.components import of
+    from diffusion_cli.figures.recipes.completions import complete
 
     prepare_process(config["threads"])
     components = replace(of(config), tick=session.stop.check)

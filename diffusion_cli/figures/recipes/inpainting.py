@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.figure import Figure
 
-from diffusion_cli.completions import Completions, complete
 from diffusion_cli.dataset.mask import NAMES
 from diffusion_cli.errors import UserError
 from diffusion_cli.figures.kinds import draws
+from diffusion_cli.figures.recipes.completions import Completions, complete
 from diffusion_cli.figures.recipes.material import view_of
 from diffusion_cli.ranges import Many, checked
 
