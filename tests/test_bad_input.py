@@ -217,6 +217,7 @@ def test_a_sweep_says_the_same_before_any_job(said: Callable[..., str], line: st
         ("sample run=exact weights=best", "weights=best: needs a trained run"),
         ("sample run=exact export=true", "export=true: needs a trained run"),
         ("evaluate run=exact export=true", "export=true: no such key; *"),
+        ("sample", "run=latest: there is no finished run below outputs/train; train one, or say run=DIR"),
         ("train weights=best", "weights=best: no such key; *"),
         ("train dataset=../model/mlp", "*"),
         ("train dataset=/etc/passwd", "*"),

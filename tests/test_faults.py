@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import os
 import resource
 import signal
@@ -62,10 +63,10 @@ def until(condition: Callable[[], Any], child: Child) -> None:
 
 def slowly(seconds: float = 0.05) -> None:
     """Called in the child: leaves time to send it something in the middle of its training."""
-    from diffusion_cli.commands.train import Story
+    from diffusion_cli.commands.train import Training
 
-    log_row = Story.log_row
-    Story.log_row = lambda story: time.sleep(seconds) or log_row(story)
+    log_row = Training.log_row
+    Training.log_row = lambda training: time.sleep(seconds) or log_row(training)
 
 
 def nth(call: int, first: Callable[..., None], then: Callable[..., Any]) -> Callable[..., Any]:
@@ -95,16 +96,13 @@ def test_killed_anywhere(tmp_path: Path) -> None:
 @pytest.mark.parametrize("point", ["in the middle", "while pruning"])
 def test_killed_inside_the_writing_of_a_checkpoint(home: Path, straight: dict[str, str], point: str) -> None:
     def before() -> None:
-        import torch
-
-        def half(content: Any, part: Path) -> None:
-            save(content, part)
-            os.truncate(part, part.stat().st_size // 2)
+        def half(part: Path, data: bytes) -> None:
+            write(part, data[: len(data) // 2])
             die()
 
-        save = torch.save
+        write = Path.write_bytes
         if point == "in the middle":
-            torch.save = nth(3, half, save)
+            Path.write_bytes = nth(3, half, write)
         else:
             Run.prune = nth(3, die, Run.prune)
 
@@ -171,7 +169,14 @@ def test_a_directory_that_cannot_be_written(home: Path) -> None:
     for parent in home.parents:
         if parent.owner() == "root" and parent != Path("/") and parent.stat().st_mode & 0o005 != 0o005:
             parent.chmod(0o755)
-    end = Child(["train", "hydra.run.dir=run"], home, lambda: os.setuid(65534)).wait()
+
+    def before() -> None:
+        # who reads less: not all of Python, perhaps
+        for module in ("cli.entries.train", "commands.train"):
+            importlib.import_module(f"diffusion_cli.{module}")
+        os.setuid(65534)
+
+    end = Child(["train", "hydra.run.dir=run"], home, before).wait()
     assert (end.code, end.err) == (2, "error: hydra.run.dir=run: Permission denied\n")
     assert list(home.iterdir()) == []
 
@@ -232,15 +237,44 @@ def test_a_launchers_hook_has_its_signal_after_the_saving(home: Path) -> None:
 def test_one_trainer_at_a_time(home: Path) -> None:
     first = Child(LINE, home, lambda: slowly(2.0))
     until(run_of(home).checkpoints, first)
-    before = (home / "run" / ".hydra" / "config.yaml").read_bytes()
-    second = Child(LINE, home).wait()
-    said = f"error: hydra.run.dir={home / 'run'}: is being trained by process {first.pid} on {os.uname().nodename}"
-    assert (second.code, second.err.splitlines()) == (2, [said])
-    assert (home / "run" / ".hydra" / "config.yaml").read_bytes() == before
-    assert (home / "run" / ".lock").exists()
+    before = files(home)
+    for line in (LINE, [*LINE, "seed=1"], [word for word in LINE if word != "resume=true"]):
+        second = Child(line, home).wait()
+        assert second.code == 2 and second.err.startswith("error: ") and second.err.count("\n") == 1
+    for name, found in files(home).items():
+        if name.suffix in (".json", ".yaml", ".log", ".csv") or name.name == ".owner":
+            assert found == before[name], name
+    said = f"error: hydra.run.dir=run: is being trained by process {first.pid} on {os.uname().nodename}"
+    assert Child(LINE, home).wait().err.splitlines() == [said]
+    assert (home / "run" / ".lock").exists() and not first.over()
     first.kill()
     first.wait()
     run_of(home).lock().release()  # at once: it died with its owner
+
+
+def files(home: Path) -> dict[Path, tuple[bytes, int]]:
+    """Bytes and date of each file of the run."""
+    found = [path for path in (home / "run").rglob("*") if path.is_file()]
+    return {path.relative_to(home): (path.read_bytes(), path.stat().st_mtime_ns) for path in found}
+
+
+@pytest.mark.parametrize("more", [[], ["resume=true"]], ids=["new", "resume"])
+def test_of_two_that_start_at_once_one_works_and_all_that_is_written_is_its_own(
+    home: Path, more: list[str]
+) -> None:
+    """Not the configuration of the one and the network of the other."""
+    line = [word for word in LINE if not word.startswith(("resume", "steps"))]
+    for trial in range(4):
+        words = [*line[:-1], "steps=20", f"hydra.run.dir=run{trial}", *more]
+        two = [Child([*words, f"seed={seed}"], home) for seed in (0, 1)]
+        ends = [child.wait() for child in two]
+        assert sorted(end.code for end in ends) == [0, 2], [end.err for end in ends]
+        winner = [end.code for end in ends].index(0)
+        assert ends[1 - winner].err.startswith("error: ") and ends[1 - winner].err.count("\n") == 1
+        run = Run(home / f"run{trial}")
+        assert (run.status, run.summary["seed"], run.record.config["seed"]) == ("finished", winner, winner)
+        assert f"\nseed: {winner}\n" in (run.path / ".hydra" / "config.yaml").read_text()
+        assert newest(run)["config"]["seed"] == winner and run.record.overrides[-1] == f"seed={winner}"
 
 
 # numbers

@@ -1,10 +1,11 @@
 """Loggers: what was logged can be read back by the tool that it was logged for."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
-from diffusion_cli.errors import ArgumentError
+from diffusion_cli.errors import ArgumentError, UserError
 from diffusion_cli.runs.logger import TensorBoard, WandB
 
 ROWS = {10: {"loss": 0.5, "lr": 0.1}, 20: {"loss": 0.25, "lr": 0.05}}
@@ -39,6 +40,14 @@ def test_wandb_writes_offline_into_the_run(tmp_path, monkeypatch):
 
 def test_wandb_modes_are_named():
     with pytest.raises(
-        ArgumentError, match=r"mode=of: must be one of the choices; .*choose from offline, online"
+        ArgumentError, match=r"^mode=of: must be one of the choices; choose from offline, online$"
     ):
         WandB(mode="of")
+
+
+@pytest.mark.parametrize(("logger", "package"), [(TensorBoard, "torch.utils.tensorboard"), (WandB, "wandb")])
+def test_a_package_that_is_not_there_is_named(logger, package, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UserError, match=r"^logger=\w+: needs the package (\w+): pip install \1$"):
+        logger().open(tmp_path, {})
+    assert list(tmp_path.iterdir()) == []

@@ -314,6 +314,8 @@ def test_a_section_is_described_by_a_class() -> None:
 # experiment are whole recipes, and their values may be any that are not the default anyway.
 
 EXISTS_FOR = {
+    **{f"figure={name}": {"run"} for name in ("density", "forward1d", "reverse1d", "schedules", "twopoint")},
+    "figure=inpainting": {"inpaint", "completions"},
     "guidance=classifier": {"run"},
     "model=mlp_smooth": {"x_embedding"},
     "model=unet2d_cifar": {"width", "levels", "blocks", "middle", "attention", "dropout", "patch", "norm", "skips", "resample",
@@ -329,15 +331,21 @@ EXISTS_FOR = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("group", [g
-                                   for g in GROUPS if g not in ("dataset", "figure")])  # fmt: skip
+@pytest.mark.parametrize("group", [group for group in GROUPS if group != "dataset"])
 def test_option_files_state_only_what_they_exist_for(group: str) -> None:
-    stated = {f"{group}={name}": {*files.node_of(group, name)} - {TARGET} for name in files.names_of(group)}
+    stated = {}
+    for name in files.names_of(group):
+        content = {
+            key: value
+            for key, value in files.content_of(group, name)[1].items()
+            if key not in ("defaults", TARGET)
+        }
+        stated[f"{group}={name}"] = {*content} - {group} | {*content.get(group, {})} - {TARGET}
     known = {option: keys for option, keys in EXISTS_FOR.items() if option.startswith(f"{group}=")}
     assert {option: keys for option, keys in stated.items() if keys} == known
 
 
-@pytest.mark.parametrize("group", list(GROUPS))  # fmt: skip
+@pytest.mark.parametrize("group", [*GROUPS])
 def test_no_option_file_repeats_a_default(group: str) -> None:
     repeated = []
     for name in files.names_of(group):
@@ -359,7 +367,7 @@ RECIPES = [(group, name) for group in ("dataset", "experiment") for name in file
 
 @pytest.mark.parametrize(("group", "name"), RECIPES, ids=[f"{g}={n}" for g, n in RECIPES])
 def test_no_recipe_says_what_would_be_so_anyway(
-    group: str, name: str, composed: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    group: str, name: str, composed: Compose, tmp_path: Path, words: dict[str, list[str]]
 ) -> None:
     """Compared with the same recipe without any of its values."""
     text = files.CONFIGS.joinpath(group, f"{name}.yaml").read_text()
@@ -368,19 +376,34 @@ def test_no_recipe_says_what_would_be_so_anyway(
     bare |= {group: {TARGET: content[group][TARGET]}} if TARGET in (content.get(group) or {}) else {}
     (tmp_path / group).mkdir()
     (tmp_path / group / "bare.yaml").write_text(f"# @package _global_\n{yaml.safe_dump(bare)}")
-    searched = f"hydra.searchpath=[{tmp_path}]"
-    given = [f"dataset.{key}=x" for key, value in (content.get("dataset") or {}).items() if value == MISSING]
-    given += ["dataset.root=x"] if name in ("cats", "image_folder") else []
-    given += ["dataset.path=x"] if name == "point_sets" else []
-    before = composed(
-        "train", searched, f"{group}=bare", *(f"+{word}" if "bare" not in word else word for word in given)
-    )
+    files_given = [
+        word
+        for word in words.get(f"{group}={name}", ())
+        if word.startswith(("dataset.path=", "dataset.root="))
+    ]
+    before = composed("train", f"hydra.searchpath=[{tmp_path}]", f"{group}=bare", *files_given)
     values = {
         path: number(value) for path, value in leaves(content) if path[0] != "defaults" and path[-1] != TARGET
     }
     repeated = [
         ".".join(path) for path, value in values.items() if value != MISSING and at(before, path) == value
     ]
+    assert repeated == []
+
+
+@pytest.mark.parametrize("file", sorted(files.CONFIGS.glob("*/_*.yaml")), ids=lambda file: file.stem)
+def test_no_base_says_what_is_so_anyway(file: Path) -> None:
+    """Whatever is chosen of a group: only heun has another time grid than all others."""
+    repeated = []
+    for (first, *rest), value in leaves(yaml.safe_load(file.read_text())):
+        if first in GROUPS:
+            found = [arguments_of(first, target_of(option)) or {} for option in names(first)]
+            defaults = [arguments[rest[0]].default for arguments in found if rest[0] in arguments]
+            assert defaults, f"no {first} has {rest[0]}"
+        else:
+            defaults = [at(defaults_of("train"), (first, *rest))]
+        if first != "defaults" and all(default == number(value) for default in defaults):
+            repeated.append(".".join((first, *rest)))
     assert repeated == []
 
 
@@ -727,7 +750,10 @@ def builder(option: str) -> Callable[[dict[str, Any]], Any]:
     given = {key: None for key in GROUPS[group].given if signature and key in signature.arguments}
     if group == "model":
         given = {"shape": SHAPES.get(name, (2,)), "num_classes": 0}
-    return lambda config: build_component(config, group, **given)
+    # a run that is named is replaced by what it holds, before the component is built
+    return lambda config: build_component(
+        {group: {k: v for k, v in config[group].items() if k != groups.RUN}}, group, **given
+    )
 
 
 def composed_with(option: str, composed: Compose, words: dict[str, list[str]]) -> dict[str, Any]:

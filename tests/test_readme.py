@@ -77,7 +77,7 @@ def test_the_table_of_groups_is_complete():
     rows = dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", TEXT, re.M))
     for group in CONFIGS.iterdir():
         if group.is_dir() and group.name != "hydra":
-            options = {*names_of(group.name)} - {"inherit"}
+            options = {*names_of(group.name)}
             assert options == set(re.findall(r"\w+", rows[group.name])), group.name
 
 

@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
-from diffusion_cli.cli import gate, sweep
+from diffusion_cli.cli import claim, gate, sweep
 from diffusion_cli.cli.callback import checked_config, refuse
 from diffusion_cli.cli.job import Job
 from diffusion_cli.cli.messages import explain, is_config_error
@@ -91,7 +91,8 @@ def run_task(name: str, config: DictConfig, stop: Stop, alone: bool = True) -> A
         }
         line = [str(word) for word in current.overrides.task]
         run_config.write_record(run.path, run_config.Record(plain, name, choices, line))
-    return importlib.import_module(f"diffusion_cli.commands.{name}").main(plain, run, Session(stop, alone))
+    session = Session(stop, alone, claim.held())
+    return importlib.import_module(f"diffusion_cli.commands.{name}").main(plain, run, session)
 
 
 def run_job(name: str, config: DictConfig, stop: Stop, place: Job) -> Any:

@@ -19,11 +19,10 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from diffusion_cli.cli import sweep
-from diffusion_cli.cli.claim import claim_directory
+from diffusion_cli.cli import claim, sweep
 from diffusion_cli.cli.compose import parsed
 from diffusion_cli.cli.plain import job_part, line_words, tree
-from diffusion_cli.errors import Passage, UserError
+from diffusion_cli.errors import Passage, TakenError, UserError
 from diffusion_cli.options.check import check_complete, check_config
 from diffusion_cli.options.groups import GROUPS
 from diffusion_cli.runs.config import FILE
@@ -49,7 +48,16 @@ class Checked(Callback):
             refuse(config, None if exclusive else directory)
             if command == "train" and not exclusive and not resume:
                 _refuse_second_run(directory)
-            _set(config, "run.dir", claim_directory("hydra.run.dir", directory, exclusive))
+            _set(config, "run.dir", claim.claim_directory("hydra.run.dir", directory, exclusive))
+            if command == "train" and not exclusive:
+                claim.hold(directory)
+                try:
+                    # what another process may have written there in the meantime
+                    refuse(config, directory)
+                    if not resume:
+                        _refuse_second_run(directory)
+                except UserError as error:
+                    raise TakenError(*error.args) from None
 
     def on_run_end(self, config: DictConfig, **given: Any) -> None:
         job_return: JobReturn = given["job_return"]
@@ -76,7 +84,7 @@ class Checked(Callback):
             )
             found = sweep.earlier(config, directory) if resumed else None
             exclusive = _stamped(config, "sweep") and found is None
-            claimed = claim_directory("hydra.sweep.dir", found or directory, exclusive)
+            claimed = claim.claim_directory("hydra.sweep.dir", found or directory, exclusive)
             if claimed != directory:
                 _set(config, "sweep.dir", claimed)
                 quoted = claimed.replace("'", "\\'")

@@ -6,8 +6,11 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from filelock import FileLock
+
 from diffusion_cli.errors import UserError
 from diffusion_cli.runs import config
+from diffusion_cli.runs.directory import Run
 
 # What is written into a directory before a job begins, beside its log; and what a trainer's lock leaves.
 HYDRAS_FILES = (".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml")
@@ -17,6 +20,7 @@ OURS = ("multirun.yaml", config.FILE, ".lock", ".owner", ".sweep")
 _made: list[Path] = []
 # those that existed: what was in them
 _found: dict[Path, set[str]] = {}
+_lock: FileLock | None = None
 
 
 def claim_directory(key: str, directory: str, exclusive: bool) -> str:
@@ -48,8 +52,23 @@ def claim_directory(key: str, directory: str, exclusive: bool) -> str:
         raise UserError(key, directory, getattr(error, "strerror", None) or str(error)) from error
 
 
+def hold(directory: str) -> None:
+    """Take a directory's lock for this process, from before anything is written there: of two that start in it at once,
+    the second finds what the first has written, or raises TakenError."""
+    global _lock
+    _lock = Run(directory).lock()
+
+
+def held() -> FileLock | None:
+    return _lock
+
+
 def keep() -> None:
     """The run was one: what it left stays."""
+    global _lock
+    if _lock is not None:
+        _lock.release()
+    _lock = None
     _made.clear()
     _found.clear()
 

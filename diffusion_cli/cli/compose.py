@@ -89,7 +89,7 @@ def lay_run_under(config: DictConfig, command: str, said: dict[str, Override]) -
         return Found(EXACT, "sweep")
     if name == EXACT:
         for key in ("weights", "export"):
-            if key in said:
+            if key in said and key in keys_of(command):
                 raise UserError(key, said[key].value(), "needs a trained run")
         return None
     run = Run.find(str(name))

@@ -56,7 +56,7 @@ def train(config: dict[str, Any], run: Run, session: Session) -> None:
 
     A job of a sweep waits for another process that trains here: the same job, left over from a sweep that was killed.
     """
-    with run.lock(wait=not session.alone):
+    with session.lock or run.lock(wait=not session.alone):
         if run.status == FINISHED and not extend(run, config["steps"]):
             log.info("%s is finished already", run.path)
             return

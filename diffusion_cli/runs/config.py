@@ -61,8 +61,9 @@ def read_record(folder: Path, key: str = "run") -> Record:
     try:
         if file.stat().st_size > LARGEST:
             raise refused(f"is larger than {LARGEST >> 10} kB")
-        text = file.read_text(encoding="utf-8")
-        content = json.loads(text)
+        content = json.loads(file.read_text(encoding="utf-8"))
+        # what is read, not how it is written: a dollar may be \\u0024 there
+        text = json.dumps(content)
     except (OSError, ValueError, RecursionError) as error:
         raise refused(f"cannot be read ({type(error).__name__})") from None
     if OUTSIDE in text:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any, NamedTuple
 
+from filelock import FileLock
+
 from diffusion_cli.runs.signals import Stop
 
 
@@ -12,10 +14,12 @@ class Session(NamedTuple):
     """stop: the signals that ask the command to stop.
 
     alone: false for a job of a sweep, beside which others may run.
+    lock: of the output directory, where this process holds it already.
     """
 
     stop: Stop
     alone: bool = True
+    lock: FileLock | None = None
 
     def bar(self, total: int, done: int = 0, unit: str = "step", stops: bool = True) -> Any:
         """A progress bar with rate and remaining time; silent for a job among others, and where stderr is no terminal.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 
 from trials.forgeries import (
@@ -11,22 +10,29 @@ from trials.forgeries import (
     GOES_ON,
     OURS,
     SMALL,
+    TRAIN,
     Attack,
     Calls,
+    added,
     both,
     config,
     deflated,
     forged,
+    headed,
     hydra,
     line,
     link,
     option,
+    outside,
+    overlapping,
+    pipe,
+    sealed,
     stretched,
     stretched_stage,
     tampered,
     target,
+    tarred,
     unfinished,
-    unfolding,
     weights,
     with_pickle,
 )
@@ -85,16 +91,16 @@ ATTACKS = [
     Attack("line: option by a way", line("model=../../theirs/evil"), ""),
     # files of options
     Attack("option: class", option(target("evil.Model") + "width: 8\n", "model"), "not one of ours"),
-    Attack("option: callback", option(hydra("callbacks:\n  x:\n    _target_: evil.run")), "no callbacks"),
+    Attack("option: callback", option(hydra("callbacks:\n  x:\n    _target_: evil.run")), NOTHING_OF_HYDRA),
     Attack(
         "option: callback by package",
         option("# @package hydra.callbacks.x\n" + target("evil.run"), "experiment"),
-        "no callbacks",
+        NOTHING_OF_HYDRA,
     ),
     Attack(
         "option: log factory",
         option(hydra("job_logging:\n  formatters:\n    simple:\n      (): evil.run")),
-        "log handler",
+        NOTHING_OF_HYDRA,
     ),
     Attack(
         "option: log file",
@@ -128,51 +134,85 @@ ATTACKS = [
         ),
         "no name of a key",
     ),
-    # runs of a stranger
+    # runs of a stranger: their configuration
     Attack("run: class", tampered(config(OURS, "evil.Model")), "not one of ours"),
     Attack(
         "run: class behind ours",
         tampered(config(OURS, "diffusion_cli.model.embedding.torch.hub.load")),
         "is not a component",
     ),
-    Attack("run: environment", tampered(config("seed: 0", "seed: 0\nx: ${oc.env:SECRET}")), "from outside"),
     Attack(
-        "run: environment, escaped",
-        tampered(config("seed: 0", 'seed: 0\nx: "\\x24{oc.env:SECRET}"')),
+        "run: function of ours",
+        tampered(config("diffusion_cli.dataset.plane.Circle", "diffusion_cli.dataset.download.fetch")),
+        "is not a component",
+    ),
+    Attack("run: environment", tampered(added('"${oc.env:SECRET}"')), "from outside"),
+    Attack("run: environment, escaped", tampered(added('"\\u0024{oc.env:SECRET}"')), "from outside"),
+    Attack("run: environment, as a name", tampered(added('{"${oc.env:SECRET}": 1}')), "from outside"),
+    Attack(
+        "run: environment, in a key's place",
+        tampered(config('"seed": 0', '"seed": "${oc.env:SECRET}"')),
         "from outside",
     ),
     Attack(
-        "run: environment, nested",
-        tampered(config("seed: 0", "seed: 0\ny: oc.env\nx: ${${y}:SECRET}")),
-        "from outside",
-    ),
-    Attack("run: alias bomb", tampered(lambda run: (run / ".hydra/config.yaml").write_text(BOMB)), "aliases"),
-    Attack("run: python tag", tampered(config("seed: 0", "seed: !!python/object/apply:evil.run []")), ""),
-    Attack("run: huge config", tampered(config("seed: 0", "seed: 0\nx: " + "a" * 10**6)), "larger than"),
-    Attack(
-        "run: references that double",
-        tampered(
-            config(
-                "seed: 0",
-                "seed: 0\na0: x\n" + "".join(f"a{k}: ${{a{k - 1}}}${{a{k - 1}}}\n" for k in range(1, 40)),
-            )
-        ),
-        "too often",
-    ),
-    Attack(
-        "run: config is a pipe",
-        tampered(lambda run: ((run / ".hydra/config.yaml").unlink(), os.mkfifo(run / ".hydra/config.yaml"))),
+        "run: hydra's node",
+        tampered(config('"seed": 0', '"seed": 0, "hydra": {"run": {"dir": "victim"}}')),
         "",
     ),
+    Attack(
+        "run: options as YAML", tampered(config("{", "!!python/object/apply:evil.run {")), "cannot be read"
+    ),
+    Attack("run: huge config", tampered(added('"' + "a" * 2**20 + '"')), "larger than"),
+    Attack("run: huge number", tampered(config('"seed": 0', '"seed": ' + "9" * 10**5)), "cannot be read"),
+    Attack(
+        "run: number beyond a seed", tampered(config('"seed": 0', '"seed": ' + "9" * 300)), "whole number"
+    ),
+    Attack("run: bottomless config", tampered(added("[" * 10**5)), "cannot be read"),
+    Attack("run: deep config", tampered(added("[" * 100 + "]" * 100)), "too deep"),
+    Attack("run: wide config", tampered(added("[" + "0," * 150_000 + "0]")), "too large"),
+    Attack(
+        "run: size beyond any machine",
+        tampered(config('"sample_batch": 10000', '"sample_batch": 1e99')),
+        "whole number",
+    ),
+    Attack("run: config is a pipe", tampered(pipe("config.json")), "no ordinary file"),
+    Attack("run: config is a link", tampered(link("config.json", "precious.txt")), "cannot be read"),
+    Attack(
+        "run: figure elsewhere",
+        tampered(config('"figures": {', '"figures": {"../../victim/x": null, ')),
+        "no name of a key",
+    ),
+    Attack(
+        "runs: class in one of many",
+        tampered(
+            config(OURS, "evil.Model"),
+            "plot",
+            "runs=[theirs]",
+            "figure=sweep_grid",
+            "x=seed",
+            "y=loss",
+            "hydra.run.dir=run",
+        ),
+        "not one of ours",
+    ),
+    # and their files
     Attack("run: pickle", tampered(weights(with_pickle)), "no checkpoint"),
     Attack("run: plain pickle", tampered(weights(lambda file: pickle.dumps(Calls()))), "no checkpoint"),
-    Attack("run: stretched tensor", tampered(weights(stretched)), "no checkpoint"),
-    Attack("run: unfolding list", tampered(weights(unfolding)), "no checkpoint"),
     Attack("run: zip bomb", tampered(weights(deflated)), "no checkpoint"),
+    Attack("run: tar", tampered(weights(tarred)), "no checkpoint"),
+    Attack("run: endless header", tampered(weights(lambda file: b"\xff" * 8 + b"{")), "no checkpoint"),
+    Attack("run: stretched tensor", tampered(weights(headed(stretched))), "no checkpoint"),
+    Attack("run: overlapping tensors", tampered(weights(headed(overlapping))), "no checkpoint"),
+    Attack("run: tensor outside the file", tampered(weights(headed(outside))), "no checkpoint"),
+    Attack("run: bottomless values", tampered(weights(sealed("[" * 10**6))), "no checkpoint"),
+    Attack("run: endless values", tampered(weights(sealed('"' + "a" * 2**25 + '"'))), "no checkpoint"),
     Attack(
-        "run: checkpoint is a pipe",
-        tampered(lambda run: [(file.unlink(), os.mkfifo(file)) for file in (run / "checkpoints").iterdir()]),
-        "checkpoints",
+        "run: sealed nonsense",
+        tampered(weights(forged(lambda content: content.update(state=7)))),
+        "no checkpoint",
+    ),
+    Attack(
+        "run: checkpoint is a pipe", tampered(pipe("checkpoints/step_00000004.safetensors")), "checkpoints"
     ),
     Attack(
         "run: weights of another network",
@@ -191,6 +231,9 @@ ATTACKS = [
             "hydra.run.dir=run",
         ),
         "not one of ours",
+    ),
+    Attack(
+        "run: start from a pickle", tampered(weights(with_pickle), *TRAIN, "init=theirs"), "no checkpoint"
     ),
     Attack(
         "run: stage with a pickle",
@@ -219,9 +262,10 @@ ATTACKS = [
         "symbolic link",
     ),
     Attack(
-        "run: sealed nonsense",
-        tampered(weights(forged(lambda content: content.update(state=7)))),
-        "no checkpoint",
+        "resume: config is a link",
+        tampered(both(unfinished, link("config.json", "precious.txt")), *GOES_ON),
+        "cannot be read",
     ),
+    Attack("resume: config is a pipe", tampered(both(unfinished, pipe("config.json")), *GOES_ON), ""),
     Attack("resume: pickle", tampered(both(unfinished, weights(with_pickle)), *GOES_ON), "no checkpoint"),
 ]

@@ -12,21 +12,21 @@ DEFAULT = 1
 
 
 def run(n: int, seed: int, folder: Path) -> dict[str, Any]:
-    """n: trainings, one after another, of which the figures are the sums."""
+    """n: trainings, one after another, whose times are added up."""
     load()
     from diffusion_cli.__main__ import main
-    from diffusion_cli.commands.train import Story
+    from diffusion_cli.commands.train import Training
     from diffusion_cli.runs.directory import Run
 
     spent: list[float] = []
-    save = Story.save_checkpoint
+    save = Training.save_checkpoint
 
-    def timed(story: Story) -> None:
+    def timed(training: Training) -> None:
         started = time.perf_counter()
-        save(story)
+        save(training)
         spent.append(time.perf_counter() - started)
 
-    Story.save_checkpoint = timed  # type: ignore[method-assign]
+    Training.save_checkpoint = timed  # type: ignore[method-assign]
     try:
         seconds = 0.0
         for k in range(n):
@@ -36,7 +36,7 @@ def run(n: int, seed: int, folder: Path) -> dict[str, Any]:
                 return {"broken": [f"exit {code}"]}
             seconds += Run(folder / str(k)).summary["seconds"]
     finally:
-        Story.save_checkpoint = save  # type: ignore[method-assign]
+        Training.save_checkpoint = save  # type: ignore[method-assign]
     share = sum(spent) / seconds
     return {
         "seconds of training": round(seconds, 2),

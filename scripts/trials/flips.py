@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ def run(n: int, seed: int, folder: Path) -> dict[str, Any]:
     from diffusion_cli.runs import checkpoint
     from diffusion_cli.runs.directory import Run
 
-    warnings.simplefilter("ignore")  # torch, of a damaged byte
     rng = random.Random(seed)
     end = Child([*LINE, "steps=80"], folder).wait()
     if end.code:
@@ -25,7 +23,7 @@ def run(n: int, seed: int, folder: Path) -> dict[str, Any]:
     file = Run(folder / "run").checkpoints()[-1]
     whole, truth, broken = file.read_bytes(), checkpoint.digest(checkpoint.load(file)), []
     counts = {"refused": 0, "loaded as saved": 0}
-    target = folder / "damaged.pt"
+    target = folder / "damaged.safetensors"
     for trial in range(n):
         data = bytearray(whole)
         if trial % 10 == 0:
@@ -40,7 +38,7 @@ def run(n: int, seed: int, folder: Path) -> dict[str, Any]:
             loaded = checkpoint.load(target)
         except checkpoint.Damaged as damage:
             counts["refused"] += 1
-            if "\n" in str(damage) or "weights_only" in str(damage):
+            if "\n" in str(damage):
                 broken.append(f"{what}: {damage}")
         except BaseException as error:
             broken.append(f"{what}: {type(error).__name__}: {error}")

@@ -4,9 +4,12 @@ command line."""
 from __future__ import annotations
 
 import functools
+import hashlib
 import io
+import json
 import os
 import pickle
+import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -71,14 +74,29 @@ def tampered(change: Callable[[Path], None], *words: str) -> Callable[[Path], li
 
 
 def config(old: str, new: str) -> Callable[[Path], None]:
-    """A change of the text of .hydra/config.yaml."""
+    """A change of the text of config.json."""
 
     def change(run: Path) -> None:
-        file = run / ".hydra" / "config.yaml"
+        file = run / "config.json"
         text = file.read_text()
         if old not in text:
             raise ValueError(f"{old!r} is not in the config")
         file.write_text(text.replace(old, new, 1))
+
+    return change
+
+
+def added(value: str) -> Callable[[Path], None]:
+    """A key `x` more in config.json, whose value is this JSON."""
+    return config('"seed": 0', f'"seed": 0, "x": {value}')
+
+
+def pipe(name: str) -> Callable[[Path], None]:
+    """A file of the run replaced by a pipe, which would be waited for."""
+
+    def change(run: Path) -> None:
+        (run / name).unlink()
+        os.mkfifo(run / name)
 
     return change
 
@@ -93,20 +111,16 @@ def weights(make: Callable[[Path], bytes]) -> Callable[[Path], None]:
     return change
 
 
-def forged(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], bytes]:
+def forged(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], bytes]:
     """A checkpoint whose content is changed and whose digest is right, as a stranger can make it."""
 
     def make(file: Path) -> bytes:
-        import torch
-
         from diffusion_cli.runs import checkpoint
 
-        content = torch.load(file, weights_only=True)["content"]
+        content = checkpoint.load(file)
         change(content)
-        whole = {"format": checkpoint.FORMAT, "digest": checkpoint.digest(content), "content": content}
-        out = io.BytesIO()
-        torch.save(whole, out)
-        return out.getvalue()
+        checkpoint.save(file, content)
+        return file.read_bytes()
 
     return make
 
@@ -119,43 +133,75 @@ class Calls:
 
 
 def with_pickle(file: Path) -> bytes:
+    """As torch.save writes it: an archive with a pickle."""
     import torch
 
     out = io.BytesIO()
-    torch.save({"format": 1, "digest": "", "content": {"state": Calls()}}, out)
+    torch.save({"state": Calls()}, out)
     return out.getvalue()
 
 
-def stretched(file: Path) -> bytes:
+def headed(change: Callable[[dict[str, Any]], object], rest: bytes | None = None) -> Callable[[Path], bytes]:
+    """A checkpoint whose header says other things of the bytes that follow. rest: others in their place."""
+
+    def make(file: Path) -> bytes:
+        whole = file.read_bytes()
+        size = int.from_bytes(whole[:8], "little")
+        header = json.loads(whole[8 : 8 + size])
+        change(header)
+        text = json.dumps(header).encode()
+        return len(text).to_bytes(8, "little") + text + (whole[8 + size :] if rest is None else rest)
+
+    return make
+
+
+def stretched(header: dict[str, Any]) -> None:
     """Four bytes that say they are terabytes."""
-    import torch
-
-    out = io.BytesIO()
-    torch.save({"format": 1, "digest": "", "content": {"a": torch.zeros(1).expand(10**6, 10**6)}}, out)
-    return out.getvalue()
+    header["state/ema/big"] = {"dtype": "F32", "shape": [10**6, 10**6], "data_offsets": [0, 4]}
 
 
-def unfolding(file: Path) -> bytes:
-    """Lists of lists of the same list: 10^20 items."""
-    import torch
+def overlapping(header: dict[str, Any]) -> None:
+    """The same bytes as a thousand tensors."""
+    (entry,) = [header[name] for name in list(header)[1:2]]
+    header.update({f"state/ema/copy{k}": entry for k in range(1000)})
 
-    bomb: list[Any] = [0] * 10
-    for _ in range(20):
-        bomb = [bomb] * 10
-    out = io.BytesIO()
-    torch.save({"format": 1, "digest": "", "content": {"a": bomb}}, out)
-    return out.getvalue()
+
+def outside(header: dict[str, Any]) -> None:
+    """A tensor that lies beyond the end of the file."""
+    name = list(header)[-1]
+    header[name]["data_offsets"] = [2**40, 2**40 + 4]
+
+
+def sealed(text: str) -> Callable[[Path], bytes]:
+    """A file without tensors whose plain values are this JSON, with the digest of it."""
+
+    def make(file: Path) -> bytes:
+        from safetensors.torch import save
+
+        digest = hashlib.sha256(f"{len(text)}:{text}".encode()).hexdigest()
+        return save({}, {"format": "2", "content": text, "digest": digest})
+
+    return make
 
 
 def deflated(file: Path) -> bytes:
-    """A zip bomb in the clothes of a checkpoint: 256 MB of zeros in 0.3 MB."""
+    """A zip bomb: 256 MB of zeros in 0.3 MB."""
     out = io.BytesIO()
-    with zipfile.ZipFile(file) as old, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as new:
-        for entry in old.infolist():
-            new.writestr(entry.filename, old.read(entry))
-        with new.open("archive/data/999", "w", force_zip64=True) as big:
-            for _ in range(16):
-                big.write(bytes(16 * 2**20))
+    with (
+        zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("archive/data/0", "w") as big,
+    ):
+        for _ in range(16):
+            big.write(bytes(16 * 2**20))
+    return out.getvalue()
+
+
+def tarred(file: Path) -> bytes:
+    """An archive with a way out of its folder."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        entry = tarfile.TarInfo("../../victim/executed")
+        archive.addfile(entry, io.BytesIO())
     return out.getvalue()
 
 
