@@ -19,12 +19,13 @@ from torch import Tensor
 
 from diffusion_cli import sampler as samplers
 from diffusion_cli.dataset.batch import Batch
+from diffusion_cli.dataset.units import Units
 from diffusion_cli.denoiser import Batched, Denoiser, ExactDenoiser, MeasuredVariance, NetworkDenoiser
 from diffusion_cli.device import device_of, precision_of
 from diffusion_cli.errors import ArgumentError, UserError, in_group
 from diffusion_cli.guidance import ClassifierFree, ClassifierGuidance, ExactClassifier
 from diffusion_cli.metrics.classification import ClassifierEvaluation
-from diffusion_cli.metrics.measurement import Report
+from diffusion_cli.metrics.measurement import Report, in_units
 from diffusion_cli.metrics.progress import Progress, silent
 from diffusion_cli.metrics.protocol import Evaluation, EvaluationInput
 from diffusion_cli.model.classifier import LabelClassifier
@@ -124,6 +125,11 @@ class Components:
     # samples
 
     @property
+    def units(self) -> Units:
+        """What leaves the run goes through these: samples, stages, figures and metrics are in the units of the data's file."""
+        return self.dataset.units
+
+    @property
     def num_classes(self) -> int:
         """Classes that may be requested: the data's, or those of the classifier that guides."""
         guided = isinstance(self.guidance, ClassifierGuidance)
@@ -158,7 +164,7 @@ class Components:
                 yield state
 
     def draw(self, n: int, seed: int | None = None) -> Batch:
-        """n samples x0 (n, *shape) and their labels, on the device."""
+        """n samples x0 (n, *shape), in the units of the run, and their labels; on the device."""
         label = self.labels(n, seed)
         for state in self.walk(n, seed, label):
             x0 = state.x
@@ -166,9 +172,9 @@ class Components:
 
     @cached_property
     def samples(self) -> tuple[NDArray[Any], NDArray[Any] | None]:
-        """The `n` samples of this config: x0 and label, as numpy arrays."""
+        """The `n` samples of this config: x0 in the file's units and label, as numpy arrays."""
         x0, label, _ = self.draw(self.config["n"])
-        return x0.cpu().numpy(), None if label is None else label.cpu().numpy()
+        return self.units.array(x0), None if label is None else label.cpu().numpy()
 
     # evaluation
 
@@ -187,9 +193,9 @@ class Components:
         return replace(given, classifier=None if self.net is None else self.net.eval())
 
     def evaluate(self, progress: Progress = silent) -> Report:
-        """The metrics of fresh samples; of a classifier, its own."""
+        """The metrics of fresh samples, in the file's units; of a classifier, its own."""
         with in_group("evaluation"):
-            return self.evaluation(self.evaluation_input(progress))
+            return in_units(self.evaluation(self.evaluation_input(progress)), self.units.scale)
 
     # networks
 

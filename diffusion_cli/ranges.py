@@ -16,7 +16,7 @@ import functools
 import inspect
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Annotated, Any, TypeVar
@@ -107,6 +107,9 @@ def either(first: Range, second: Range) -> Range:
 NULL = Range(lambda v: v is None, "null")
 EMPTY = Range(lambda v: isinstance(v, Sequence) and not isinstance(v, str) and not v, "[]")
 FLAG = Range(lambda v: isinstance(v, bool), "one of the choices", ("true", "false"))
+MAPPING = Range(
+    lambda v: isinstance(v, Mapping) and all(isinstance(key, str) for key in v), "a mapping, {column: value}"
+)
 TEXT = Range(lambda v: isinstance(v, str) and v.strip() != "" and "\0" not in v, "a name or a path")
 
 # The words of annotations. Upper bounds are beyond what any machine does: a slip of the finger is refused here, and not
@@ -129,6 +132,7 @@ Fraction = Annotated[float, real(0, 1, "[]")]
 BelowOne = Annotated[float, real(0, 1, "[)")]
 Inner = Annotated[float, real(0, 1, "()")]
 Percent = Annotated[float, real(0, 100, "[]")]
+Values = Annotated[Mapping[str, Any], MAPPING]
 Device = Annotated[str, matching(r"auto|cpu|mps|cuda(:\d{1,4})?", "auto", "cpu", "cuda", "cuda:N", "mps")]
 MaskFile = Annotated[str, matching(r"(?i).+\.(npy|png)", "FILE.npy", "FILE.png")]
 

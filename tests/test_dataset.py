@@ -13,7 +13,8 @@ from diffusion_cli.dataset.density import Ring
 from diffusion_cli.dataset.exact import ExactDataset, Gaussian1D, GaussianMixture, TwoPoint
 from diffusion_cli.dataset.image_folder import ImageFolder
 from diffusion_cli.dataset.mnist import Mnist
-from diffusion_cli.dataset.plane import Circle, Dinohead, PointCloud, Square
+from diffusion_cli.dataset.plane import Circle, Dinohead, Square
+from diffusion_cli.dataset.point_cloud import PointCloud
 from diffusion_cli.dataset.point_sets import PointSets, SetDataset
 from diffusion_cli.dataset.points import Points
 from diffusion_cli.dataset.protocol import Dataset

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from diffusion_cli.__main__ import main
-from diffusion_cli.dataset.plane import PointCloud
+from diffusion_cli.dataset.point_cloud import PointCloud
 from diffusion_cli.errors import UserError
 from diffusion_cli.runs import checkpoint
 from diffusion_cli.runs.directory import Metrics, Run

@@ -159,11 +159,11 @@ def saved(folder, array, name="sets.npy"):
 def test_point_sets_come_from_a_file_and_are_split_by_seed(tmp_path, name):
     array = np.random.default_rng(0).standard_normal((16, 9, 2))
     path = saved(tmp_path, array, name)
-    data = PointSets(path)
+    data = PointSets(path, standardize=False)
     assert data.train.shape == (14, 9, 2) and data.test.shape == (2, 9, 2) and data.shape == (9, 2)
     rows = {one.tobytes() for one in array.astype(np.float32)}
     assert {one.numpy().tobytes() for one in torch.cat((data.train, data.test))} == rows
-    assert torch.equal(data.test, PointSets(path).test)
+    assert torch.equal(data.test, PointSets(path, standardize=False).test)
     assert not torch.equal(data.train, PointSets(path, seed=1).train)
     assert PointSets(path, test=5).test.shape[0] == 5
 
@@ -221,10 +221,15 @@ def test_nothing_is_unpickled(tmp_path):
         PointSets(str(tmp_path / "trap.npy"))
 
 
-def test_data_of_another_scale_warn(tmp_path):
-    path = saved(tmp_path, 1000 * np.random.default_rng(0).standard_normal((4, 9, 2)))
-    with pytest.warns(UserWarning, match="standard deviation"):
-        PointSets(path)
+def test_data_of_any_scale_are_standard_inside_the_run_and_come_back(tmp_path):
+    array = 300 + 1000 * np.random.default_rng(0).standard_normal((8, 9, 2))
+    data = PointSets(saved(tmp_path, array))
+    every = torch.cat((data.train, data.test))
+    assert float(every.std()) == pytest.approx(1, abs=0.02) and float(every.mean()) == pytest.approx(
+        0, abs=1e-3
+    )
+    back = {tuple(np.round(one, 1).ravel()) for one in data.units.array(every)}
+    assert back == {tuple(one) for one in array.astype(np.float32).round(1).reshape(8, -1)}
 
 
 def test_bad_splits_name_their_key(tmp_path):

@@ -332,7 +332,7 @@ class Training:
         """Samples of the network as it is now, always from the same noise."""
         self.refuse_divergence()
         x0 = self.averaged.draw(self.config["stages"]["n"]).x0
-        self.run.write_stage(self.state.step, x0.cpu().numpy())
+        self.run.write_stage(self.state.step, self.components.units.array(x0))
 
     def finish(self) -> None:
         """Samples, evaluation and figures of the finished network."""

@@ -1,4 +1,4 @@
-"""Shapes in the plane, uniform by arc length: circle, square, dinosaur's head; and a user's own points."""
+"""Shapes in the plane, uniform by arc length: circle, square, dinosaur's head."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from torch import Tensor
 
 from diffusion_cli.dataset.density import Ring
 from diffusion_cli.dataset.exact import ExactDataset
-from diffusion_cli.dataset.point_file import content_digest, read_points
-from diffusion_cli.dataset.points import Points
 from diffusion_cli.dataset.segments import Segments
 from diffusion_cli.ranges import NonNegative, Positive, Rows, checked
 
@@ -52,23 +50,6 @@ class Dinohead(ExactDataset):
 
     def __init__(self, n: Rows | None = None, jitter: NonNegative = 0.0) -> None:
         super().__init__(Segments(dinohead_strokes(), jitter=jitter), n)
-
-
-@checked
-class PointCloud(ExactDataset):
-    """A user's own points in the plane, each as likely as any other, in the units of the file; x0 is (n, 2).
-
-    path: a CSV file (with or without a header), a .npy file or an .npz file with one array, of (N, 2) points.
-    n: points of a frozen training set, drawn from those of the file; null: batches are drawn from all of them.
-    jitter: standard deviation of Gaussian noise on the points.
-
-    Raises ArgumentError (path) for anything else: see `diffusion_cli.dataset.point_file`.
-    """
-
-    def __init__(self, path: str, n: Rows | None = None, jitter: NonNegative = 0.0) -> None:
-        points = read_points(path)
-        self.fingerprint = content_digest(points)
-        super().__init__(Points(points, jitter=jitter), n)
 
 
 def dinohead_strokes() -> list[Tensor]:

@@ -1,9 +1,8 @@
-"""Whole sets of points in the plane as data: each sample is a set, and the order of its points means nothing."""
+"""Whole sets of points as data: each sample is a set, and the order of its points means nothing."""
 
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,15 +14,16 @@ from diffusion_cli.dataset.array_file import read_array
 from diffusion_cli.dataset.batch import Batch
 from diffusion_cli.dataset.held_out import distinct_rows
 from diffusion_cli.dataset.places import user_file
-from diffusion_cli.dataset.point_file import content_digest
+from diffusion_cli.dataset.point_file import LARGEST, content_digest
 from diffusion_cli.dataset.protocol import Dataset
 from diffusion_cli.dataset.star_family import StarFamily
+from diffusion_cli.dataset.units import Units
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.noise import Stream, generator
 from diffusion_cli.ranges import Count, Inner, Many, Whole, checked
 
 MOST_NUMBERS = 2**28  # 1 GiB as float32
-USUAL = (0.1, 10.0)  # standard deviations for which schedules and networks are made
+SUFFIXES = (".npy", ".npz")
 
 
 @dataclass
@@ -112,15 +112,15 @@ class SetDataset(Dataset):
 
 @checked
 class PointSets(SetDataset):
-    """A user's own sets of points in the plane, in the units of the file; x0 is (n, P, 2).
+    """A user's own sets of points in the plane; x0 is (n, P, 2) in the units of the run.
 
     path: a .npy file, or an .npz file with one array, of shape (N, P, 2): N >= 2 sets of P >= 1 points each, finite.
     test: sets that are held out for evaluation, a number, or below 1 a fraction of N. Which ones follows from `seed`.
     seed: seed of the split into training sets and held-out ones, which does not depend on the run's seed.
+    standardize: true: inside the run the points are centred and scaled to a spread of 1; what leaves it is in the file's units.
 
     Where the points of a set are independent draws, as on an outline, `objective.targets=stable` makes training much quicker.
-    Raises ArgumentError (path) for another file. Warns when the spread of the data is far from 1, for which the default
-    schedule and network are made. Proved by tests/test_stars.py.
+    Raises ArgumentError (path) for another file. Proved by tests/test_stars.py.
     """
 
     def __init__(
@@ -131,6 +131,7 @@ class PointSets(SetDataset):
         sample_points: Many | None = None,
         rotate: bool = False,
         seed: Whole = 0,
+        standardize: bool = True,
     ) -> None:
         sets = read_sets(path)
         n = len(sets)
@@ -138,17 +139,21 @@ class PointSets(SetDataset):
             raise ArgumentError(
                 "path", path, "holds one set; at least one to train on and one to hold out are needed"
             )
-        spread = float(sets.std())
-        if not USUAL[0] <= spread <= USUAL[1]:
-            warnings.warn(
-                f"{path}: standard deviation {spread:.3g}; the defaults suit data of about 1, so rescale it, or set "
-                "parameterization.sigma_data and the schedule to match",
-                stacklevel=2,
-            )
+        try:
+            units = Units.of(sets.flatten(0, 1))
+        except ValueError as error:
+            raise ArgumentError("path", path, str(error)) from error
+        self.units = units if standardize else Units()
         self.fingerprint = content_digest(sets)
+        self.about = {
+            "files": [str(user_file(path, SUFFIXES).resolve())],
+            "sets": n,
+            "points": sets.shape[1],
+            "coordinates": sets.shape[2],
+        }
         order = torch.randperm(n, generator=generator(seed, Stream.SPLIT))
         held_out = int(test) if test >= 1 else min(max(1, round(test * n)), n - 1)
-        super().__init__(sets[order], held_out, points, sample_points, rotate)
+        super().__init__(self.units.inward(sets)[order].float(), held_out, points, sample_points, rotate)
 
 
 def rotated(x: Tensor, angle: Tensor) -> Tensor:
@@ -160,12 +165,12 @@ def rotated(x: Tensor, angle: Tensor) -> Tensor:
 
 
 def read_sets(path: str) -> Tensor:
-    """The sets (N, P, 2) float32 in a .npy file, or in an .npz file with one array.
+    """The sets (N, P, 2) float64 in a .npy file, or in an .npz file with one array.
 
     Raises ArgumentError (path) when the file is missing, too large, unreadable, empty, ragged (an array of objects), of
-    another shape, or holds values that are no finite numbers.
+    another shape, or holds values that are no finite numbers, or none that float32 can hold.
     """
-    file = user_file(path, (".npy", ".npz"))
+    file = user_file(path, SUFFIXES)
     try:
         sets = read_array(file, 8 * MOST_NUMBERS)
     # NumPy and zipfile raise a dozen kinds for damaged files.
@@ -173,8 +178,13 @@ def read_sets(path: str) -> Tensor:
         raise ArgumentError("path", path, f"cannot be read: {error}") from error
     if sets.ndim != 3 or sets.shape[2] != 2 or not sets.size:
         shape = f"holds an array of shape {sets.shape}"
-        raise ArgumentError("path", path, f"{shape}, not N sets of P points, (N, P, 2)")
+        raise ArgumentError("path", path, f"{shape}, not N sets of P points in the plane, (N, P, 2)")
     bad = int((~np.isfinite(sets)).any((1, 2)).sum())
     if bad:
         raise ArgumentError("path", path, f"holds values that are not finite, in {bad} of {len(sets)} sets")
-    return torch.from_numpy(sets.astype(np.float32))
+    largest = np.abs(sets).max()
+    if largest > LARGEST:
+        raise ArgumentError(
+            "path", path, f"holds {largest:g}; values above {LARGEST:g} are too large for float32"
+        )
+    return torch.from_numpy(sets.astype(np.float64))

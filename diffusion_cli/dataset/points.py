@@ -21,11 +21,12 @@ class Points(Density):
     """Centre on one of K points with given probabilities; with jitter, a mixture of K equal Gaussians.
 
     log Z = logsumexp_k (log w_k - |x - alpha c_k|^2 / (2 s^2)); E[c | x_t] is the mean of c_k under the softmax of
-    the same terms. Given a label, only the point of that index is left.
+    the same terms. Given a label, only the points that have it are left.
 
     points: (K, *shape), finite; a tensor or nested lists.
     weights: (K,) positive, normalised here; None for equal ones.
     labelled: whether the index of a point is its label, so that num_classes = K; else there are no labels.
+    label: (K,) int64, the label of each point, instead; every one of 0..max occurs.
     jitter: standard deviation of the Gaussian around every point.
 
     Raises ArgumentError for empty or non-finite points, and for weights that are not K positive numbers.
@@ -38,6 +39,7 @@ class Points(Density):
         weights: Tensor | Sequence[float] | None = None,
         *,
         labelled: bool = False,
+        label: Tensor | None = None,
         jitter: NonNegative = 0.0,
     ) -> None:
         points = torch.as_tensor(points, dtype=torch.float64)
@@ -48,19 +50,23 @@ class Points(Density):
         if weights.shape != (count,) or not ((weights > 0) & weights.isfinite()).all():
             raise ArgumentError("weights", ..., f"must be {count} positive numbers")
         weights = weights / weights.sum()
+        label = torch.arange(count) if labelled else label
+        classes = 0 if label is None else int(label.max()) + 1
         log_prior = weights.log()[None]
         # Row y is the distribution of the index given label y, and the last row the one without a label.
-        if labelled:
-            log_prior = torch.cat((torch.eye(count, dtype=torch.float64).log(), log_prior))
+        if label is not None:
+            of_class = weights * (label == torch.arange(classes)[:, None])
+            log_prior = torch.cat(((of_class / of_class.sum(1, keepdim=True)).log(), log_prior))
         super().__init__(
             points.shape[1:],
             points.flatten(1),
             log_prior,
             weights.cumsum(0)[:-1],
             rows_at_once=max(1, PAIRS_AT_ONCE // count),
-            num_classes=count if labelled else 0,
+            num_classes=classes,
             jitter=jitter,
         )
+        self.label = label
 
     @property
     def points(self) -> Tensor:
@@ -73,10 +79,16 @@ class Points(Density):
         return self._constants[1][-1].exp()
 
     def class_posterior(self, x: Tensor, alpha: float | Tensor, sigma: float | Tensor) -> Tensor:
-        """log p(k | x_t = x) (B, K), k the index of the point: the exact noise-aware classifier (Bayes' rule)."""
+        """log p(y | x_t = x) (B, num_classes): the exact noise-aware classifier (Bayes' rule); without labels y is the index
+        of the point."""
 
         def log_posterior(x: Tensor, alpha: Tensor, s: Tensor, label: Tensor) -> Tensor:
-            return self._log_joint(x, alpha, s, label).log_softmax(1)
+            log_index = self._log_joint(x, alpha, s, label).log_softmax(1)
+            if self.label is None or self.num_classes == len(self.label):
+                return log_index
+            classes = torch.arange(self.num_classes, device=x.device)[:, None]
+            of_class = self.label.to(x.device) == classes
+            return torch.stack([log_index[:, rows].logsumexp(1) for rows in of_class], 1)
 
         return self._by_rows(log_posterior, x, alpha, sigma, None)
 
@@ -93,7 +105,7 @@ class Points(Density):
     def _centres(self, quantile: Tensor) -> tuple[Tensor, Tensor | None]:
         points, _, edges = self._on(quantile)
         index = torch.searchsorted(edges, quantile, right=True)
-        return points[index], index if self.num_classes else None
+        return points[index], None if self.label is None else self.label.to(index.device)[index]
 
     def _distance(self, x: Tensor) -> Tensor:
         return torch.cdist(x, self._on(x)[0], compute_mode="donot_use_mm_for_euclid_dist").amin(1)

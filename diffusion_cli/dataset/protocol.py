@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
-from typing import Literal, Protocol
+from types import MappingProxyType
+from typing import Any, Literal, Protocol
 
 import torch
 
 from diffusion_cli.dataset.batch import Batch
 from diffusion_cli.dataset.density import Density
 from diffusion_cli.dataset.held_out import Fresh
+from diffusion_cli.dataset.units import Units
 
 Kind = Literal["line", "plane", "space", "sets", "images"]
 
@@ -44,6 +47,9 @@ class Dataset(Protocol):
     num_classes: 0 for data without labels, else labels are 0..num_classes-1.
     density: the exact density of x0, or None where there is none in closed form.
     fingerprint: a digest of the data, where they are read from files that may change between two runs.
+    units: those of the file, for what leaves the run. Batches and density are in the units of the run, of which the usual spread
+        is 1.
+    about: what was read, for people: fields of the block that a run shows and keeps in summary.json.
     """
 
     kind: Kind
@@ -51,6 +57,8 @@ class Dataset(Protocol):
     num_classes: int = 0
     density: Density | None = None
     fingerprint: str | None = None
+    units: Units = Units()
+    about: Mapping[str, Any] = MappingProxyType({})
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NotRequired, TypedDict, TypeGuard
+from typing import Any, NotRequired, TypedDict, TypeGuard, cast
 
 import numpy as np
 
-from diffusion_cli.metrics.catalogue import Better, Metric
+from diffusion_cli.metrics.catalogue import DATA, DATA_ROOT, DATA_SQUARED, Better, Metric
 
 
 class Measurement(TypedDict):
@@ -45,6 +45,9 @@ class Measurement(TypedDict):
     better: Better
 
 
+# Powers of the scale of data by which their metrics grow.
+POWERS = {DATA: 1.0, DATA_SQUARED: 2.0, DATA_ROOT: 0.5}
+LENGTHS = ("value", "spread", "floor", "floor_spread", "error")
 Note = str | int | float | list[Any] | dict[str, Any] | None  # what else a report holds
 Report = Mapping[str, Measurement | Note]  # by the names of the metrics, ready for JSON
 
@@ -148,3 +151,19 @@ def aligned(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def with_spread(value: float, spread: float | None, digits: int) -> str:
     return f"{value:.{digits}f}" if spread is None else f"{value:.{digits}f} ± {spread:.{digits}f}"
+
+
+def in_units(report: Report, scale: float) -> Report:
+    """A report on data that were divided by `scale`, in their own units; ratios and plain numbers stay."""
+    if scale == 1:
+        return report
+    found: dict[str, Measurement | Note] = {}
+    for name, entry in report.items():
+        if is_measurement(entry) and entry["unit"] in POWERS:
+            factor = scale ** POWERS[entry["unit"]]
+            lengths = {
+                key: value * factor for key, value in entry.items() if key in LENGTHS and value is not None
+            }
+            entry = cast(Measurement, {**entry, **lengths})
+        found[name] = entry
+    return found

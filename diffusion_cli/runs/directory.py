@@ -117,10 +117,13 @@ class Run:
     # arrays
 
     def write_samples(self, x0: Any, label: Any = None, **more: Any) -> None:
-        """x0 (n, *shape) in data units, label (n,) or None; numpy arrays. more: others, under their own names."""
+        """x0 (n, *shape), in the units of the data's file; label (n,) or None; numpy arrays. more: others, under their own names.
+
+        x0 is float32, or float64 where that cannot hold it.
+        """
         import numpy as np
 
-        arrays = {"x0": x0.astype(np.float32)} | ({} if label is None else {"label": label.astype(np.int64)})
+        arrays = {"x0": x0} | ({} if label is None else {"label": label.astype(np.int64)})
         arrays |= more
         with replacing(self.samples_file) as part:
             np.savez(part, **arrays)
@@ -132,7 +135,7 @@ class Run:
         import numpy as np
 
         with replacing(self.stage_file(step)) as part:
-            np.savez(part, x0=x0.astype(np.float32))
+            np.savez(part, x0=x0)
 
     def stages(self) -> dict[int, Any]:
         """Training step -> samples (n, *shape) drawn then."""

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from diffusion_cli.dataset.batch import Batch
+from diffusion_cli.dataset.units import Units
 from diffusion_cli.errors import ArgumentError, UserError
 from diffusion_cli.figures.images import ImageView
 from diffusion_cli.figures.kinds import KINDS
@@ -37,7 +38,7 @@ def view_of(components: Components) -> View:
     if kind == "plane":
         return PlaneView(truth_of(components))
     if kind == "sets":
-        return SetView(examples(components, TRUE_SETS).x0.numpy())
+        return SetView(components.units.array(examples(components, TRUE_SETS).x0))
     if kind == "images":
         return ImageView()
     raise UserError("figure", ..., f"there is no view of {KINDS[kind]}")
@@ -48,24 +49,25 @@ def truth_of(components: Components) -> Curve | None:
     density = components.dataset.density
     if density is None:
         return None
-    outline = density.outline()
-    return density.reference(TRUE_POINTS).numpy() if outline is None else [line.numpy() for line in outline]
+    outline, in_file = density.outline(), components.units.array
+    return in_file(density.reference(TRUE_POINTS)) if outline is None else [in_file(line) for line in outline]
 
 
 def density_on_line(components: Components) -> Any:
     """Positions (G,) -> probability density of the data on a line; None where it is not known, or they are atoms."""
-    density = components.dataset.density
+    density, units = components.dataset.density, components.units
     if density is None or not density.jitter:
         return None
 
     def at(positions: NDArray) -> NDArray:
-        return density.log_prob(torch.as_tensor(positions)[:, None], 1.0, 0.0).exp().numpy()
+        x = units.inward(torch.as_tensor(positions)[:, None])
+        return density.log_prob(x, 1.0, 0.0).exp().numpy() / units.scale
 
     return at
 
 
 def examples(components: Components, n: int) -> Batch:
-    """n examples of the data, as a batch of training has them, on the CPU."""
+    """n examples of the data in the units of the run, as a batch of training has them, on the CPU."""
     return components.dataset.draw(n, generator(components.seed, Stream.FIGURE))
 
 
@@ -77,7 +79,7 @@ def noised(components: Components, x0: torch.Tensor, t: float) -> torch.Tensor:
 
 
 class States(NamedTuple):
-    """Where chains are at falling times.
+    """Where chains are at falling times, in the units of the data's file.
 
     times: (K,), noise first.
     x: (K, n, *shape), x_t.
@@ -96,10 +98,10 @@ def states_of(components: Components, n: int, most: int | None = None) -> States
     """
     total = len(components.times)
     kept = set(evenly(total, most or total))
-    return collected(components.walk(n, label=components.labels(n)), kept)
+    return collected(components.walk(n, label=components.labels(n)), components.units, kept)
 
 
-def collected(walk: Iterable[Any], kept: set[int] | None = None) -> States:
+def collected(walk: Iterable[Any], units: Units, kept: set[int] | None = None) -> States:
     """The states of a sampler's walk, those of these indices or all."""
     times: list[float] = []
     x: list[NDArray] = []
@@ -107,10 +109,10 @@ def collected(walk: Iterable[Any], kept: set[int] | None = None) -> States:
     for k, state in enumerate(walk):
         # The prediction that comes with a state was made from the one before.
         if k and (kept is None or k - 1 in kept):
-            x0.append(state.prediction.x0.float().cpu().numpy())
+            x0.append(units.array(state.prediction.x0.float()))
         if kept is None or k in kept:
             times.append(float(state.t))
-            x.append(state.x.float().cpu().numpy())
+            x.append(units.array(state.x.float()))
     return States(times, np.stack(x), np.stack([*x0, x[-1]]))
 
 

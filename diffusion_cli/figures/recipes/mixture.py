@@ -47,6 +47,7 @@ def exact_density(components: Components, extent: Limits, t: float) -> NDArray:
     x, y = (torch.linspace(low + half, high - half, PIXELS) for low, high in ((left, right), (bottom, top)))
     grid = torch.cartesian_prod(y, x).flip(1)
     level = components.schedule.level(t, like=grid)
+    grid = components.units.inward(grid)
     return density.log_prob(grid, level.alpha, level.sigma).view(PIXELS, PIXELS).numpy()
 
 
@@ -79,7 +80,7 @@ def density(components: Components, t: NonNegative = 0, samples: Whole = 0) -> F
     x0 = examples(components, max(samples, 2_000)).x0
     level = components.schedule.level(t, like=x0)
     noise = torch.randn(x0.shape, generator=generator(components.seed, Stream.FIGURE_NOISE))
-    x = (level.alpha * x0 + level.sigma * noise).numpy()
+    x = components.units.array(level.alpha * x0 + level.sigma * noise)
     extent = limits_of([x], widen=1.15)
     shown = x[:samples] if samples else None
     return paths.density_image(exact_density(components, extent, t), extent, shown, labels=AXES)
@@ -133,7 +134,7 @@ def true_density(components: Components, extent: Limits, n: int, estimate: Estim
     density = components.dataset.density
     if density is not None and density.jitter:
         return exact_density(components, extent, 0)
-    return estimated_density(examples(components, n).x0.numpy(), extent, estimate)
+    return estimated_density(components.units.array(examples(components, n).x0), extent, estimate)
 
 
 def strengths(components: Components, values: Sequence[float]) -> dict[float, Components]:
@@ -178,7 +179,9 @@ def guidance_trajectories(
         for value, one in guided.items():
             states = states_of(replace(one, label=label), n)
             panels[f"label {label}, {key} = {value:g}"] = states.x
-    return paths.trajectories_2d(panels, examples(components, background).x0.numpy(), states.times)
+    return paths.trajectories_2d(
+        panels, components.units.array(examples(components, background).x0), states.times
+    )
 
 
 @draws("plane")
@@ -197,6 +200,6 @@ def guided_comparison(components: Components, n: Many = 200, values: Sequence[Fi
     for label in each_label(components):
         for value, one in guided.items():
             title = f"label {label}, {key} = {value:g}"
-            learned[title] = replace(one, label=label).draw(n).x0.cpu().numpy()
-            exact[title] = replace(one, label=label, net=None).draw(n).x0.cpu().numpy()
+            learned[title] = one.units.array(replace(one, label=label).draw(n).x0)
+            exact[title] = one.units.array(replace(one, label=label, net=None).draw(n).x0)
     return paths.end_points(learned, exact, truth_of(components))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from diffusion_cli.components import trained
 from diffusion_cli.dataset.density import Density
+from diffusion_cli.dataset.units import Units
 from diffusion_cli.figures.kinds import VIEWED
 from diffusion_cli.figures.page import Page, Table, pictures
 from diffusion_cli.figures.plane import limits_of
@@ -148,8 +149,8 @@ def process_of(components: Components, n: int, frames: int, cells: int) -> Proce
         limits = (-reach, reach)
     if dataset.density is not None and kind in ("line", "plane") and cells:
         size = LINE_CELLS if kind == "line" else cells
-        density = densities(dataset.density, levels, limits, size, shape[0])
-        outline = [line.numpy() for line in dataset.density.outline() or ()]
+        density = densities(dataset.density, levels, limits, size, shape[0], components.units)
+        outline = [components.units.array(line) for line in dataset.density.outline() or ()]
     return Process(
         kind=kind,
         times=states.times,
@@ -167,7 +168,12 @@ def process_of(components: Components, n: int, frames: int, cells: int) -> Proce
 
 
 def densities(
-    density: Density, levels: Sequence[Level], limits: tuple[float, float], cells: int, d: int
+    density: Density,
+    levels: Sequence[Level],
+    limits: tuple[float, float],
+    cells: int,
+    d: int,
+    units: Units,
 ) -> NDArray:
     """q(x_t) at each level on the cells of a grid, (K, cells) or (K, cells, cells), row 0 at the bottom.
 
@@ -177,6 +183,7 @@ def densities(
     side = (high - low) / cells
     axis = torch.linspace(low + side / 2, high - side / 2, cells, dtype=torch.float64)
     grid = torch.cartesian_prod(axis, axis).flip(1) if d == 2 else axis[:, None]
+    grid, side = units.inward(grid), side / units.scale
     grids = [
         density.log_prob(grid, level.alpha, torch.sqrt(level.sigma**2 + (BLUR * side) ** 2)).exp()
         for level in levels

@@ -42,7 +42,7 @@ def forward_strip(
     view = view_of(components)
     x0 = examples(components, n or rows_of(view)).x0
     times = times_at(components, percents)
-    states = [noised(components, x0, t).numpy() for t in times]
+    states = [components.units.array(noised(components, x0, t)) for t in times]
     return view.strip(states, [time_title(t) for t in times], wide=True)
 
 
@@ -89,7 +89,9 @@ def from_data(components: Components, n: int, t: float) -> States:
     times = [float(t), *(time for time in components.times if time < t)]
     label = None if label is None else label.to(components.device)
     with in_group("sampler"):
-        return collected(components.sampler(components.denoiser, start, label, noise, times))
+        return collected(
+            components.sampler(components.denoiser, start, label, noise, times), components.units
+        )
 
 
 @draws(*VIEWED)

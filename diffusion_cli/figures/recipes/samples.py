@@ -34,7 +34,9 @@ def data(components: Components, n: Many | None = None, columns: Count = 8) -> F
     view = view_of(components)
     batch = examples(components, n or (32 if view.panels else 5000))
     names = label_names(components, batch.label)
-    return view.grid(batch.x0.numpy(), names, columns, f"{len(batch.x0):,} points of the data")
+    return view.grid(
+        components.units.array(batch.x0), names, columns, f"{len(batch.x0):,} points of the data"
+    )
 
 
 @draws(*VIEWED)
@@ -61,7 +63,7 @@ def noise(components: Components, n: Many | None = None) -> Figure:
     view = view_of(components)
     n = n or (8 if view.panels else 2000)
     x0, label = components.samples
-    x_T = NoiseStream(components.seed, len(x0), components.dataset.shape)().numpy()
+    x_T = components.units.array(NoiseStream(components.seed, len(x0), components.dataset.shape)())
     names = label_names(components, None if label is None else label[:n])
     return view.compare({"noise": x_T[:n], "samples": x0[:n]}, names, wide=True)
 
@@ -84,7 +86,7 @@ def nearest_sets(
         raise UserError(
             "figure", "nearest_sets", "needs a dataset that stores its training sets", ("dataset=point_sets",)
         )
-    truth = dataset.train[:, : dataset.shape[0]].cpu().numpy()
+    truth = components.units.array(dataset.train[:, : dataset.shape[0]])
     ours = components.samples[0][:n]
     distance = chamfer(ours[:, :NEIGHBOUR_POINTS], truth[:, :NEIGHBOUR_POINTS])
     order = np.argsort(distance, 1)[:, :neighbours]

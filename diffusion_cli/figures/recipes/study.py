@@ -49,10 +49,10 @@ def steps_study(
     view = view_of(components)
     n = n or (8 if view.panels else 5000)
     drawn = {
-        name: one.draw(n).x0.cpu().numpy() for name, one in with_steps(components, steps, samplers).items()
+        name: one.units.array(one.draw(n).x0) for name, one in with_steps(components, steps, samplers).items()
     }
     if not view.panels:
-        drawn["truth"] = examples(components, n).x0.numpy()
+        drawn["truth"] = components.units.array(examples(components, n).x0)
     return view.compare(drawn, label_names(components, components.labels(n)))
 
 
