@@ -13,12 +13,14 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from diffusion_cli import sampler as samplers
 from diffusion_cli.dataset.batch import Batch
+from diffusion_cli.dataset.remembered import Remembered, is_memory
 from diffusion_cli.dataset.units import Units
 from diffusion_cli.denoiser import Batched, Denoiser, ExactDenoiser, MeasuredVariance, NetworkDenoiser
 from diffusion_cli.device import device_of, precision_of
@@ -35,11 +37,12 @@ from diffusion_cli.noise import Stream, generator, mix, seeded
 from diffusion_cli.options.build import build_component as make
 from diffusion_cli.options.check import check_config
 from diffusion_cli.options.groups import EXACT, RUN
+from diffusion_cli.runs.config import DATA_PLACES
 from diffusion_cli.runs.directory import Run
 from diffusion_cli.runs.restore import LAST, chosen, fit_in, newest
 
-Config = dict[str, Any]
 log = logging.getLogger(__name__)
+Config = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +147,7 @@ class Components:
             if not classes:
                 return None
             g = generator(self.seed if seed is None else seed, Stream.LABELS, device=self.device)
-            return self.dataset.draw(n, g).label
+            return self.dataset.draw_labels(n, g)
         if not classes:
             raise UserError("label", self.label, "this model was trained without labels")
         labels = [self.label] if isinstance(self.label, int) else self.label
@@ -170,6 +173,12 @@ class Components:
             x0 = state.x
         return Batch(x0, label)
 
+    @property
+    def names(self) -> dict[str, NDArray[Any]]:
+        """The array class_names of samples.npz; {} for data without classes."""
+        names = self.dataset.class_names
+        return {"class_names": np.array(names)} if names else {}
+
     @cached_property
     def samples(self) -> tuple[NDArray[Any], NDArray[Any] | None]:
         """The `n` samples of this config: x0 in the file's units and label, as numpy arrays."""
@@ -194,6 +203,8 @@ class Components:
 
     def evaluate(self, progress: Progress = silent) -> Report:
         """The metrics of fresh samples, in the file's units; of a classifier, its own."""
+        if isinstance(self.dataset, Remembered):
+            raise self.dataset.missing()
         with in_group("evaluation"):
             return in_units(self.evaluation(self.evaluation_input(progress)), self.units.scale)
 
@@ -222,12 +233,17 @@ class Components:
         return replace(self, net=net.eval(), run=run)
 
 
-def build(config: Config) -> Components:
-    """The components of a config, without a network. Raises UserError for options that do not fit each other."""
-    groups = ("dataset", "schedule", "parameterization", "objective", "optimizer", "sampler")
-    made = {group: make(config, group) for group in groups}
-    objective, dataset = made["objective"], made["dataset"]
-    if objective.targets == "exact" and dataset.density is None:
+def build(config: Config, dataset: Any = None) -> Components:
+    """The components of a config, without a network. Raises UserError for options that do not fit each other.
+
+    dataset: the one to take, in place of the config's.
+    """
+    dataset = dataset or make(config, "dataset")
+    groups = ("schedule", "parameterization", "objective", "optimizer", "sampler")
+    made = {"dataset": dataset, **{group: make(config, group) for group in groups}}
+    objective = made["objective"]
+    known = dataset.density is not None or isinstance(dataset, Remembered)
+    if objective.targets == "exact" and not known:
         raise UserError("objective.targets", "exact", "the exact density of this dataset is not known")
     with in_group(""):
         device = device_of(config["device"])
@@ -249,7 +265,37 @@ def of(config: Config) -> Components:
 
 def trained(config: Config, run: Run) -> Components:
     """The components of a config with the network of a trained run."""
-    return build(config).restored(run)
+    return build(config, _data_of(config, run)).restored(run)
+
+
+def _data_of(config: Config, run: Run) -> Any:
+    """The dataset of a trained run; where its files are gone or have changed, what the run remembers of it.
+
+    Raises UserError where the config says of another place than the run's that they are there, and they are not.
+    """
+    saved = chosen(run, config.get("weights", LAST)).get("data")
+    if not is_memory(saved):
+        raise UserError("run", str(run.path), "its checkpoint says nothing of its data")
+    assert saved is not None
+    ours, record = config["dataset"], run.record
+    argument = next((key for key in DATA_PLACES if key in ours), None)
+    if saved["fingerprint"] is None or argument is None:
+        return make(config, "dataset")
+    key, place = f"dataset.{argument}", ours[argument]
+    anew = place not in (record.config["dataset"].get(argument), record.paths.get(key))
+    try:
+        dataset = make(config, "dataset")
+        if dataset.fingerprint == saved["fingerprint"]:
+            return dataset
+        reason = "holds other data than those that the run was trained on"
+    except UserError as error:
+        if anew:
+            raise
+        reason = error.reason
+    if anew:
+        raise UserError(key, place, reason)
+    log.info("%s=%s: %s; samples do not need the data", key, place, reason)
+    return Remembered(saved, (argument, place))
 
 
 def _guidance(config: Config, dataset: Any) -> Any:
@@ -267,6 +313,8 @@ def _guidance(config: Config, dataset: Any) -> Any:
 def _evaluation(config: Config, dataset: Any) -> Evaluation:
     """The evaluation, if it is for such data."""
     evaluation = make(config, "evaluation")
+    if isinstance(dataset, Remembered):
+        return evaluation
     with in_group("evaluation"):
         evaluation.check(dataset)
     return evaluation
@@ -283,7 +331,10 @@ def _classifier(config: Config, dataset: Any, name: str) -> Any:
     theirs = newest(run)["config"]
     # a stranger's, perhaps
     check_config(theirs)
-    compared = [{k: v for k, v in c["dataset"].items() if k not in ("labels", "n")} for c in (config, theirs)]
+    compared = [
+        {k: v for k, v in c["dataset"].items() if k not in ("labels", "n", *DATA_PLACES)}
+        for c in (config, theirs)
+    ]
     if compared[0] != compared[1]:
         raise UserError("guidance.run", name, "was trained on another dataset")
     other = build(theirs | {"device": config["device"]})

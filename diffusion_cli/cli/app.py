@@ -90,9 +90,20 @@ def run_task(name: str, config: DictConfig, stop: Stop, alone: bool = True) -> A
             key: option for key, option in chosen.items() if isinstance(option, str) and "/" not in key
         }
         line = [str(word) for word in current.overrides.task]
-        run_config.write_record(run.path, run_config.Record(plain, name, choices, line))
+        paths = absolute_paths(plain)
+        run_config.write_record(run.path, run_config.Record(plain, name, choices, line, [], paths))
     session = Session(stop, alone, claim.held())
     return importlib.import_module(f"diffusion_cli.commands.{name}").main(plain, run, session)
+
+
+def absolute_paths(config: dict[str, Any]) -> dict[str, str]:
+    """The files of the data, wherever a later command is run."""
+    given = {key: config["dataset"].get(key) for key in run_config.DATA_PLACES}
+    return {
+        f"dataset.{key}": os.path.abspath(os.path.expanduser(place))
+        for key, place in given.items()
+        if isinstance(place, str)
+    }
 
 
 def run_job(name: str, config: DictConfig, stop: Stop, place: Job) -> Any:

@@ -17,7 +17,7 @@ from diffusion_cli.options.check import TARGET, arguments_of, check_config
 from diffusion_cli.options.groups import EXACT, FIGURES, GROUPS
 from diffusion_cli.options.keys import defaults_of, keys_of
 from diffusion_cli.options.signature import MISSING, read
-from diffusion_cli.runs.config import FILE
+from diffusion_cli.runs.config import DATA_PLACES, FILE
 from diffusion_cli.runs.directory import Run
 
 ANEW = ("sampler", "guidance", "evaluation")  # groups of which a run's own choice may be replaced
@@ -104,10 +104,15 @@ def lay_run_under(config: DictConfig, command: str, said: dict[str, Override]) -
         if (
             first not in keys_of(command)
             and first not in (*ANEW, "figure", FIGURES)
+            and key not in [f"dataset.{place}" for place in DATA_PLACES]
             and not override.is_add()
         ):
             reason = "comes from the run; leave it out, or say run=exact for no run at all"
             raise UserError(key, override.value(), reason)
+    for place, path in record.paths.items():
+        argument = place.removeprefix("dataset.")
+        if argument in DATA_PLACES and argument in saved["dataset"]:
+            saved = saved | {"dataset": saved["dataset"] | {argument: str(path)}}
     own = {key for key in keys_of(command) if key not in saved or key in ("label", "resume", "plots")}
     for key, value in saved.items():
         if key not in own and not (key in ANEW and key in said):

@@ -34,9 +34,15 @@ def main(config: dict[str, Any], run: Run, session: Session) -> None:
     painted = config["inpaint"] is not None
     if painted:
         completed = complete(components, config["n"], session.bar)
-        run.write_samples(completed.x0, completed.label, original=completed.original, mask=completed.mask)
+        run.write_samples(
+            completed.x0,
+            completed.label,
+            original=completed.original,
+            mask=completed.mask,
+            **components.names,
+        )
     else:
-        run.write_samples(*components.samples)
+        run.write_samples(*components.samples, **components.names)
     seconds = time.monotonic() - started
     if config["plots"] and painted:
         draw_completions(components, completed, run)

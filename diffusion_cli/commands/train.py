@@ -307,8 +307,9 @@ class Training:
 
     def data(self) -> dict[str, Any]:
         """What sampling needs of the data."""
-        dataset = self.components.dataset
-        return {"shape": list(dataset.shape), "num_classes": dataset.num_classes}
+        from diffusion_cli.dataset.remembered import memory_of
+
+        return memory_of(self.components.dataset)
 
     def made_with(self) -> dict[str, Any]:
         """What the bits of this run depend on beside its config; resume.check_made_with compares it."""
@@ -338,7 +339,7 @@ class Training:
         """Samples, evaluation and figures of the finished network."""
         finished = replace(self.averaged, run=self.run, tick=self.session.stop.check)
         if finished.objective.generates:
-            self.run.write_samples(*finished.samples)
+            self.run.write_samples(*finished.samples, **finished.names)
         self.metrics = evaluate(finished, self.session.bar)
         draw_figures(self.figures, self.run.figures, finished)
 
@@ -353,6 +354,7 @@ class Training:
             steps_per_second=round(done / seconds, 3) if seconds else None,
             loss=self.loss if math.isfinite(self.loss) else None,
             metrics=self.metrics,
+            data=self.facts,
             seed=self.components.seed,
             **describe(self.components.device),
         )

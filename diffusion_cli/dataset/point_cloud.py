@@ -52,5 +52,6 @@ class PointCloud(ExactDataset):
         self.fingerprint = content_digest(file.points, *file.class_names)
         points = self.units.inward(file.points)
         super().__init__(Points(points, label=file.label, jitter=jitter / self.units.scale), n)
-        if file.class_names:
+        if file.label is not None:
+            self.label_counts = file.label.bincount()
             self.class_names = file.class_names

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
 import torch
+from torch import Tensor
 
 from diffusion_cli.dataset.batch import Batch
 from diffusion_cli.dataset.density import Density
@@ -49,6 +50,7 @@ class Dataset(Protocol):
     fingerprint: a digest of the data, where they are read from files that may change between two runs.
     units: those of the file, for what leaves the run. Batches and density are in the units of the run, of which the usual spread
         is 1.
+    label_counts: (num_classes,) how often each class occurs, where it is known; labels are then drawn from it alone.
     about: what was read, for people: fields of the block that a run shows and keeps in summary.json.
     """
 
@@ -58,6 +60,7 @@ class Dataset(Protocol):
     density: Density | None = None
     fingerprint: str | None = None
     units: Units = Units()
+    label_counts: Tensor | None = None
     about: Mapping[str, Any] = MappingProxyType({})
 
     @cached_property
@@ -69,6 +72,13 @@ class Dataset(Protocol):
     def held_out(self) -> HeldOut:
         """What no training step sees: fresh draws where nothing is kept back."""
         return Fresh(self.draw)
+
+    def draw_labels(self, n: int, generator: torch.Generator) -> Tensor | None:
+        """n labels as in the data, on `generator.device`; None for data without labels."""
+        if self.label_counts is None:
+            return self.draw(n, generator).label
+        weights = self.label_counts.float().to(generator.device)
+        return torch.multinomial(weights, n, replacement=True, generator=generator)
 
     def draw(self, n: int, generator: torch.Generator) -> Batch:
         """A batch of n points for training, on `generator.device`."""

@@ -104,7 +104,7 @@ def read_table(content: bytes) -> TextTable:
 
     Raises ValueError for what is no text, and for a row with fewer or more cells than the first, with its line.
     """
-    text, encoding = text_of(content)
+    text, encoding = decoded(content)
     lines = re.split(r"\r\n|\r|\n", text)
     excel = re.fullmatch(r'"?sep=(.)"?', lines[0].strip(" "))
     if excel:
@@ -130,7 +130,7 @@ def read_table(content: bytes) -> TextTable:
     return TextTable(header, rows, places, encoding, comma)
 
 
-def text_of(content: bytes) -> tuple[str, str]:
+def decoded(content: bytes) -> tuple[str, str]:
     """The text of a file and its encoding: UTF-8, UTF-16 or UTF-32 (by their marks), else Windows-1252."""
     encoding = next((name for mark, name in BOMS if content.startswith(mark)), None)
     if encoding is None and b"\0" in content[:1000]:

@@ -14,6 +14,8 @@ from diffusion_cli.errors import UserError
 from diffusion_cli.runs.atomic import write_json
 
 FILE = "config.json"
+# Keys of a dataset that say where its files are, which may have moved.
+DATA_PLACES = ("path", "root")
 LARGEST = 2**20  # bytes; no config of ours was ever a hundredth of it
 OUTSIDE = "${"  # would be looked up when OmegaConf reads it: no resolved configuration holds it
 
@@ -26,6 +28,7 @@ class Record(NamedTuple):
     choices: group -> the option chosen.
     overrides: the words of the command line.
     extensions: the later plans of a run that was continued, oldest first.
+    paths: key -> the absolute path, of keys that name the data's files.
     """
 
     config: dict[str, Any]
@@ -33,6 +36,7 @@ class Record(NamedTuple):
     choices: dict[str, str] = {}  # noqa: RUF012
     overrides: list[str] = []  # noqa: RUF012
     extensions: list[dict[str, Any]] = []  # noqa: RUF012
+    paths: dict[str, str] = {}  # noqa: RUF012
 
     @property
     def current(self) -> dict[str, Any]:
@@ -77,6 +81,7 @@ def read_record(folder: Path, key: str = "run") -> Record:
         (record.choices, dict),
         (record.overrides, list),
         (record.extensions, list),
+        (record.paths, dict),
     )
     extended = all(isinstance(e, dict) and isinstance(e.get("steps"), int) for e in record.extensions)
     if not (all(isinstance(value, kind) for value, kind in kinds) and extended and "seed" in record.config):

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from diffusion_cli.dataset.batch import Batch
+from diffusion_cli.dataset.remembered import Remembered
 from diffusion_cli.dataset.units import Units
 from diffusion_cli.errors import ArgumentError, UserError
 from diffusion_cli.figures.images import ImageView
@@ -37,6 +38,8 @@ def view_of(components: Components) -> View:
         return LineView(truth_of(components), density_on_line(components))
     if kind == "plane":
         return PlaneView(truth_of(components))
+    if kind == "sets" and isinstance(components.dataset, Remembered):
+        return SetView(components.samples[0][:TRUE_SETS])
     if kind == "sets":
         return SetView(components.units.array(examples(components, TRUE_SETS).x0))
     if kind == "images":

@@ -1,0 +1,56 @@
+"""What was read, as one block: for the terminal, the log and summary.json."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from diffusion_cli.dataset.images import ImageDataset
+from diffusion_cli.dataset.point_sets import SetDataset
+from diffusion_cli.dataset.protocol import Dataset
+
+MOST_SHOWN = 20
+
+
+def description_of(dataset: Dataset) -> dict[str, Any]:
+    """The facts of a dataset, plain values: kind, shape, what was read, classes with counts, what is held out, units."""
+    facts: dict[str, Any] = {"kind": dataset.kind, "shape": list(dataset.shape), **dataset.about}
+    names, counts = dataset.class_names, dataset.label_counts
+    if names:
+        of_class = [None] * len(names) if counts is None else [int(count) for count in counts.tolist()]
+        facts["classes"] = dict(zip(names, of_class, strict=True))
+    if isinstance(dataset, ImageDataset):
+        facts |= {"train": len(dataset.train.images), "held out": len(dataset.test.images), **spread_of(dataset)}
+    elif isinstance(dataset, SetDataset):
+        facts |= {"train": len(dataset.train), "held out": len(dataset.test)}
+    if not dataset.units.standard:
+        facts |= {"centre": list(dataset.units.centre), "scale": dataset.units.scale}
+    return facts
+
+
+def spread_of(dataset: ImageDataset) -> dict[str, Any]:
+    """Mean, standard deviation and range of the bytes of training images, of 1,000 of them where there are more."""
+    images = dataset.train.images[:: max(1, len(dataset.train.images) // 1000)].float()
+    low, high = images.aminmax()
+    return {
+        "mean": round(float(images.mean()), 2),
+        "standard deviation": round(float(images.std()), 2),
+        "range": [int(low), int(high)],
+    }
+
+
+def lines_of(facts: dict[str, Any]) -> str:
+    """The facts as lines of text."""
+    width = max(map(len, facts))
+    return "\n".join(f"  {name:<{width}}  {_text(value)}" for name, value in facts.items())
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        shown = [name if count is None else f"{name}: {count:,}" for name, count in value.items()]
+        rest = f" and {len(shown) - MOST_SHOWN} more" if len(shown) > MOST_SHOWN else ""
+        return (", ".join(shown[:MOST_SHOWN]) + rest) or "nothing"
+    if isinstance(value, list):
+        shown = [_text(item) for item in value]
+        rest = f" and {len(shown) - MOST_SHOWN} more" if len(shown) > MOST_SHOWN else ""
+        return ", ".join(shown[:MOST_SHOWN]) + rest
+    return f"{value:g}" if isinstance(value, float) else str(value)
