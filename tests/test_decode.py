@@ -105,7 +105,7 @@ def test_many_keep_their_order(tmp_path):
 def test_the_first_bad_file_of_many_is_named(tmp_path):
     files = [save(tmp_path / f"{k}.png", np.zeros((3, 3), np.uint8)) for k in range(2 * AT_ONCE)]
     files[AT_ONCE + 3].write_bytes(b"no")
-    with pytest.raises(ArgumentError, match=f"{AT_ONCE + 3}.png: is no PNG, JPEG or WebP image"):
+    with pytest.raises(ArgumentError, match=f"{AT_ONCE + 3}.png: is no PNG, JPEG, WEBP, BMP, GIF or TIFF image"):
         list(decode_all(files, 2, 1))
 
 
@@ -135,8 +135,8 @@ def test_what_is_no_image_is_refused(tmp_path, content):
 
 
 def test_other_formats_are_refused_whatever_their_name(tmp_path):
-    Image.fromarray(smooth(8, 8)).save(tmp_path / "a.gif")
-    refused((tmp_path / "a.gif").rename(tmp_path / "a.png"), "is no PNG, JPEG or WebP image")
+    Image.fromarray(smooth(8, 8)).save(tmp_path / "a.ppm")
+    refused((tmp_path / "a.ppm").rename(tmp_path / "a.png"), "is no PNG, JPEG, WEBP, BMP, GIF or TIFF image")
 
 
 @pytest.mark.parametrize("mode", ["CMYK", "I;16"])

@@ -127,7 +127,6 @@ def test_what_is_held_out_follows_from_the_names_alone(root, tmp_path):
     [
         (4, 4, "of 4 images"),
         (1, 0.5, "of 1 images"),
-        (4, 0, "must be"),
         (4, -1, "must be"),
         (4, 1.0, "must be"),
     ],
@@ -158,7 +157,7 @@ def test_decoded_once_and_again_when_anything_changes(root, cache, monkeypatch):
     monkeypatch.setattr(image_folder, "decode_all", lambda *given: decoded.append(1) or decode_all(*given))
     first = read(root).fingerprint
     assert read(root).fingerprint == first and len(decoded) == 1
-    assert entries(cache) == ["images.npy", "sha256"]
+    assert entries(cache) == ["damaged.json", "images.npy", "sha256"]
 
     before = (root / "3.png").stat()
     add(root, 200, name="3.png")
@@ -245,7 +244,9 @@ def test_no_such_folder(tmp_path):
 
 
 def test_an_empty_folder(root):
-    refused(root, f"root: {root}: a folder without an image (.png, .jpg, .jpeg, .webp)")
+    refused(
+        root, f"root: {root}: a folder without an image (.png, .jpg, .jpeg, .webp, .bmp, .gif, .tif, .tiff)"
+    )
     add(root / "test", 1)
     (root / "train").mkdir()
     refused(root, f"{root / 'train'}: a folder without an image")

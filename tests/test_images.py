@@ -115,7 +115,7 @@ def test_unknown_source_is_refused():
         ("image_folder.ImageFolder", "root", ["folder"], [None, " "]),
         ("image_folder.ImageFolder", "image_size", [1, 32, 4096], [0, 4097, 32.0, True, None]),
         ("image_folder.ImageFolder", "channels", [1, 3], [0, 2, 4, True, 3.0, "3"]),
-        ("image_folder.ImageFolder", "test", [1, 0.1], [0, 1.0, -1, "all", None]),
+        ("image_folder.ImageFolder", "test", [1, 0.1, 0], [1.0, -1, "all", None]),
     ],
 )
 def test_ranges_of_options(target, option, good, bad):
@@ -130,7 +130,7 @@ def test_ranges_of_options(target, option, good, bad):
         (["dataset=mnist", "dataset.root=."], "dataset.root=.: MNIST is not there; put train-images-idx3-ubyte[.gz], "),
         (["dataset=fashion_mnist", "dataset.root=/nowhere"], "dataset.root=/nowhere: no such folder"),
         (["dataset=cifar10", "dataset.root=."], "dataset.root=.: CIFAR-10 is not there; put cifar-10-binary.tar.gz "),
-        (["dataset=image_folder", "dataset.root=."], "dataset.root: .: a folder without an image (.png, .jpg, .jpeg, .webp)"),
+        (["dataset=image_folder", "dataset.root=."], "dataset.root: .: a folder without an image (.png, .jpg, .jpeg, .webp, .bmp, .gif, .tif, .tiff)"),
         (["dataset=image_folder"], "dataset.root=???: a value is needed"),
         (["dataset=mnist", "dataset.source=some"], "dataset.source=some: must be one of the choices; choose from full, bundled"),
     ],

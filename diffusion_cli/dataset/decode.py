@@ -17,8 +17,8 @@ from PIL import Image, ImageOps
 
 from diffusion_cli.errors import ArgumentError
 
-FORMATS = ("PNG", "JPEG", "WEBP")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 # What can be shown as RGB with nothing to guess.
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX")
 # 8192 x 8192; a small file may unpack to any size.
@@ -33,11 +33,12 @@ _large = threading.BoundedSemaphore(2)
 def decode(file: Path, size: int, channels: int) -> npt.NDArray[np.uint8]:
     """The centre of an image as (channels, size, size) uint8.
 
-    The largest square about the centre (at the lower of two middles), turned as its EXIF tag says, with transparent
+    Of an animation the first frame. The largest square about the centre (at the lower of two middles), turned as its EXIF
+    tag says, with transparent
     parts over white, resized by Pillow's bicubic filter, which is wide enough when it shrinks to leave no aliasing;
     one channel is the luma of ITU-R 601.
 
-    Raises ArgumentError (root) naming the file when it is no PNG, JPEG or WebP image, is truncated or damaged, has
+    Raises ArgumentError (root) naming the file when it is no image of FORMATS, is truncated or damaged, has
     more than MOST_PIXELS, or colours that cannot be shown as RGB without guessing: CMYK, 16-bit grey.
     Proved by tests/test_decode.py.
     """
@@ -70,16 +71,27 @@ def _square(image: Image.Image, mode: str, size: int) -> Image.Image:
     return image.resize((size, size), Image.Resampling.BICUBIC)
 
 
-def decode_all(files: Sequence[Path], size: int, channels: int) -> Iterator[npt.NDArray[np.uint8]]:
+def decode_all(
+    files: Sequence[Path], size: int, channels: int, damaged: dict[int, str] | None = None
+) -> Iterator[npt.NDArray[np.uint8]]:
     """The images of all files in their order, some at a time: (n, channels, size, size) uint8.
 
     In parallel threads, since Pillow decodes and resizes without Python's lock; a few hundred images are in memory.
-    Raises what `decode` raises, for the first file that it refuses.
+    Those that `decode` refuses are black, and stand in `damaged`: number of the file -> what is wrong with it;
+    None: the first of them raises.
     """
     threads = min(os.cpu_count() or 1, MOST_THREADS)
 
     def some(start: int) -> npt.NDArray[np.uint8]:
-        return np.stack([decode(file, size, channels) for file in files[start : start + AT_ONCE]])
+        images = np.zeros((len(files[start : start + AT_ONCE]), channels, size, size), np.uint8)
+        for k, file in enumerate(files[start : start + AT_ONCE]):
+            try:
+                images[k] = decode(file, size, channels)
+            except ArgumentError as error:
+                if damaged is None:
+                    raise
+                damaged[start + k] = error.reason
+        return images
 
     pending: deque[Future[npt.NDArray[np.uint8]]] = deque()
     with warnings.catch_warnings(), ThreadPoolExecutor(threads) as pool:
@@ -97,7 +109,7 @@ def decode_all(files: Sequence[Path], size: int, channels: int) -> Iterator[npt.
 
 def _reason(error: Exception) -> str:
     if isinstance(error, Image.UnidentifiedImageError):
-        return "is no PNG, JPEG or WebP image"
+        return f"is no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image"
     if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
         return f"has more than {MOST_PIXELS} pixels"
     return str(error) if isinstance(error, ValueError) else f"cannot be read: {error}"

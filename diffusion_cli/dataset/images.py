@@ -84,7 +84,8 @@ class ImageDataset(Dataset):
         if not labels:
             train, test, class_names = Split(train.images), Split(test.images), ()
         self.train, self.test, self.flip = train, test, flip
-        self.held_out = test
+        # Where nothing is held out, the loss by which checkpoints are compared is that of training.
+        self.held_out = test if len(test.images) else train
         self.shape = tuple(train.images.shape[1:])
         self.class_names = tuple(class_names)
         self.num_classes = len(self.class_names)

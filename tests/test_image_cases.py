@@ -1,0 +1,104 @@
+"""Folders of images as people have them: what is read, what is left out, and what is refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffusion_cli.dataset.image_folder import ImageFolder
+from diffusion_cli.errors import ArgumentError
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIFFUSION_CLI_CACHE", str(tmp_path / "cache"))
+
+
+def add(folder: Path, count: int = 3, suffix: str = ".png", value: int = 0, **options: object) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for k in range(count):
+        image = Image.new("RGB", (6, 6), (value + k, 7, 9))
+        image.save(folder / f"{k}{suffix}", **options)
+
+
+@pytest.mark.parametrize(
+    "names", [("Train", "Test"), ("training", "VALIDATION"), ("TRAIN", "valid"), ("train", "testing")]
+)
+def test_parts_are_no_classes_whatever_their_case(tmp_path: Path, names: tuple[str, str]) -> None:
+    for part, count in zip(names, (4, 2), strict=True):
+        for name in ("cat", "dog"):
+            add(tmp_path / "data" / part / name, count)
+    data = ImageFolder(str(tmp_path / "data"))
+    assert data.class_names == ("cat", "dog") and (len(data.train.images), len(data.test.images)) == (8, 4)
+
+
+def test_a_third_part_is_counted_as_left_out(tmp_path: Path) -> None:
+    for part in ("train", "valid", "test"):
+        add(tmp_path / "data" / part / "cat")
+    data = ImageFolder(str(tmp_path / "data"))
+    assert data.about["read"] == 6 and data.about["left out"] == {"valid/": 3}
+
+
+def test_a_part_to_hold_out_needs_one_to_train_on(tmp_path: Path) -> None:
+    add(tmp_path / "data" / "test")
+    add(tmp_path / "data" / "cat")
+    with pytest.raises(ArgumentError, match="none named train"):
+        ImageFolder(str(tmp_path / "data"))
+
+
+def test_leftovers_of_archives_and_editors_are_no_classes(tmp_path: Path) -> None:
+    root = tmp_path / "näme (1) = ü, [x]"
+    for name in ("a", "b"):
+        add(root / name)
+    for name in ("__MACOSX", ".ipynb_checkpoints"):
+        add(root / name, 2)
+    (root / "a" / "Thumbs.db").write_bytes(b"x")
+    (root / "a" / "画像.png").write_bytes((root / "a" / "0.png").read_bytes())
+    data = ImageFolder(str(root))
+    assert data.class_names == ("a", "b") and data.about["read"] == 7
+    assert data.about["left out"] == {"__MACOSX/": 2, ".ipynb_checkpoints/": 2, ".db": 1}
+
+
+def test_classes_that_are_numbers_stand_in_their_order(tmp_path: Path) -> None:
+    for k in range(12):
+        add(tmp_path / "data" / str(k), 2, value=10 * k)
+    data = ImageFolder(str(tmp_path / "data"), test=2)
+    assert data.class_names == tuple(map(str, range(12)))
+    red = data.train.images[:, 0, 0, 0]
+    assert data.train.label is not None and (red // 10 == data.train.label).all()
+
+
+@pytest.mark.parametrize("suffix", [".bmp", ".gif", ".tif", ".TIFF", ".webp"])
+def test_other_formats_are_read(tmp_path: Path, suffix: str) -> None:
+    add(tmp_path / "data", 4, suffix)
+    assert ImageFolder(str(tmp_path / "data")).about["read"] == 4
+
+
+def test_of_an_animation_the_first_frame_is_read(tmp_path: Path) -> None:
+    first, second = (Image.new("L", (6, 6), value) for value in (10, 200))
+    (tmp_path / "data").mkdir()
+    first.save(tmp_path / "data" / "a.gif", save_all=True, append_images=[second])
+    data = ImageFolder(str(tmp_path / "data"), test=0, channels=1)
+    assert np.allclose(data.train.images, 10, atol=1) and len(data.test.images) == 0
+
+
+def test_all_damaged_files_are_named_or_left_out(tmp_path: Path) -> None:
+    add(tmp_path / "data", 8)
+    for k in (1, 4, 6):
+        (tmp_path / "data" / f"{k}.png").write_bytes(b"no")
+    with pytest.raises(ArgumentError) as caught:
+        ImageFolder(str(tmp_path / "data"))
+    assert all(f"{k}.png" in str(caught.value) for k in (1, 4, 6)) and "3 files" in str(caught.value)
+    data = ImageFolder(str(tmp_path / "data"), skip_damaged=True, test=0)
+    assert sorted(data.train.images[:, 0, 0, 0].tolist()) == [0, 2, 3, 5, 7]
+    assert data.about["left out"] == {"damaged": 3}
+
+
+def test_a_folder_without_images_names_what_it_has(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.heic").write_bytes(b"x")
+    with pytest.raises(ArgumentError, match=r"it has \.heic"):
+        ImageFolder(str(tmp_path / "data"))
