@@ -20,6 +20,7 @@ from torch import Tensor
 
 from diffusion_cli import sampler as samplers
 from diffusion_cli.dataset.batch import Batch
+from diffusion_cli.dataset.protocol import NO_LABEL
 from diffusion_cli.dataset.remembered import Remembered, is_memory
 from diffusion_cli.dataset.units import Units
 from diffusion_cli.denoiser import Batched, Denoiser, ExactDenoiser, MeasuredVariance, NetworkDenoiser
@@ -67,7 +68,7 @@ class Components:
     guidance: Any
     sampler: Any
     evaluation: Evaluation
-    label: int | list[int] | None = None
+    label: int | str | list[int | str] | None = None
     net: Network | None = None
     run: Run | None = None
     tick: Callable[[], None] = field(default=lambda: None, repr=False)
@@ -150,11 +151,24 @@ class Components:
             return self.dataset.draw_labels(n, g)
         if not classes:
             raise UserError("label", self.label, "this model was trained without labels")
-        labels = [self.label] if isinstance(self.label, int) else self.label
-        for label in labels:
-            if not 0 <= label < classes:
-                raise UserError("label", label, f"must be one of 0..{classes - 1}")
+        given = self.label if isinstance(self.label, list) else [self.label]
+        labels = [self.class_of(label) for label in given]
         return torch.tensor(labels, device=self.device).repeat(-(-n // len(labels)))[:n]
+
+    def class_of(self, label: int | str) -> int:
+        """The number of a class, given by its name or number; `none` means no label, which the network knows of label dropout.
+
+        A name goes before a number, so that label=2 is the folder 2 where the folders are 1, 2 and 3.
+        """
+        classes, names = self.num_classes, self.dataset.class_names
+        if str(label) in names and classes == len(names):
+            return names.index(str(label))
+        if label == NO_LABEL and classes == self.dataset.num_classes and self.guidance.label_dropout > 0:
+            return classes
+        if isinstance(label, str) or not 0 <= label < classes:
+            choices = names if names != tuple(map(str, range(classes))) else ()
+            raise UserError("label", label, f"must be one of 0..{classes - 1}", choices)
+        return label
 
     def walk(self, n: int, seed: int | None = None, label: Tensor | None = None) -> Iterator[samplers.State]:
         """The chains of n samples: states from x_T to x_0. label: of each; None: see `labels`."""

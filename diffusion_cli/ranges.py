@@ -112,6 +112,8 @@ MAPPING = Range(
 )
 TEXT = Range(lambda v: isinstance(v, str) and v.strip() != "" and "\0" not in v, "a name or a path")
 
+CLASS = Range(either(whole(0), TEXT).accepts, "a class, its number or its name")
+
 # The words of annotations. Upper bounds are beyond what any machine does: a slip of the finger is refused here, and not
 # by an allocation that fails or never ends.
 Whole = Annotated[int, whole(0)]
@@ -132,6 +134,7 @@ Fraction = Annotated[float, real(0, 1, "[]")]
 BelowOne = Annotated[float, real(0, 1, "[)")]
 Inner = Annotated[float, real(0, 1, "()")]
 Percent = Annotated[float, real(0, 100, "[]")]
+Class = Annotated[int | str, CLASS]
 Values = Annotated[Mapping[str, Any], MAPPING]
 Device = Annotated[str, matching(r"auto|cpu|mps|cuda(:\d{1,4})?", "auto", "cpu", "cuda", "cuda:N", "mps")]
 MaskFile = Annotated[str, matching(r"(?i).+\.(npy|png)", "FILE.npy", "FILE.png")]

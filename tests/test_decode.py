@@ -105,7 +105,9 @@ def test_many_keep_their_order(tmp_path):
 def test_the_first_bad_file_of_many_is_named(tmp_path):
     files = [save(tmp_path / f"{k}.png", np.zeros((3, 3), np.uint8)) for k in range(2 * AT_ONCE)]
     files[AT_ONCE + 3].write_bytes(b"no")
-    with pytest.raises(ArgumentError, match=f"{AT_ONCE + 3}.png: is no PNG, JPEG, WEBP, BMP, GIF or TIFF image"):
+    with pytest.raises(
+        ArgumentError, match=f"{AT_ONCE + 3}.png: is no PNG, JPEG, WEBP, BMP, GIF or TIFF image"
+    ):
         list(decode_all(files, 2, 1))
 
 

@@ -130,7 +130,7 @@ def test_ranges_of_options(target, option, good, bad):
         (["dataset=mnist", "dataset.root=."], "dataset.root=.: MNIST is not there; put train-images-idx3-ubyte[.gz], "),
         (["dataset=fashion_mnist", "dataset.root=/nowhere"], "dataset.root=/nowhere: no such folder"),
         (["dataset=cifar10", "dataset.root=."], "dataset.root=.: CIFAR-10 is not there; put cifar-10-binary.tar.gz "),
-        (["dataset=image_folder", "dataset.root=."], "dataset.root: .: a folder without an image (.png, .jpg, .jpeg, .webp, .bmp, .gif, .tif, .tiff)"),
+        (["dataset=image_folder", "dataset.root=."], "dataset.root: .: a folder without an image (.png, .jpg, .jpeg, .webp, "),
         (["dataset=image_folder"], "dataset.root=???: a value is needed"),
         (["dataset=mnist", "dataset.source=some"], "dataset.source=some: must be one of the choices; choose from full, bundled"),
     ],

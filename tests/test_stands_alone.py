@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -42,6 +43,13 @@ def test_a_run_samples_without_its_data(tmp_path: Path, monkeypatch: pytest.Monk
     assert all(np.array_equal(before[key], after[key]) for key in ("x0", "label", "class_names"))
     assert before["class_names"].tolist() == ["a", "b"] and before["x0"].dtype == np.float64
     assert np.abs(before["x0"] - [106, 3e6]).max() < 1000
+
+    assert set(sample("named", "label=b")["label"].tolist()) == {1}
+    assert main(["sample", "run=run", "label=c", "hydra.run.dir=no"]) == 2
+    assert "choose from a, b" in capsys.readouterr().err
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())["data"]
+    assert summary["rows"] == 90 and summary["classes"] == {"a": 60, "b": 30} and summary["scale"] > 1
+    assert "classes" in (tmp_path / "run" / "train.log").read_text()
 
     small = ["evaluation.n=50", "evaluation.draws=1"]
     assert main(["evaluate", "run=run", "hydra.run.dir=one", *small]) == 2

@@ -168,12 +168,16 @@ class Training:
     """One run's course: what is logged, saved and drawn, and when."""
 
     def __init__(self, components: Components, run: Run, session: Session):
+        from diffusion_cli.dataset.description import description_of, lines_of
+
         self.components, self.run, self.config, self.session = components, run, components.config, session
         # What is wrong with these is said before anything is written.
         _ = components.times, self.config["logger"]
         self.logger = components.logger
         self.figures = self.chosen_figures()
         self.state = new_state(components)
+        self.facts = description_of(components.dataset)
+        log.info("data\n%s", lines_of(self.facts))
         self.started, self.first_step = time.monotonic(), 0
         self.training_seconds: float | None = None
         self.loss = math.nan

@@ -19,7 +19,11 @@ def description_of(dataset: Dataset) -> dict[str, Any]:
         of_class = [None] * len(names) if counts is None else [int(count) for count in counts.tolist()]
         facts["classes"] = dict(zip(names, of_class, strict=True))
     if isinstance(dataset, ImageDataset):
-        facts |= {"train": len(dataset.train.images), "held out": len(dataset.test.images), **spread_of(dataset)}
+        facts |= {
+            "train": len(dataset.train.images),
+            "held out": len(dataset.test.images),
+            **spread_of(dataset),
+        }
     elif isinstance(dataset, SetDataset):
         facts |= {"train": len(dataset.train), "held out": len(dataset.test)}
     if not dataset.units.standard:

@@ -15,6 +15,8 @@ from diffusion_cli.dataset.density import Density
 from diffusion_cli.dataset.held_out import Fresh
 from diffusion_cli.dataset.units import Units
 
+# As a label: none at all, the number num_classes.
+NO_LABEL = "none"
 Kind = Literal["line", "plane", "space", "sets", "images"]
 
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from diffusion_cli.options.signature import Argument, read
 from diffusion_cli.ranges import (
     BelowOne,
+    Class,
     Count,
     Depth,
     Device,
@@ -140,7 +141,7 @@ class OfRun:
     """run: a trained run: its directory, latest (the newest finished one), or exact (no network: the exact denoiser of
         dataset=...).
     weights: last, best (by the loss on fixed batches) or the STEP of a checkpoint.
-    label: a class, a list of classes, or null: as in the data.
+    label: a class by its number or name, a list of them, none (no class: what label dropout teaches), or null: as in the data.
     seed: of all random numbers; the run's own if not given.
     n: samples; the run's own number if not given.
     device: where the network runs; the run's own if not given.
@@ -150,7 +151,7 @@ class OfRun:
 
     run: str = "latest"
     weights: Literal["last", "best"] | Count = "last"
-    label: Whole | Sequence[Whole] | None = None
+    label: Class | Sequence[Class] | None = None
     seed: Whole = 0
     n: Many = 5000
     device: Device = "auto"

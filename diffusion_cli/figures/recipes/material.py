@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from diffusion_cli.dataset.batch import Batch
+from diffusion_cli.dataset.protocol import NO_LABEL
 from diffusion_cli.dataset.remembered import Remembered
 from diffusion_cli.dataset.units import Units
 from diffusion_cli.errors import ArgumentError, UserError
@@ -135,7 +136,8 @@ def label_names(components: Components, label: Any) -> list[str] | None:
     """The names of classes (n,); None for data without labels."""
     if label is None:
         return None
-    return [components.dataset.class_names[k] for k in map(int, label)]
+    names = (*components.dataset.class_names, NO_LABEL)
+    return [names[k] for k in map(int, label)]
 
 
 def option(argument: str, group: str, name: str, **keys: Any) -> Any:

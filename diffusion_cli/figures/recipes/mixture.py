@@ -157,7 +157,8 @@ def each_label(components: Components) -> list[int]:
     label = components.label
     if label is None:
         return list(range(components.num_classes))
-    return [label] if isinstance(label, int) else list(dict.fromkeys(label))
+    given = label if isinstance(label, list) else [label]
+    return list(dict.fromkeys(map(components.class_of, given)))
 
 
 @draws("plane")
