@@ -32,6 +32,16 @@ def read_array(file: Path, most_bytes: int) -> npt.NDArray[np.number]:
             return _read_npy(stream)
 
 
+def read_entry(file: Path, name: str, most_bytes: int) -> npt.NDArray[np.number]:
+    """One of the arrays of an .npz file, by its name; raises as `read_array` does."""
+    with zipfile.ZipFile(file) as archive:
+        entry = archive.getinfo(f"{name}.npy")
+        if entry.file_size > most_bytes:
+            raise ValueError(f"it unpacks to more than {most_bytes >> 20} MiB")
+        with archive.open(entry) as stream:
+            return _read_npy(stream)
+
+
 def _read_npy(stream: IO[bytes]) -> npt.NDArray[np.number]:
     try:
         array: npt.NDArray[np.number] = np.lib.format.read_array(stream, allow_pickle=False)
