@@ -51,6 +51,15 @@ def test_a_run_samples_without_its_data(tmp_path: Path, monkeypatch: pytest.Monk
     assert summary["rows"] == 90 and summary["classes"] == {"a": 60, "b": 30} and summary["scale"] > 1
     assert "classes" in (tmp_path / "run" / "train.log").read_text()
 
+    again = ["train", "like=run", "seed=1", "model.depth=2", "plots=false", "hydra.run.dir=again"]
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(tmp_path / "moved.csv", tmp_path / "points.csv")
+    assert main(again) == 0
+    old, new = (json.loads((tmp_path / name / "config.json").read_text()) for name in ("run", "again"))
+    assert new["model"] == old["model"] | {"depth": 2} and new["seed"] == 1 and new["steps"] == 3
+    assert new["dataset"]["columns"] == ["x", "y"] and new["choices"]["dataset"] == "points"
+    (tmp_path / "points.csv").unlink()
+
     small = ["evaluation.n=50", "evaluation.draws=1"]
     assert main(["evaluate", "run=run", "hydra.run.dir=one", *small]) == 2
     assert "dataset.path=PLACE" in capsys.readouterr().err

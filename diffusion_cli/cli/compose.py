@@ -17,7 +17,7 @@ from diffusion_cli.options.check import TARGET, arguments_of, check_config
 from diffusion_cli.options.groups import EXACT, FIGURES, GROUPS
 from diffusion_cli.options.keys import defaults_of, keys_of
 from diffusion_cli.options.signature import MISSING, read
-from diffusion_cli.runs.config import DATA_PLACES, FILE
+from diffusion_cli.runs.config import DATA_PLACES, FILE, Record
 from diffusion_cli.runs.directory import Run
 
 ANEW = ("sampler", "guidance", "evaluation")  # groups of which a run's own choice may be replaced
@@ -25,10 +25,14 @@ MANY = "results"  # the argument of a figure of many runs
 
 
 class Found(NamedTuple):
-    """What the line's `run=` has come to, to be set once its words have been applied: the run, and its dataset's name."""
+    """What the line's `run=` or `like=` has come to, to be set once its words have been applied.
 
-    run: str
-    dataset: str
+    run: the run that is taken; None: none.
+    choices: group -> the option that the configuration comes from.
+    """
+
+    run: str | None
+    choices: dict[str, str]
 
 
 def complete_config(config: DictConfig, command: str, words: Sequence[str]) -> Found | None:
@@ -41,7 +45,7 @@ def complete_config(config: DictConfig, command: str, words: Sequence[str]) -> F
     with open_dict(config):
         for key, value in (defaults_of("train") | defaults_of(command)).items():
             fill(config, key, value)
-        found = lay_run_under(config, command, said) if command != "train" else None
+        found = lay_like_under(config, said) if command == "train" else lay_run_under(config, command, said)
         for group in GROUPS:
             if group != "figure":
                 fill_component(config, group, group)
@@ -86,7 +90,7 @@ def lay_run_under(config: DictConfig, command: str, said: dict[str, Override]) -
         return None
     name = said["run"].value() if "run" in said else config.run
     if "run" not in said and takes_many(config, said):
-        return Found(EXACT, "sweep")
+        return Found(EXACT, {"dataset": "sweep"})
     if name == EXACT:
         for key in ("weights", "export"):
             if key in said and key in keys_of(command):
@@ -94,7 +98,7 @@ def lay_run_under(config: DictConfig, command: str, said: dict[str, Override]) -
         return None
     run = Run.find(str(name))
     record = run.record
-    saved = record.current
+    saved = with_absolute_paths(record)
     check_config(saved)
     missing = [group for group in GROUPS if group != "figure" and group not in saved]
     if missing:
@@ -109,10 +113,6 @@ def lay_run_under(config: DictConfig, command: str, said: dict[str, Override]) -
         ):
             reason = "comes from the run; leave it out, or say run=exact for no run at all"
             raise UserError(key, override.value(), reason)
-    for place, path in record.paths.items():
-        argument = place.removeprefix("dataset.")
-        if argument in DATA_PLACES and argument in saved["dataset"]:
-            saved = saved | {"dataset": saved["dataset"] | {argument: str(path)}}
     own = {key for key in keys_of(command) if key not in saved or key in ("label", "resume", "plots")}
     for key, value in saved.items():
         if key not in own and not (key in ANEW and key in said):
@@ -120,7 +120,36 @@ def lay_run_under(config: DictConfig, command: str, said: dict[str, Override]) -
     if "guidance" in said:
         keep_label_dropout(config, said["guidance"].value(), saved["guidance"].get("label_dropout", 0.0))
     chosen = str(record.choices.get("dataset"))
-    return Found(str(run.path), chosen if re.fullmatch(r"\w+", chosen) else "unknown")
+    return Found(str(run.path), {"dataset": chosen if re.fullmatch(r"\w+", chosen) else "unknown"})
+
+
+def lay_like_under(config: DictConfig, said: dict[str, Override]) -> Found | None:
+    """Replaces what the files say by the configuration of the run `like`, but for the groups that the line chooses anew."""
+    if "like" not in said or said["like"].value() is None:
+        return None
+    run = Run.find(str(said["like"].value()), "like")
+    record = run.record
+    saved = with_absolute_paths(record)
+    check_config(saved)
+    for key, value in saved.items():
+        if key not in said and key not in ("like", "resume") and (key in GROUPS or key in config):
+            config[key] = value
+    choices = {
+        group: str(option)
+        for group, option in record.choices.items()
+        if group in GROUPS and group not in said and re.fullmatch(r"\w+", str(option))
+    }
+    return Found(None, choices)
+
+
+def with_absolute_paths(record: Record) -> dict[str, Any]:
+    """The configuration of a run, with the places of its data as they are found from anywhere."""
+    saved = record.current
+    for key, path in record.paths.items():
+        group, _, argument = key.partition(".")
+        if group == "dataset" and argument in DATA_PLACES and argument in saved.get(group, {}):
+            saved = saved | {group: saved[group] | {argument: str(path)}}
+    return saved
 
 
 def keep_label_dropout(config: DictConfig, chosen: Any, dropout: float) -> None:

@@ -100,7 +100,9 @@ class Guarded(ConfigLoaderImpl):
             self.words = None
         if self.found is not None:
             with read_write(config.hydra), open_dict(config.hydra.runtime.choices):
-                config.run, config.hydra.runtime.choices.dataset = self.found
+                if self.found.run is not None:
+                    config.run = self.found.run
+                config.hydra.runtime.choices.update(self.found.choices)
         for group, option in config.hydra.runtime.choices.items():
             if option is not None and (str(option).startswith(("/", "_")) or ".." in str(option).split("/")):
                 raise UserError(group, option, "must be the name of an option, not a way to a file")

@@ -111,6 +111,7 @@ class Train(Machine):
     plots: false: no final samples, evaluation or figures.
     resume: true: continue the run in hydra.run.dir, if one is there; in a sweep, the newest of the same line.
     init: a run whose averaged weights the network starts from; null: random ones.
+    like: a run whose configuration is taken, but for what the line says; null: none.
     init_weights: of that run: last, best or the STEP of a checkpoint.
     max_minutes: after so many minutes of training the run is saved and left, as by an interrupt; null: no limit.
     optimize: the number of summary.json that a search minimises or maximises, such as metrics.sliced_w2.
@@ -131,6 +132,7 @@ class Train(Machine):
     plots: bool = True
     resume: bool = False
     init: str | None = None
+    like: str | None = None
     init_weights: Literal["last", "best"] | Count = "last"
     max_minutes: Positive | None = None
     optimize: str | None = None

@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 # What is done with the network, not how it comes to be.
 FREE = ("resume", "plots", "n", "stages", "checkpoint", "figures", "evaluation", "monitor", "sampler", "sample_batch", "logger",
-        "guidance.w", "label", "optimize", "max_minutes")  # fmt: skip
+        "guidance.w", "label", "optimize", "max_minutes", "like")  # fmt: skip
 # Training goes on, but no longer to the bit as it would have.
 WARNED = {
     "device": "results will differ in the last bits",
@@ -27,7 +27,11 @@ WARNED = {
 
 def fingerprint(config: dict[str, Any]) -> str:
     """A digest of a whole resolved config, the same for a run and for its continuation: 16 hex digits."""
-    kept = {key: value for key, value in config.items() if key not in ("resume", "optimize", "max_minutes")}
+    kept = {
+        key: value
+        for key, value in config.items()
+        if key not in ("resume", "optimize", "max_minutes", "like")
+    }
     return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
