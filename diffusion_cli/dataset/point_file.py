@@ -109,7 +109,7 @@ def choose(
         rows = len(table.rows)
         chosen = _rows_where(table, where)
         places = _of("columns", columns, table)
-        given = _of("label", None if label is None else [label], table)[0] if label is not None else None
+        given = None if label is None else _of("label", [label], table)[0]
         if not places:
             others = {table.index(name) for name in where or ()} | {given}
             places = [k for k in range(len(table.names)) if k not in others]
@@ -172,8 +172,7 @@ def _of(argument: str, columns: Sequence[str | int] | None, table: TextTable) ->
     try:
         return [table.index(column) for column in columns or ()]
     except ValueError as error:
-        value = columns if argument == "columns" else (columns or [None])[0]
-        raise ArgumentError(argument, value, str(error)) from error
+        raise ArgumentError(argument, columns, str(error)) from error
 
 
 def _rows_where(table: TextTable, where: Mapping[str, Any] | None) -> list[int]:
