@@ -14,6 +14,7 @@ from diffusion_cli.errors import UserError
 from diffusion_cli.figures import draw as drawing
 from diffusion_cli.figures.recipes import line, mixture
 from diffusion_cli.figures.recipes.material import density_on_line, states_of
+from diffusion_cli.figures.recipes.study import fresh
 from diffusion_cli.options.files import node_of
 from diffusion_cli.runs.directory import Run
 
@@ -159,6 +160,27 @@ def test_guidance_is_compared_from_the_same_noise(trained):
     assert len(pairs.get_segments()) == 20
     with pytest.raises(UserError, match="needs a trained run"):
         draw(components, "guided_comparison")
+
+
+def test_the_error_of_a_network_by_noise_level(trained):
+    """The mean square difference of the velocities themselves, whatever the network puts out."""
+    (axes,) = draw(trained, "error_by_level", n=100).axes
+    (drawn,) = axes.lines
+    schedule, density = trained.schedule, trained.dataset.density
+    ratio = torch.sqrt(1 / schedule.alpha_bar - 1)[1:]
+    assert axes.get_xscale() == "log" and np.allclose(drawn.get_xdata(), ratio)
+    x0, label, noise = fresh(trained, 100)
+    for time, error in enumerate(drawn.get_ydata(), 1):
+        level = schedule.level(time, like=x0)
+        x_t = level.alpha * x0 + level.sigma * noise()
+        velocity = (
+            level.alpha * x_t - density.posterior_mean(x_t, level.alpha, level.sigma, label)
+        ) / level.sigma
+        net = trained.network_denoiser(trained.net)(x_t.float(), time, label)
+        own = level.alpha * net.eps - level.sigma * net.x0
+        assert error == pytest.approx(float((own - velocity).square().sum(1).mean()), rel=1e-3)
+    with pytest.raises(UserError, match="needs a trained run"):
+        draw(build("gmm2px"), "error_by_level")
 
 
 def test_losses_and_bounds_over_time(trained):

@@ -122,7 +122,11 @@ def metric_curves(steps: ArrayLike, metrics: Mapping[str, tuple[ArrayLike, float
 
 @house_style
 def loss_over_time(
-    times: ArrayLike, losses: Mapping[str, ArrayLike], floor: ArrayLike | None = None, ylabel: str = "loss"
+    times: ArrayLike,
+    losses: Mapping[str, ArrayLike],
+    floor: ArrayLike | None = None,
+    ylabel: str = "loss",
+    xlabel: str = "time $t$",
 ) -> Figure:
     """Mean loss (K,) of each named model at times (K,), and as a dashed line what the exact denoiser keeps there."""
     figure = new_figure(SINGLE * 1.25, 2.5)
@@ -134,7 +138,7 @@ def loss_over_time(
     if floor is not None:
         ax.plot(times, floor, color=INK, ls="--", lw=1, label="exact denoiser")
     set_scale(ax, *losses.values(), [] if floor is None else floor)
-    ax.set(xlabel="time $t$", ylabel=ylabel)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.margins(x=0.01)
     add_legend(figure, loc="outside lower center", ncols=3)
     return figure
