@@ -74,7 +74,8 @@ class Components:
         >>> components.varied(schedule={"T": 10}, sampler={"steps": None})
         """
         config = self.config | {group: self.config[group] | keys for group, keys in groups.items()}
-        made = {g: _guidance(config, self.dataset) if g == "guidance" else make(config, g) for g in groups}
+        of_data = {"guidance": _guidance, "sampler": _sampler}
+        made = {g: of_data[g](config, self.dataset) if g in of_data else make(config, g) for g in groups}
         return replace(self, config=config, **made)
 
     @property
@@ -218,7 +219,7 @@ class Components:
 
 def build(config: Config) -> Components:
     """The components of a config, without a network. Raises UserError for options that do not fit each other."""
-    groups = ("dataset", "schedule", "parameterization", "objective", "optimizer", "sampler")
+    groups = ("dataset", "schedule", "parameterization", "objective", "optimizer")
     made = {group: make(config, group) for group in groups}
     objective, dataset = made["objective"], made["dataset"]
     if objective.targets == "exact" and dataset.density is None:
@@ -231,6 +232,7 @@ def build(config: Config) -> Components:
         device=device,
         **made,
         guidance=_guidance(config, dataset),
+        sampler=_sampler(config, dataset),
         evaluation=_evaluation(config, dataset) if objective.generates else ClassifierEvaluation(),
         label=config.get("label"),
     )
@@ -256,6 +258,14 @@ def _guidance(config: Config, dataset: Any) -> Any:
     if isinstance(guidance, ClassifierFree) and not dataset.num_classes:
         raise UserError("guidance", "cfg", "this dataset has no labels, and so its model knows none")
     return guidance
+
+
+def _sampler(config: Config, dataset: Any) -> Any:
+    """The sampler; one that clips by the data is given their range."""
+    sampler = make(config, "sampler")
+    if isinstance(sampler, samplers.Sampler) and sampler.clip == "data":
+        return replace(sampler, box=dataset.box)
+    return sampler
 
 
 def _evaluation(config: Config, dataset: Any) -> Evaluation:

@@ -105,7 +105,7 @@ def test_precision_auto_knows_what_pays(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 IMAGES = ["dataset=mnist", "dataset=fashion_mnist", "dataset=cifar10", "dataset=image_folder"]
-COURSES = ["mnist_full", "mnist_course", "cats", "cifar10", "cifar10_cpu"]
+COURSES = ["mnist_full", "digits", "cats", "cifar10", "cifar10_cpu"]
 
 
 @pytest.mark.parametrize("words", [*IMAGES, *(f"experiment={name}" for name in COURSES)])
@@ -132,7 +132,7 @@ def test_any_option_may_take_the_place_of_a_recipes(more: str, composed: Compose
 
 
 def test_the_courses_asks_are_met(composed: Compose) -> None:
-    names = ("mnist_course", "cats", "cifar10")
+    names = ("digits", "cats", "cifar10")
     digits, cats, cifar = (
         composed("train", f"experiment={name}", "dataset.root=somewhere") for name in names
     )
@@ -148,8 +148,11 @@ def test_the_courses_asks_are_met(composed: Compose) -> None:
     blocks = [m for m in net.modules() if type(m).__name__ == "UNetBlock"]
     assert len(blocks) == 4 and all(block.attention is not None for block in blocks)
     assert cats["objective"]["loss"] == "l1" and cats["schedule"]["T"] == 50 and cats["steps"] == 10_000
-    assert cats["optimizer"]["lr"] == 1e-3 and cats["model"]["width"] == 16 and cats["sampler"]["clip"] == 1.0
-    assert cats["monitor"]["every"] == 100
+    assert (
+        cats["optimizer"]["lr"] == 1e-3 and cats["model"]["width"] == 16 and cats["sampler"]["clip"] == "data"
+    )
+    assert cats["monitor"]["every"] == 100 and cats["batch_size"] == 32
+    assert cifar["optimizer"]["kind"] == "adamw" and cifar["optimizer"]["weight_decay"] == 1e-4
     assert cifar["schedule"]["T"] == 1000 and cifar["dataset"]["flip"] and cifar["optimizer"]["clip"] == 1.0
     assert abs(cifar["optimizer"]["warmup"] - cifar["steps"] / 10) < 100
     assert cifar["steps"] == 4 * cifar["stages"]["every"]

@@ -8,7 +8,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from diffusion_cli.commands.output import describe, draw_figures, facts, prepare_process
+from diffusion_cli.commands.output import describe, draw_figures, facts, prepare_process, warn_of_outliers
 from diffusion_cli.runs.directory import FINISHED, Run
 from diffusion_cli.runs.session import Session
 
@@ -30,6 +30,8 @@ def main(config: dict[str, Any], run: Run, session: Session) -> None:
 
     prepare_process(config["threads"])
     components = replace(of(config), tick=session.stop.check)
+    if components.net is not None:
+        warn_of_outliers(components)
     started = time.monotonic()
     painted = config["inpaint"] is not None
     if painted:
