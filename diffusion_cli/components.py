@@ -39,6 +39,7 @@ from diffusion_cli.runs.restore import LAST, chosen, fit_in, newest
 
 Config = dict[str, Any]
 log = logging.getLogger(__name__)
+NO_LABEL = "none"
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +47,7 @@ class Components:
     """All objects of one run.
 
     config: its options, a plain nested dict.
-    label: the classes to sample, in turn; None: as in the data.
+    label: the classes to sample, in turn; NO_LABEL: unconditional samples; None: as in the data.
     net: the network with its averaged weights; None: the exact denoiser of the dataset's density stands for it.
     run: where the network comes from, or None.
     tick: called between the steps of what takes long; it may raise, to stop it.
@@ -63,7 +64,7 @@ class Components:
     guidance: Any
     sampler: Any
     evaluation: Evaluation
-    label: int | list[int] | None = None
+    label: int | list[int] | str | None = None
     net: Network | None = None
     run: Run | None = None
     tick: Callable[[], None] = field(default=lambda: None, repr=False)
@@ -133,6 +134,9 @@ class Components:
     def labels(self, n: int, seed: int | None = None) -> Tensor | None:
         """(n,) labels int64: the requested ones in turn, or drawn as in the data; None for data without labels."""
         classes = self.num_classes
+        if self.label == NO_LABEL:
+            self._check_unconditional()
+            return None
         if self.label is None:
             if classes > self.dataset.num_classes:
                 raise UserError("label", None, f"guidance needs one of 0..{classes - 1}")
@@ -142,11 +146,19 @@ class Components:
             return self.dataset.draw(n, g).label
         if not classes:
             raise UserError("label", self.label, "this model was trained without labels")
-        labels = [self.label] if isinstance(self.label, int) else self.label
+        labels = [self.label] if isinstance(self.label, int) else list(map(int, self.label))
         for label in labels:
             if not 0 <= label < classes:
                 raise UserError("label", label, f"must be one of 0..{classes - 1}")
         return torch.tensor(labels, device=self.device).repeat(-(-n // len(labels)))[:n]
+
+    def _check_unconditional(self) -> None:
+        """UserError where there are no unconditional samples to draw."""
+        if isinstance(self.guidance, ClassifierGuidance):
+            raise UserError("label", NO_LABEL, "guidance=classifier needs a class")
+        if self.net is not None and self.net.num_classes and not self.guidance.label_dropout:
+            reason = "this model was trained without label dropout; train it with guidance.label_dropout=0.1"
+            raise UserError("label", NO_LABEL, reason)
 
     def walk(self, n: int, seed: int | None = None, label: Tensor | None = None) -> Iterator[samplers.State]:
         """The chains of n samples: states from x_T to x_0. label: of each; None: see `labels`."""

@@ -111,7 +111,7 @@ COURSES = ["mnist_full", "digits", "cats", "cifar10", "cifar10_cpu"]
 @pytest.mark.parametrize("words", [*IMAGES, *(f"experiment={name}" for name in COURSES)])
 def test_every_recipe_builds_and_its_network_takes_the_images(words: str, composed: Compose) -> None:
     config = composed("train", words, "dataset.root=somewhere")
-    shape = (1, 28, 28) if "mnist" in words else (3, 32, 32)
+    shape = (1, 28, 28) if "mnist" in words or "digits" in words else (3, 32, 32)
     for group in ("schedule", "parameterization", "objective", "optimizer", "sampler", "guidance"):
         build_component(config, group)
     with torch.device("meta"):

@@ -140,7 +140,7 @@ class OfRun:
     """run: a trained run: its directory, latest (the newest finished one), or exact (no network: the exact denoiser of
         dataset=...).
     weights: last, best (by the loss on fixed batches) or the STEP of a checkpoint.
-    label: a class, a list of classes, or null: as in the data.
+    label: a class, a list of classes, none (unconditional samples), or null: as in the data.
     seed: of all random numbers; the run's own if not given.
     n: samples; the run's own number if not given.
     device: where the network runs; the run's own if not given.
@@ -150,7 +150,7 @@ class OfRun:
 
     run: str = "latest"
     weights: Literal["last", "best"] | Count = "last"
-    label: Whole | Sequence[Whole] | None = None
+    label: Whole | Sequence[Whole] | Literal["none"] | None = None
     seed: Whole = 0
     n: Many = 5000
     device: Device = "auto"
@@ -179,10 +179,12 @@ class Masked(OfRun):
 class Sample(Masked):
     """Draw samples from a trained run.
 
+    images: png: also a file for each sample, images/00000.png and so on, and images.png, a grid of the first 64; null: none.
     export: true: also weights.safetensors, the weights that the samples are of.
     plots: false: no figures.
     """
 
+    images: Literal["png"] | None = None
     export: bool = False
     plots: bool = True
 

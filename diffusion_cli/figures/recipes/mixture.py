@@ -154,7 +154,7 @@ def strength_key(components: Components) -> str:
 def each_label(components: Components) -> list[int]:
     """The requested labels, or all."""
     label = components.label
-    if label is None:
+    if label is None or isinstance(label, str):
         return list(range(components.num_classes))
     return [label] if isinstance(label, int) else list(dict.fromkeys(label))
 
