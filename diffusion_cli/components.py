@@ -51,7 +51,7 @@ class Components:
     """All objects of one run.
 
     config: its options, a plain nested dict.
-    label: the classes to sample, in turn; None: as in the data.
+    label: the classes to sample, in turn, by number or name; none: no class; None: as in the data.
     net: the network with its averaged weights; None: the exact denoiser of the dataset's density stands for it.
     run: where the network comes from, or None.
     tick: called between the steps of what takes long; it may raise, to stop it.
@@ -79,7 +79,8 @@ class Components:
         >>> components.varied(schedule={"T": 10}, sampler={"steps": None})
         """
         config = self.config | {group: self.config[group] | keys for group, keys in groups.items()}
-        made = {g: _guidance(config, self.dataset) if g == "guidance" else make(config, g) for g in groups}
+        of_data = {"guidance": _guidance, "sampler": _sampler}
+        made = {g: of_data[g](config, self.dataset) if g in of_data else make(config, g) for g in groups}
         return replace(self, config=config, **made)
 
     @property
@@ -253,7 +254,7 @@ def build(config: Config, dataset: Any = None) -> Components:
     dataset: the one to take, in place of the config's.
     """
     dataset = dataset or make(config, "dataset")
-    groups = ("schedule", "parameterization", "objective", "optimizer", "sampler")
+    groups = ("schedule", "parameterization", "objective", "optimizer")
     made = {"dataset": dataset, **{group: make(config, group) for group in groups}}
     objective = made["objective"]
     known = dataset.density is not None or isinstance(dataset, Remembered)
@@ -267,6 +268,7 @@ def build(config: Config, dataset: Any = None) -> Components:
         device=device,
         **made,
         guidance=_guidance(config, dataset),
+        sampler=_sampler(config, dataset),
         evaluation=_evaluation(config, dataset) if objective.generates else ClassifierEvaluation(),
         label=config.get("label"),
     )
@@ -322,6 +324,14 @@ def _guidance(config: Config, dataset: Any) -> Any:
     if isinstance(guidance, ClassifierFree) and not dataset.num_classes:
         raise UserError("guidance", "cfg", "this dataset has no labels, and so its model knows none")
     return guidance
+
+
+def _sampler(config: Config, dataset: Any) -> Any:
+    """The sampler; one that clips by the data is given their range."""
+    sampler = make(config, "sampler")
+    if isinstance(sampler, samplers.Sampler) and sampler.clip == "data":
+        return replace(sampler, box=dataset.box)
+    return sampler
 
 
 def _evaluation(config: Config, dataset: Any) -> Evaluation:

@@ -7,6 +7,7 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from diffusion_cli.dataset.box import Box
 from diffusion_cli.dataset.density import Density
 from diffusion_cli.dataset.protocol import Dataset
 from diffusion_cli.forward import learned_variance, posterior
@@ -95,14 +96,15 @@ class ExactDenoiser:
 
 
 class Clipped:
-    """Another denoiser with x0 kept within [-bound, bound], and eps made to agree with it."""
+    """Another denoiser with x0 kept within a box, or within [-box, box], and eps made to agree with it."""
 
-    def __init__(self, denoiser: Denoiser, bound: float) -> None:
-        self.denoiser, self.bound, self.schedule = denoiser, bound, denoiser.schedule
+    def __init__(self, denoiser: Denoiser, box: Box | float) -> None:
+        self.denoiser, self.schedule = denoiser, denoiser.schedule
+        self.box = box if isinstance(box, Box) else Box.around(box)
 
     def __call__(self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None) -> Prediction:
         free = self.denoiser(x_t, t, label)
-        x0 = free.x0.clamp(-self.bound, self.bound)
+        x0 = self.box.clamp(free.x0)
         return Prediction.from_x0(x0, x_t, self.schedule.level(t, like=x_t))._replace(variance=free.variance)
 
 

@@ -16,6 +16,7 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from diffusion_cli.dataset.box import Box
 from diffusion_cli.denoiser import Clipped, Denoiser
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.forward import forward_distribution, jump_variance, posterior
@@ -122,7 +123,8 @@ class Sampler(ABC):
     grid: where the times of the steps lie: equal steps in t (uniform), in log-SNR (log_snr), or in (sigma/alpha)^(1/rho)
         (rho; Karras et al. 2022, eq. 5). The first is T, the last but one 1, the last 0.
     rho: exponent of grid=rho; the larger, the more steps at little noise.
-    clip: bound on the absolute value of the predicted x0; null: none.
+    clip: bound on the absolute value of the predicted x0; data: the range of each coordinate in the data; null: none.
+    box: that range, for clip=data.
     """
 
     # How many visits to earlier times the moves of `step` hold: 1 for a method of second order, 2 for one of third.
@@ -131,7 +133,8 @@ class Sampler(ABC):
     steps: Steps | None = None
     grid: Literal["uniform", "log_snr", "rho"] = "uniform"
     rho: Positive = 7.0
-    clip: Positive | None = None
+    clip: Positive | Literal["data"] | None = None
+    box: Box | None = None
 
     def __call__(
         self,
@@ -171,7 +174,13 @@ class Sampler(ABC):
 
     def clipped(self, denoiser: Denoiser) -> Denoiser:
         """The denoiser with its x0 within the bound `clip`."""
-        return denoiser if self.clip is None else Clipped(denoiser, self.clip)
+        if self.clip is None:
+            return denoiser
+        if self.clip != "data":
+            return Clipped(denoiser, self.clip)
+        if self.box is None:
+            raise ArgumentError("clip", self.clip, "the range of the data is not given: box=dataset.box")
+        return Clipped(denoiser, self.box)
 
     @abstractmethod
     def step(self, move: Move) -> Tensor:

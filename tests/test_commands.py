@@ -291,3 +291,28 @@ def test_divergence_stops_the_run_and_saves_nothing_bad(cli):
     for file in run.checkpoints():
         state = checkpoint.load(file)["state"]
         assert all(p.isfinite().all() for p in state["net"].values())
+
+
+@pytest.mark.parametrize(
+    ("words", "warned"),
+    [
+        (["schedule=cosine", "parameterization=eps", "sampler=ddpm"], True),
+        (["schedule=linear", "parameterization=eps", "sampler=ddim", "sampler.eta=1"], True),
+        (["schedule=cosine", "parameterization=eps", "sampler=ddpm", "sampler.clip=data"], False),
+        (["schedule=cosine", "parameterization=eps", "sampler=ddim"], False),
+        (["schedule=cosine", "parameterization=v", "sampler=ddpm"], False),
+        (["schedule=loglinear", "parameterization=eps", "sampler=ddpm"], False),
+    ],
+)
+def test_what_throws_samples_far_out_is_warned_of_at_the_start(words, warned, tmp_path):
+    line = [
+        "train",
+        "dataset=gmm2px",
+        "steps=1",
+        "plots=false",
+        "stages.every=0",
+        f"hydra.run.dir={tmp_path / 'run'}",
+    ]
+    assert main([*line, *words]) == 0
+    told = (tmp_path / "run" / "train.log").read_text()
+    assert ("outliers are likely" in told) == ("sampler.clip=data keeps" in told) == warned

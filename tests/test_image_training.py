@@ -105,13 +105,13 @@ def test_precision_auto_knows_what_pays(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 IMAGES = ["dataset=mnist", "dataset=fashion_mnist", "dataset=cifar10", "dataset=image_folder"]
-COURSES = ["mnist_full", "mnist_course", "cats", "cifar10", "cifar10_cpu"]
+COURSES = ["mnist_full", "digits", "cats", "cifar10", "cifar10_cpu"]
 
 
 @pytest.mark.parametrize("words", [*IMAGES, *(f"experiment={name}" for name in COURSES)])
 def test_every_recipe_builds_and_its_network_takes_the_images(words: str, composed: Compose) -> None:
     config = composed("train", words, "dataset.root=somewhere")
-    shape = (1, 28, 28) if "mnist" in words else (3, 32, 32)
+    shape = (1, 28, 28) if "mnist" in words or "digits" in words else (3, 32, 32)
     for group in ("schedule", "parameterization", "objective", "optimizer", "sampler", "guidance"):
         build_component(config, group)
     with torch.device("meta"):
@@ -132,7 +132,7 @@ def test_any_option_may_take_the_place_of_a_recipes(more: str, composed: Compose
 
 
 def test_the_courses_asks_are_met(composed: Compose) -> None:
-    names = ("mnist_course", "cats", "cifar10")
+    names = ("digits", "cats", "cifar10")
     digits, cats, cifar = (
         composed("train", f"experiment={name}", "dataset.root=somewhere") for name in names
     )
@@ -148,8 +148,11 @@ def test_the_courses_asks_are_met(composed: Compose) -> None:
     blocks = [m for m in net.modules() if type(m).__name__ == "UNetBlock"]
     assert len(blocks) == 4 and all(block.attention is not None for block in blocks)
     assert cats["objective"]["loss"] == "l1" and cats["schedule"]["T"] == 50 and cats["steps"] == 10_000
-    assert cats["optimizer"]["lr"] == 1e-3 and cats["model"]["width"] == 16 and cats["sampler"]["clip"] == 1.0
-    assert cats["monitor"]["every"] == 100
+    assert (
+        cats["optimizer"]["lr"] == 1e-3 and cats["model"]["width"] == 16 and cats["sampler"]["clip"] == "data"
+    )
+    assert cats["monitor"]["every"] == 100 and cats["batch_size"] == 32
+    assert cifar["optimizer"]["kind"] == "adamw" and cifar["optimizer"]["weight_decay"] == 1e-4
     assert cifar["schedule"]["T"] == 1000 and cifar["dataset"]["flip"] and cifar["optimizer"]["clip"] == 1.0
     assert abs(cifar["optimizer"]["warmup"] - cifar["steps"] / 10) < 100
     assert cifar["steps"] == 4 * cifar["stages"]["every"]

@@ -182,7 +182,7 @@ def test_true_samples_have_ratio_one(density):
     report = evaluate_points(true_samples(density, 1000), density, n=1000, draws=12, floor_draws=12)
     for name, entry in report.items():
         if entry["ratio"] is None:
-            assert name.startswith("distance") and density.jitter == 0
+            assert name == "outliers" or (name.startswith("distance") and density.jitter == 0)
             assert entry["value"] < 1e-6
             continue
         errors = [entry["spread"] / entry["value"], entry["floor_spread"] / entry["floor"]]
@@ -214,7 +214,14 @@ def test_report_is_deterministic_plain_and_complete():
         for _ in range(2)
     ]
     assert reports[0] == reports[1] == json.loads(json.dumps(reports[0], allow_nan=False))
-    assert list(reports[0]) == ["sliced_w2", "energy", "coverage", "distance_mean", "distance_p99"]
+    assert list(reports[0]) == [
+        "sliced_w2",
+        "outliers",
+        "energy",
+        "coverage",
+        "distance_mean",
+        "distance_p99",
+    ]
     for entry in reports[0].values():
         assert (
             " ".join(entry) == "value spread floor floor_spread ratio n draws floor_draws label unit better"
@@ -235,7 +242,7 @@ def test_table_is_aligned():
     density = Ring()
     report = evaluate_points(true_samples(density, 200), density, n=200, draws=2, floor_draws=2)
     lines = points_table(report).splitlines()
-    assert len(lines) == 6
+    assert len(lines) == 7
     assert len({len(line) for line in lines}) == 1
     assert len(lines[0]) <= 80
     assert lines[0].split() == ["metric", "value", "floor", "ratio", "n", "draws"]

@@ -170,7 +170,7 @@ def test_grids_are_even_in_what_they_say():
         (lambda: DDIM(steps=0), "steps=0: must be a whole number"),
         (lambda: DDIM(eta=2), r"eta=2: must be a number in \[0, 1\]"),
         (lambda: Multistep(rho=0), "rho=0: must be a number > 0"),
-        (lambda: Heun(clip="x"), "clip=x: must be a number > 0, or null"),
+        (lambda: Heun(clip="x"), "clip=x: must be a number > 0, or .*null; choose from data"),
         (lambda: DDPM(variance="small"), "variance=small: .*choose from beta, posterior, analytic, learned"),
     ],
 )

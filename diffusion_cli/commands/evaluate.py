@@ -6,7 +6,7 @@ import logging
 from dataclasses import replace
 from typing import Any
 
-from diffusion_cli.commands.output import describe, evaluate, prepare_process
+from diffusion_cli.commands.output import describe, evaluate, prepare_process, warn_of_outliers
 from diffusion_cli.runs.atomic import write_json
 from diffusion_cli.runs.directory import Run
 from diffusion_cli.runs.session import Session
@@ -23,6 +23,8 @@ def main(config: dict[str, Any], run: Run, session: Session) -> None:
 
     prepare_process(config["threads"])
     components = replace(of(config), tick=session.stop.check)
+    if components.net is not None:
+        warn_of_outliers(components)
     report = {
         **{key: config[key] for key in ("run", "sampler", "guidance", "label", "seed")},
         "metrics": evaluate(components, session.bar),

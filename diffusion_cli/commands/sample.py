@@ -8,7 +8,8 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from diffusion_cli.commands.output import describe, draw_figures, facts, prepare_process
+from diffusion_cli.commands.output import describe, draw_figures, facts, prepare_process, warn_of_outliers
+from diffusion_cli.errors import UserError
 from diffusion_cli.runs.directory import FINISHED, Run
 from diffusion_cli.runs.session import Session
 
@@ -30,6 +31,10 @@ def main(config: dict[str, Any], run: Run, session: Session) -> None:
 
     prepare_process(config["threads"])
     components = replace(of(config), tick=session.stop.check)
+    if components.net is not None:
+        warn_of_outliers(components)
+    if config["images"] and components.dataset.kind != "images":
+        raise UserError("images", config["images"], "these samples are no images")
     started = time.monotonic()
     painted = config["inpaint"] is not None
     if painted:
@@ -44,6 +49,10 @@ def main(config: dict[str, Any], run: Run, session: Session) -> None:
     else:
         run.write_samples(*components.samples, **components.names)
     seconds = time.monotonic() - started
+    if config["images"]:
+        from diffusion_cli.figures.pictures import write_pictures
+
+        write_pictures(completed.x0 if painted else components.samples[0], run.path / "images")
     if config["plots"] and painted:
         draw_completions(components, completed, run)
     elif config["plots"]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffusion_cli.commands.monitor import RepeatedEvaluation
-from diffusion_cli.commands.output import describe, draw_figures, evaluate, prepare_process
+from diffusion_cli.commands.output import describe, draw_figures, evaluate, prepare_process, warn_of_outliers
 from diffusion_cli.errors import Interrupted, RunFailed, TimeIsUp, UserError
 from diffusion_cli.runs import config as run_config
 from diffusion_cli.runs.directory import FINISHED, Metrics, Run, step_of
@@ -65,6 +65,7 @@ def train(config: dict[str, Any], run: Run, session: Session) -> None:
         run.sweep_up()
         prepare_process(config["threads"])
         training = Training(build(config), run, session)
+        warn_of_outliers(training.components)
         session.stop.at_once = lambda signum: training.write_summary("interrupted", Interrupted(signum))
         try:
             training.train()

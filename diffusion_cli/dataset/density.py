@@ -26,7 +26,13 @@ import torch
 from torch import Tensor
 
 from diffusion_cli.dataset.batch import Batch
+from diffusion_cli.dataset.box import Box
 from diffusion_cli.ranges import NonNegative, Positive, checked
+
+# Standard deviations of jitter that belong to the range of the data: beyond them lies one coordinate in 16,000.
+TAIL = 4.0
+# Quantiles by which the range of the centre is found where no class says it better.
+CENTRES = 2**16
 
 
 class Density(ABC):
@@ -92,6 +98,15 @@ class Density(ABC):
             sobol = torch.quasirandom.SobolEngine(centre.shape[1]).fast_forward(1)
             centre = centre + self.jitter * torch.special.ndtri(sobol.draw(n, dtype=torch.float64))
         return centre.reshape(n, *self.shape).float()
+
+    def box(self) -> Box:
+        """The range of x0: that of the centre, and 4 standard deviations of jitter on every side."""
+        return self._centre_box().widened(TAIL * self.jitter)
+
+    def _centre_box(self) -> Box:
+        """The range of the centre, which broadcasts against x0."""
+        centres, _ = self._centres((torch.arange(CENTRES, dtype=torch.float64) + 0.5) / CENTRES)
+        return Box.of(centres.view(-1, *self.shape))
 
     def outline(self) -> list[Tensor] | None:
         """The support as polylines (V, 2) to draw, or None where it is no curve."""

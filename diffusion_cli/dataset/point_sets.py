@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from diffusion_cli.dataset.array_file import read_array
 from diffusion_cli.dataset.batch import Batch
+from diffusion_cli.dataset.box import Box
 from diffusion_cli.dataset.held_out import distinct_rows
 from diffusion_cli.dataset.places import user_file
 from diffusion_cli.dataset.point_file import LARGEST, content_digest
@@ -104,6 +106,12 @@ class SetDataset(Dataset):
         self.train, self.test = sets[: n - test], sets[n - test :]
         self._training = Subsets(self.train, least, most, rotate, self.shape[0])
         self.held_out = Subsets(self.test, least, most, rotate, self.shape[0])
+
+    @cached_property
+    def box(self) -> Box:
+        if self._training.rotate:
+            return Box.around(float(self.train.norm(dim=-1).max()))
+        return Box.of(self.train)
 
     def draw(self, n: int, generator: torch.Generator) -> Batch:
         """n subsets (n, p, 2) of random training sets, on `generator.device`; points without replacement."""

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffusion_cli.dataset.box import Box
 from diffusion_cli.dataset.density import Density
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.ranges import NonNegative, checked
@@ -101,6 +102,9 @@ class Points(Density):
     def _evidence(self, x: Tensor, alpha: Tensor, s: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         log_joint = self._log_joint(x, alpha, s, label)
         return log_joint.logsumexp(1), log_joint.softmax(1) @ self._on(x)[0]
+
+    def _centre_box(self) -> Box:
+        return Box(self.points.amin(0), self.points.amax(0))
 
     def _centres(self, quantile: Tensor) -> tuple[Tensor, Tensor | None]:
         points, _, edges = self._on(quantile)

@@ -11,13 +11,19 @@ import torch
 from torch import Tensor
 
 from diffusion_cli.dataset.batch import Batch
+from diffusion_cli.dataset.box import Box
 from diffusion_cli.dataset.density import Density
 from diffusion_cli.dataset.held_out import Fresh
 from diffusion_cli.dataset.units import Units
+from diffusion_cli.noise import Stream, generator
 
 # As a label: none at all, the number num_classes.
 NO_LABEL = "none"
 Kind = Literal["line", "plane", "space", "sets", "images"]
+
+
+# Points from whose range that of data without a density follows.
+BOX_POINTS = 8192
 
 
 class HeldOut(Protocol):
@@ -81,6 +87,15 @@ class Dataset(Protocol):
             return self.draw(n, generator).label
         weights = self.label_counts.float().to(generator.device)
         return torch.multinomial(weights, n, replacement=True, generator=generator)
+
+    @cached_property
+    def box(self) -> Box:
+        """The range of each coordinate: [-1, 1] for images, that of the density, or else that of 8,192 draws (64 sets)."""
+        if self.kind == "images":
+            return Box.around(1.0)
+        if self.density is not None:
+            return self.density.box()
+        return Box.of(self.draw(64 if self.kind == "sets" else BOX_POINTS, generator(0, Stream.FROZEN)).x0)
 
     def draw(self, n: int, generator: torch.Generator) -> Batch:
         """A batch of n points for training, on `generator.device`."""

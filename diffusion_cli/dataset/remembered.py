@@ -8,6 +8,7 @@ from typing import Any, get_args
 import torch
 
 from diffusion_cli.dataset.batch import Batch
+from diffusion_cli.dataset.box import Box
 from diffusion_cli.dataset.protocol import Dataset, Kind
 from diffusion_cli.dataset.units import Units
 from diffusion_cli.errors import UserError
@@ -26,6 +27,7 @@ class Remembered(Dataset):
         self.units = Units(tuple(saved["centre"]), saved["scale"])
         counts = saved["label_counts"]
         self.label_counts = None if counts is None else torch.tensor(counts, dtype=torch.float64)
+        self.box = Box(torch.tensor(saved["low"]), torch.tensor(saved["high"]))
         self.place = place
 
     def draw(self, n: int, generator: torch.Generator) -> Batch:
@@ -49,6 +51,8 @@ def memory_of(dataset: Dataset) -> dict[str, Any]:
         "label_counts": None if counts is None else counts.tolist(),
         "centre": list(dataset.units.centre),
         "scale": dataset.units.scale,
+        "low": dataset.box.low.tolist(),
+        "high": dataset.box.high.tolist(),
         "fingerprint": dataset.fingerprint,
     }
 
@@ -73,6 +77,7 @@ def is_memory(saved: object) -> bool:
         and all(isinstance(name, str) for name in names)
         and (counts is None or (numbers(counts) and len(counts) == len(names) and sum(counts) > 0))
         and numbers(saved.get("centre"))
+        and all(numbers(end) or type(end) is float for end in (saved.get("low"), saved.get("high")))
         and isinstance(scale, float | int)
         and scale > 0
         and isinstance(saved.get("fingerprint"), str | None)

@@ -9,6 +9,7 @@ import torch
 from numpy.polynomial.legendre import leggauss
 from torch import Tensor
 
+from diffusion_cli.dataset.box import Box
 from diffusion_cli.dataset.density import Density
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.ranges import NonNegative, checked
@@ -82,6 +83,9 @@ class Segments(Density):
         offset = torch.zeros_like(along).flatten().index_copy(0, near, offset).view_as(along)
         posterior = log_joint.softmax(1)
         return log_joint.logsumexp(1), posterior @ middle + (posterior * offset * length) @ direction
+
+    def _centre_box(self) -> Box:
+        return Box.of(torch.cat(self.strokes))
 
     def _centres(self, quantile: Tensor) -> tuple[Tensor, None]:
         middle, direction, _, length, edges = self._on(quantile)

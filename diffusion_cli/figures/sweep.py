@@ -121,7 +121,8 @@ def sample_grid(
     cells: by (row, column); a missing one says that there is no run.
     columns, rows: their headings.
     """
-    figure, axes, width = panel_axes(len(rows), len(columns), title_lines=2, titled_rows=len(rows))
+    lines = 1 + max((cell.text.count("\n") + 1 for cell in cells.values()), default=0)
+    figure, axes, width = panel_axes(len(rows), len(columns), title_lines=lines, titled_rows=len(rows))
     for r, row in enumerate(rows):
         shown = [cells[r, c] for c in range(len(columns)) if (r, c) in cells]
         limits = shown[0].view.limits([cell.samples for cell in shown]) if shown else None
@@ -133,8 +134,8 @@ def sample_grid(
             else:
                 cell.view.panel(ax, cell.samples, limits, width)
                 ax.tick_params(labelbottom=r == len(rows) - 1, labelleft=c == 0)
-            lines = ([head] if r == 0 else []) + ([cell.text] if cell is not None else [])
-            set_title(ax, "\n".join(lines))
+            above = ([head] if r == 0 else []) + ([cell.text] if cell is not None else [])
+            set_title(ax, "\n".join(above))
             if c == 0 and row:
                 ax.text(-0.06 if cell is None else -0.2, 0.5, row, rotation=90, ha="right", va="center",
                         transform=ax.transAxes).set_parse_math(False)  # fmt: skip

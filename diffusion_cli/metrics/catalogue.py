@@ -31,6 +31,7 @@ NATS, BITS, BITS_PER_DIMENSION = "nats", "bits", "bits per dimension"
 
 POINTS = (
     Metric("sliced_w2", "sliced W2", DATA),
+    Metric("outliers", "outliers"),
     Metric("energy", "energy distance", DATA_ROOT),
     Metric("coverage", "coverage", DATA),
     Metric("distance_mean", "distance, mean", DATA),

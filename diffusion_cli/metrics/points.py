@@ -25,7 +25,7 @@ from diffusion_cli.noise import Stream, generator, mix
 
 Rows = npt.NDArray[np.float64]
 
-VERSION = 2  # of what is computed here: with another one no floor is taken from the cache
+VERSION = 3  # of what is computed here: with another one no floor is taken from the cache
 PROJECTIONS = 50  # random directions of the sliced distance, the same for every draw
 ENERGY_POINTS = 4_000  # energy looks at all pairs: its cost is quadratic
 COVERAGE_POINTS = 2_000
@@ -41,6 +41,7 @@ class PointMetrics:
 
     * sliced_w2: sqrt of the mean over directions u (|u| = 1) of W2^2(u.x, u.R_n) (Bonneel et al. 2015, Sliced and Radon
       Wasserstein Barycenters of Measures). On a line the i-th smallest point goes to the i-th smallest one.
+    * outliers: fraction of x outside of `density.box()` by more than a tenth of its longest side (`dataset.box.Box`).
     * energy: sqrt(2 E|X - Y| - E|X - X'| - E|Y - Y'|) between the first 4,000 points and as many of R, over all
       pairs, each point with itself included: a V-statistic, never negative; scipy.stats.energy_distance in one
       dimension (Szekely and Rizzo 2013, Energy Statistics).
@@ -60,6 +61,7 @@ class PointMetrics:
         self.density = density
         self.n = n
         self.reference = density.reference(n)
+        self.box = density.box()
         self.extent = self.reference.abs().max().item()
         d = math.prod(density.shape)
         # In one dimension all directions are the same one.
@@ -84,6 +86,7 @@ class PointMetrics:
         distance = self.density.distance(x).double()
         return {
             "sliced_w2": self._sliced_w2(x),
+            "outliers": self.box.outliers(x),
             "energy": self._energy(x),
             "coverage": self._coverage(x),
             "distance_mean": distance.mean().item(),
@@ -143,7 +146,8 @@ def evaluate_points(
     g = generator(seed, Stream.TRUE_SAMPLES)
     true = [density.sample(n, g) for _ in range(floor_draws)]
     # What the metrics read of the density, beside the seed of their directions.
-    read = {"reference": metrics.reference, "distance": density.distance(true[0].x0)}
+    read = {"reference": metrics.reference, "distance": density.distance(true[0].x0),
+            "low": metrics.box.low, "high": metrics.box.high}  # fmt: skip
     about = {"of": "points", "version": VERSION, "seed": seed, **read}
     floors = kept(about, true, lambda batch: metrics(batch.x0))
     sizes, rounding = metrics.sizes(), ROUNDING * metrics.extent

@@ -182,10 +182,12 @@ class Masked(OfRun):
 class Sample(Masked):
     """Draw samples from a trained run.
 
+    images: png: also a file for each sample, images/00000.png and so on, and images.png, a grid of the first 64; null: none.
     export: true: also weights.safetensors, the weights that the samples are of.
     plots: false: no figures.
     """
 
+    images: Literal["png"] | None = None
     export: bool = False
     plots: bool = True
 

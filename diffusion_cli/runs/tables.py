@@ -12,6 +12,8 @@ from diffusion_cli.runs.directory import FINISHED
 from diffusion_cli.runs.results import Cell, Result, group, metrics, show, varied
 
 SHOWN = 3  # metrics on the terminal
+# Groups whose keys make another loss: its values are not compared.
+OF_THE_LOSS = ("schedule", "parameterization", "objective")
 
 
 def terminal(results: Sequence[Result]) -> str:
@@ -84,7 +86,10 @@ def _markdown(
 
 
 def _best(cells: Sequence[Cell], keys: Sequence[str], name: str) -> set[int]:
-    """Rows with the best mean; values of different datasets are not compared. None where there is no choice."""
+    """Rows with the best mean; values of different datasets are not compared, nor losses of different objectives. None
+    where there is no choice."""
+    if name == "loss" and any(key.partition(".")[0] in OF_THE_LOSS for key in keys):
+        return set()
     found: dict[str, list[tuple[float, int]]] = {}
     for i, cell in enumerate(cells):
         cost = cell.cost(name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from diffusion_cli.dataset.box import Box
 from diffusion_cli.errors import UserError
 from diffusion_cli.figures.kinds import draws
 from diffusion_cli.figures.line import trajectories_1d, two_point_trajectories
@@ -46,7 +47,8 @@ def forward1d(components: Components, n: Many = 10_000, shown: Count = 150) -> F
     times, paths, ends = forward_paths(components, n, shown)
     grid = np.linspace(min(ends.min(), -3.5), max(ends.max(), 3.5), GRID)
     normal = np.exp(-(grid**2) / 2) / np.sqrt(2 * np.pi)
-    return trajectories_1d(paths, times, (grid, normal), "N(0, 1)", ends, title(components, "forward"))
+    head = f"{title(components, 'forward')}\n{moments(ends)}; {kolmogorov_smirnov(ends, 'norm', 'N(0, 1)')}"
+    return trajectories_1d(paths, times, (grid, normal), "N(0, 1)", ends, head)
 
 
 @draws("line")
@@ -61,7 +63,10 @@ def reverse1d(components: Components, n: Many = 10_000, shown: Count = 150) -> F
     density = density_on_line(components)
     grid = np.linspace(ends.min() - 0.1 * np.ptp(ends), ends.max() + 0.1 * np.ptp(ends), GRID)
     truth = None if density is None else (grid, density(grid))
-    return trajectories_1d(paths, times, truth, "data", ends, title(components, "reverse to a known x0"))
+    head = f"{title(components, 'reverse to a known x0')}\n{moments(ends)}"
+    if density is not None:
+        head += f"; {kolmogorov_smirnov(ends, distribution(density, components.dataset.box), 'the data')}"
+    return trajectories_1d(paths, times, truth, "data", ends, head)
 
 
 @draws("line")
@@ -102,6 +107,34 @@ def paths_of(chain: Iterable[tuple[int, torch.Tensor]], shown: int) -> Paths:
 
 def title(components: Components, name: str) -> str:
     return f"{name}, {components.schedule.name} schedule, T = {components.schedule.T}"
+
+
+def moments(ends: NDArray) -> str:
+    """Mean and standard deviation of the ends, with the standard error of the mean."""
+    deviation = ends.std(ddof=1)
+    return f"mean {ends.mean():.3f} ± {deviation / len(ends) ** 0.5:.3f}, deviation {deviation:.3f}"
+
+
+def kolmogorov_smirnov(ends: NDArray, cdf: Callable[[NDArray], NDArray] | str, name: str) -> str:
+    """The test of Kolmogorov and Smirnov of the ends against a distribution: the largest distance D, and its p-value.
+
+    cdf: the distribution function, or its name in scipy.stats.
+    """
+    # Here: half a second, which training should not wait for.
+    from scipy.stats import kstest
+
+    found = kstest(ends.astype(np.float64), cdf)
+    return f"KS test against {name}: D = {found.statistic:.4f}, p = {found.pvalue:.2g}"
+
+
+def distribution(density: Callable[[NDArray], NDArray], box: Box) -> Callable[[NDArray], NDArray]:
+    """The distribution function of a density on the line, by integration over twice the range of the data."""
+    from scipy.integrate import cumulative_trapezoid
+
+    side = float(box.high - box.low)
+    grid = np.linspace(float(box.low) - side / 2, float(box.high) + side / 2, 20_001)
+    below = cumulative_trapezoid(density(grid), grid, initial=0)
+    return lambda x: np.interp(x, grid, below)
 
 
 def atoms(components: Components) -> NDArray:

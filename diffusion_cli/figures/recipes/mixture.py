@@ -155,7 +155,7 @@ def strength_key(components: Components) -> str:
 def each_label(components: Components) -> list[int]:
     """The requested labels, or all."""
     label = components.label
-    if label is None:
+    if label is None or isinstance(label, str):
         return list(range(components.num_classes))
     given = label if isinstance(label, list) else [label]
     return list(dict.fromkeys(map(components.class_of, given)))

@@ -54,9 +54,9 @@ def sampler_study(
     draws: independent sets of them.
     exact: whether also with the exact denoiser, where the data have one.
     """
-    clip = components.sampler.clip
+    kept = {"clip": components.sampler.clip, "box": components.sampler.box}
     chosen = {
-        name: [option("samplers", "sampler", name, steps=count, clip=clip) for count in steps]
+        name: [option("samplers", "sampler", name, steps=count, **kept) for count in steps]
         for name in samplers
     }
     measure = Measure(metric and [metric], n, draws)
@@ -98,7 +98,7 @@ def objective_table(
         loss = "L hybrid" if learned else LOSSES[one.objective.weighting]
         chosen: Sequence[Variance] = ["learned"] if learned else variances
         for variance in chosen:
-            sampler = DDPM(clip=one.sampler.clip, variance=variance)
+            sampler = DDPM(clip=one.sampler.clip, box=one.sampler.box, variance=variance)
             row = str(result.keys.get("parameterization"))
             found.setdefault((row, (loss, variance)), []).append(measure(one, sampler))
     named = {row for row, _ in found}

@@ -61,10 +61,10 @@ def with_steps(
 ) -> dict[str, Components]:
     """The components with these numbers of steps, by what is different in them."""
     if samplers is not None:
-        clip = components.sampler.clip
+        kept = {"clip": components.sampler.clip, "box": components.sampler.box}
         return {
             f"{name} {count}": replace(
-                components, sampler=option("samplers", "sampler", name, steps=count, clip=clip)
+                components, sampler=option("samplers", "sampler", name, steps=count, **kept)
             )
             for name in samplers
             for count in steps

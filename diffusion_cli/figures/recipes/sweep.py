@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from diffusion_cli.components import build
 from diffusion_cli.errors import UserError
 from diffusion_cli.figures import sweep as pictures
-from diffusion_cli.figures.recipes.material import view_of
+from diffusion_cli.figures.recipes.material import examples, view_of
+from diffusion_cli.ranges import checked
 from diffusion_cli.runs import results as gather
 from diffusion_cli.runs.directory import Run
 from diffusion_cli.runs.results import Comparison, Result
@@ -40,23 +41,37 @@ def or_nan(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def sweep_grid(results: Comparison) -> Figure:
-    """Samples of one run for each pair of values of x (columns) and hue (rows), under their metric's mean over seeds."""
+@checked
+def sweep_grid(results: Comparison, truth: bool = False) -> Figure:
+    """Samples of one run for each pair of values of x (columns) and hue (rows), under their metric's mean over seeds and,
+    where it is known, the fraction of outliers.
+
+    truth: whether a last column shows the data themselves.
+    """
     rows = results.by_hue()
     columns = sorted({cell.values[0] for cells in rows.values() for cell in cells}, key=gather.place)
     panels, name = {}, results.y.removeprefix("metrics.")
     for r, cells in enumerate(rows.values()):
         for cell in cells:
             first = min(cell.results, key=lambda result: gather.place(result.keys.get("seed")))
-            view = view_of(build(first.config | {"device": "cpu"}))
+            components = build(first.config | {"device": "cpu"})
+            view = view_of(components)
             samples = stored_samples(first)
             shown = samples[:MOST] if view.panels else samples
             panels[r, columns.index(cell.values[0])] = pictures.Panel(
-                shown, view, f"{name}: {cell.text(results.y)}"
+                shown, view, f"{name}: {cell.text(results.y)}{outliers(cell)}"
             )
-    heads = [f"{results.x} = {gather.show(value)}" for value in columns]
+        if truth:
+            panels[r, len(columns)] = pictures.Panel(examples(components, len(shown)).x0.numpy(), view, "")
+    heads = [f"{results.x} = {gather.show(value)}" for value in columns] + ["ground truth"] * truth
     keys = ", ".join(results.hue)
     return pictures.sample_grid(panels, heads, [f"{keys} = {row}" if keys else row for row in rows])
+
+
+def outliers(cell: gather.Cell) -> str:
+    """A line that tells the mean fraction of outliers; empty where it was not measured."""
+    fraction = cell.mean("metrics.outliers")
+    return "" if fraction is None else f"\noutliers: {100 * fraction:.3g} %"
 
 
 def stored_samples(result: Result) -> NDArray:

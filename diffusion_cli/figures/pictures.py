@@ -1,0 +1,30 @@
+"""Images as plain files of pixels, for other programs: one of each, and a grid of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from diffusion_cli.figures.images import mosaic
+from diffusion_cli.runs.atomic import replacing
+
+# Images in the grid, at most.
+GRID = 64
+
+
+def write_pictures(x0: NDArray, folder: Path) -> None:
+    """Writes x0 (n, C, H, W) in [-1, 1]: folder/00000.png, 00001.png, ..., and beside the folder a grid, folder.png.
+
+    >>> write_pictures(samples, Path("images"))         # for example for cleanfid.fid.compute_fid("images", ...)
+    """
+    for i, image in enumerate(x0):
+        _write(image[None], folder / f"{i:05d}.png")
+    _write(x0[:GRID], folder.with_suffix(".png"))
+
+
+def _write(images: NDArray, file: Path) -> None:
+    with replacing(file) as part:
+        Image.fromarray(np.round(mosaic(images) * 255).astype(np.uint8)).save(part)
