@@ -24,6 +24,7 @@ from diffusion_cli.dataset.batch import Batch
 from diffusion_cli.dataset.protocol import Dataset
 from diffusion_cli.dataset.targets import averaged, exact, stable
 from diffusion_cli.denoiser import NetworkDenoiser
+from diffusion_cli.descent import descent_of
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.model.network import Network
 from diffusion_cli.noise import Stream, generator, seeded
@@ -235,6 +236,7 @@ def fit(
     ema_decay: of the averaged weights.
     """
     options, dropout = state.optimizer.options, state.net.dropout
+    descend = descent_of(denoiser, batches.objective)
     edges = state.totals.edges(batches.schedule)
     while state.step < steps:
         batch = batches(state.step)
@@ -243,16 +245,14 @@ def fit(
             if dropout
             else nullcontext()
         ):
-            losses = batches.objective(denoiser, *batch)
-        loss = losses.mean()
-        loss.backward()
+            losses = descend(*batch)
         state.lr = options.lr_at(state.step, steps)
         norm = state.optimizer.step(state.lr)
         # The average starts short, so that early samples are not those of the initial weights.
         decay = min(ema_decay, (1 + state.step) / (10 + state.step))
         state.averages.values.lerp_(state.weights.values, 1 - decay)
         state.step += 1
-        state.totals.add(loss.detach(), norm)
+        state.totals.add(losses.mean(), norm)
         if state.totals.levels:
-            state.totals.add_by_level(losses.detach(), batch.t, edges)
+            state.totals.add_by_level(losses, batch.t, edges)
         yield state

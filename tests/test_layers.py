@@ -21,7 +21,8 @@ LAYERS = [
     {"prediction"},
     {"denoiser"},
     {"objective", "guidance", "sampler"},
-    {"metrics", "multistep", "inpainting", "trainer"},
+    {"metrics", "multistep", "inpainting", "descent"},
+    {"trainer"},
     {"components"},
     {"figures"},
     {"commands"},
@@ -30,9 +31,9 @@ LAYERS = [
 ]
 LEVEL = {room: level for level, layer in enumerate(LAYERS) for room in layer}
 METHOD = {"schedule", "forward", "prediction", "denoiser", "objective", "guidance", "sampler", "multistep", "inpainting",
-          "trainer", "optimizer", "noise"}  # fmt: skip
+          "descent", "trainer", "optimizer", "noise"}  # fmt: skip
 HYDRA = {"hydra", "omegaconf"}
-ROOT_MODULES = 18  # at most
+ROOT_MODULES = 19  # at most
 
 
 def room_of(path: Path, package: Path) -> str:

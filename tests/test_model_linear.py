@@ -17,10 +17,10 @@ onednn = pytest.mark.skipif(
 def taken(monkeypatch):
     """Every product goes by oneDNN, whatever its size and the processor; the list counts them."""
     calls = []
-    product = module._product
+    product = module.product_by_onednn
     monkeypatch.setattr(module, "WORK", 1)
     monkeypatch.setattr(module, "onednn_pays", lambda: True)
-    monkeypatch.setattr(module, "_product", lambda *given: calls.append(given) or product(*given))
+    monkeypatch.setattr(module, "product_by_onednn", lambda *given: calls.append(given) or product(*given))
     return calls
 
 
@@ -67,7 +67,7 @@ def test_views_that_are_not_contiguous(taken):
 
 def test_other_types_and_small_products_go_the_usual_way(monkeypatch):
     monkeypatch.setattr(module, "onednn_pays", lambda: True)
-    monkeypatch.setattr(module, "_product", lambda *given: pytest.fail("not this way"))
+    monkeypatch.setattr(module, "product_by_onednn", lambda *given: pytest.fail("not this way"))
     layer = Linear(128, 128)
     assert torch.equal(layer(torch.ones(8, 128)), F.linear(torch.ones(8, 128), layer.weight, layer.bias))
     many = torch.ones(512, 128)

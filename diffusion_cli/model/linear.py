@@ -26,7 +26,12 @@ class Linear(nn.Linear):
 
 def linear_product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """F.linear: x (..., n), weight (m, n), bias (m,) -> x weight^T + bias, (..., m)."""
-    suits = (
+    return _by_onednn(x, weight, bias) if onednn_suits(x, weight) else F.linear(x, weight, bias)
+
+
+def onednn_suits(x: Tensor, weight: Tensor) -> bool:
+    """Whether oneDNN multiplies factors of this size faster here."""
+    return (
         x.numel() * weight.shape[0] >= WORK
         and x.dtype == weight.dtype == torch.float32
         and x.device.type == "cpu"
@@ -35,7 +40,6 @@ def linear_product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Ten
         and not torch.is_autocast_enabled("cpu")
         and onednn_pays()
     )
-    return _by_onednn(x, weight, bias) if suits else F.linear(x, weight, bias)
 
 
 @cache
@@ -49,11 +53,16 @@ def onednn_pays() -> bool:
 
 def _by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """The product, as a Function only where gradients may be needed: that costs ten microseconds more."""
-    return (_OneDNN.apply if torch.is_grad_enabled() else _product)(x, weight, bias)
+    return (_OneDNN.apply if torch.is_grad_enabled() else product_by_onednn)(x, weight, bias)
 
 
-def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def product_by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise.default(x, weight, bias, "none", [], "")
+
+
+def add_by_onednn(total: Tensor, a: Tensor, b: Tensor) -> None:
+    """total += a b, for matrices, without a gradient."""
+    total += product_by_onednn(a, b.t())
 
 
 class _OneDNN(torch.autograd.Function):
@@ -62,7 +71,7 @@ class _OneDNN(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return _product(x, weight, bias)
+        return product_by_onednn(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:

@@ -100,17 +100,21 @@ class MLP(Network):
 
     def features(self, x: Tensor, noise_level: Tensor, label: Tensor | None = None) -> Tensor:
         """The hidden features in front of the head, (B, width)."""
-        self.check_shape(x)
         levels = NoiseLevels(noise_level)
         context = self.context(levels, label)
+        h = self.activation(self.from_x(self.waves(x, levels)).add_(context))
+        for block in self.blocks:
+            h = self.activation(block(h)).add_(h)
+        return h
+
+    def waves(self, x: Tensor, levels: NoiseLevels) -> Tensor:
+        """The embedded coordinates, (B, features)."""
+        self.check_shape(x)
         waves = self.embed_x(x.flatten(1))
         if self.fade:
             left = levels.spread(fading(self.embed_x.squares(), levels.values))
             waves = waves * left.view(len(left), *(1,) * (waves.dim() - 2), -1)
-        h = self.activation(self.from_x(waves.flatten(1)).add_(context))
-        for block in self.blocks:
-            h = self.activation(block(h)).add_(h)
-        return h
+        return waves.flatten(1)
 
     def drop_output(self) -> None:
         """Leaves features() alone, without parameters that it does not need."""
