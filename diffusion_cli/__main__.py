@@ -15,6 +15,7 @@ from diffusion_cli.cli import flags as line
 from diffusion_cli.cli.waiting import wait_briefly
 from diffusion_cli.errors import ArgumentError, Interrupted, Passage, RunFailed, TakenError, UserError
 from diffusion_cli.options.browsing import POSITIONAL
+from diffusion_cli.options.groups import trusted_modules
 
 USAGE = """\
 usage: diffusion COMMAND [group=option] [key=value] [flags]        (or: python -m diffusion_cli COMMAND ...)
@@ -58,6 +59,7 @@ def main(argv: list[str] | None = None) -> int:
     program = sys.argv
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and leaves message and exit code to us
     words: list[str] = []
+    _find_modules_here()
     try:
         flags, words = line.sort(list(program[1:] if argv is None else argv))
         _dispatch(flags, words)
@@ -75,6 +77,14 @@ def main(argv: list[str] | None = None) -> int:
             del os.environ["HYDRA_FULL_ERROR"]
         else:
             os.environ["HYDRA_FULL_ERROR"] = asked
+
+
+def _find_modules_here() -> None:
+    """The console script finds the user's own modules in the working directory, as `python -m` does; only where the user
+    has named some to be trusted."""
+    here = os.getcwd()
+    if trusted_modules() and not {"", here} & {*sys.path}:
+        sys.path.insert(0, here)
 
 
 def _dispatch(flags: list[str], words: list[str]) -> None:
