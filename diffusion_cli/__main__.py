@@ -14,6 +14,8 @@ from diffusion_cli import __version__
 from diffusion_cli.cli import flags as line
 from diffusion_cli.cli.waiting import wait_briefly
 from diffusion_cli.errors import ArgumentError, Interrupted, Passage, RunFailed, TakenError, UserError
+from diffusion_cli.options.browsing import POSITIONAL
+from diffusion_cli.options.groups import trusted_modules
 
 USAGE = """\
 usage: diffusion COMMAND [group=option] [key=value] [flags]        (or: python -m diffusion_cli COMMAND ...)
@@ -23,6 +25,8 @@ commands
   sample     draw new samples from a run
   evaluate   measure the samples of a run
   plot       draw one figure
+  runs       list, show and compare runs, find the best, clean up
+  list       what there is to choose from: datasets, models, samplers, figures, experiments, ...
 
 examples
   diffusion train dataset=circle                              everything has a default
@@ -32,6 +36,7 @@ examples
   diffusion sample run=latest n=5000 sampler=ddim sampler.steps=10
   diffusion evaluate run=runs/mine
   diffusion plot figure=loss
+  diffusion runs sort=metrics.sliced_w2 dataset=circle
 
 flags
   COMMAND --help          its groups and keys; with dataset=mnist or the like, the keys of that option
@@ -54,6 +59,7 @@ def main(argv: list[str] | None = None) -> int:
     program = sys.argv
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and leaves message and exit code to us
     words: list[str] = []
+    _find_modules_here()
     try:
         flags, words = line.sort(list(program[1:] if argv is None else argv))
         _dispatch(flags, words)
@@ -71,6 +77,14 @@ def main(argv: list[str] | None = None) -> int:
             del os.environ["HYDRA_FULL_ERROR"]
         else:
             os.environ["HYDRA_FULL_ERROR"] = asked
+
+
+def _find_modules_here() -> None:
+    """The console script finds the user's own modules in the working directory, as `python -m` does; only where the user
+    has named some to be trusted."""
+    here = os.getcwd()
+    if trusted_modules() and not {"", here} & {*sys.path}:
+        sys.path.insert(0, here)
 
 
 def _dispatch(flags: list[str], words: list[str]) -> None:
@@ -94,6 +108,11 @@ def _dispatch(flags: list[str], words: list[str]) -> None:
         raise UserError(flags[0], ..., "a command is needed; choose from " + ", ".join(line.COMMANDS))
     else:
         command, words = line.split_command(words)
+    if command in POSITIONAL:
+        from diffusion_cli.cli.words import run
+
+        run(command, flags, words)
+        return
     sys.argv = ["diffusion", *flags, *words]
     importlib.import_module(f"diffusion_cli.cli.entries.{command}").main()
 

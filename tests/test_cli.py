@@ -20,7 +20,7 @@ from diffusion_cli.__main__ import main
 from diffusion_cli.cli import claim, flags
 from diffusion_cli.errors import Interrupted, RunFailed, TakenError, UserError, closest
 from diffusion_cli.options import help
-from diffusion_cli.options.keys import keys_of
+from diffusion_cli.options.keys import COMPOSED, keys_of
 from diffusion_cli.runs.directory import Run
 
 ROOT = Path(__file__).parents[1]
@@ -144,7 +144,7 @@ def test_help_knows_the_options_of_other_folders(cli: Cli) -> None:
         assert re.search(r"^  sampler .*(\n {8}.*)*slow", cli("train", *flag, "--help").out, re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", flags.COMMANDS)
+@pytest.mark.parametrize("name", COMPOSED)
 def test_a_configuration_is_shown_whole_and_leaves_nothing(cli: Cli, name: str) -> None:
     line = [name, "--cfg", "job", "seed=7", *EXACT.get(name, ())]
     code, out, err = cli(*line)
@@ -186,9 +186,18 @@ def test_flags_may_stand_anywhere(argv: list[str], expected: tuple[list[str], li
 # Bad input.
 
 BAD = [
-    ("trian", "trian: no such command; did you mean train? choose from train, sample, evaluate, plot"),
-    ("dataset=circle", "dataset=circle: a command comes first; choose from train, sample, evaluate, plot"),
-    ("-m", "--multirun: a command is needed; choose from train, sample, evaluate, plot"),
+    (
+        "trian",
+        "trian: no such command; did you mean train? choose from train, sample, evaluate, plot, runs, list",
+    ),
+    (
+        "dataset=circle",
+        "dataset=circle: a command comes first; choose from train, sample, evaluate, plot, runs, list",
+    ),
+    ("train --steps=20", "--steps: no such flag; a key has no dashes: steps=20"),
+    ("train --dataset circle", "--dataset: no such flag; a key has no dashes: dataset=circle"),
+    ("train --steps", "--steps: no such flag; a key has no dashes: steps=VALUE"),
+    ("-m", "--multirun: a command is needed; choose from train, sample, evaluate, plot, runs, list"),
     ("train --multirn", "--multirn: no such flag; did you mean --multirun?"),
     ("train --cfg jobs", "--cfg=jobs: no such choice; did you mean job? choose from job, hydra, all"),
     ("train --cfg", "--cfg: a value is needed; choose from job, hydra, all"),
@@ -543,7 +552,7 @@ def test_completion_in_bash(tmp_path: Path) -> None:
     done = process("bash", "-c", script, cwd=tmp_path, PATH=path)
     assert done.stderr == ""
     assert done.stdout.splitlines() == [
-        "train sample evaluate plot",
+        "train sample evaluate plot runs list",
         "evaluate",
         "optimizer=adam optimizer=adamw",
         "optimizer.warmup=",

@@ -25,7 +25,7 @@ from diffusion_cli.options import files, groups, help, reference
 from diffusion_cli.options.build import build_component
 from diffusion_cli.options.check import TARGET, arguments_of, check_complete, check_config
 from diffusion_cli.options.groups import GROUPS
-from diffusion_cli.options.keys import COMMANDS, SECTIONS, defaults_of, keys_of
+from diffusion_cli.options.keys import COMPOSED, SECTIONS, defaults_of, keys_of
 from diffusion_cli.options.signature import MISSING, Argument, Signature, descriptions, first_sentence, read
 from diffusion_cli.ranges import BIGGEST_INT, Count, Fraction, checked, range_of
 
@@ -297,7 +297,7 @@ def test_every_key_of_every_option_has_a_range_a_default_and_a_text(group: str) 
     assert lacking == []
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", COMPOSED)
 def test_every_key_of_every_command_has_a_range_a_default_and_a_text(command: str) -> None:
     keys = help.flat_keys(command)
     assert [lack for key, argument in keys for lack in described(key, argument) if "repaint" not in key] == []
@@ -438,7 +438,7 @@ def test_what_every_command_needs_cannot_be_missing(composed: Compose) -> None:
                 check_complete(whole | {section: less}, "train")
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", COMPOSED)
 def test_what_is_composed_passes(command: str, composed: Compose) -> None:
     config = composed(command, *EXACT[command])
     check_config(config)
@@ -665,7 +665,7 @@ def test_every_option_has_a_line_and_its_keys_in_help_and_reference() -> None:
             assert title.startswith(f"{group}={name}: ") and len(title) > len(f"{group}={name}: ") + 3
             for key, _ in help.keys_of_option(group, name):
                 assert f"  {key} " in rest[0] + " " and f"| `{key}` |" in pages[f"reference/{group}.md"]
-    for command in COMMANDS:
+    for command in COMPOSED:
         assert all(
             f"| `{key}` |" in pages[f"reference/commands/{command}.md"] for key, _ in help.flat_keys(command)
         )
@@ -808,7 +808,7 @@ def test_a_constructor_refuses_what_the_command_line_refuses(
     assert found == []
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", COMPOSED)
 def test_junk_at_any_key_of_any_command_is_refused_or_valid(command: str, composed: Compose) -> None:
     config = composed(command, *EXACT[command])
     own = tuple((key,) for key in config if key not in GROUPS)

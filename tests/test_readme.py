@@ -86,3 +86,14 @@ def test_its_pictures_exist():
     assert len(pictures) > 10
     for picture in pictures:
         assert (README.parent / picture).stat().st_size > 1000
+
+
+def test_the_console_script_finds_a_module_of_your_own(tmp_path):
+    """Without the working directory on its path, which `-P` leaves out as a console script does."""
+    (tmp_path / "my_spiral.py").write_text(block("my_spiral.py"))
+    (tmp_path / "mine" / "dataset").mkdir(parents=True)
+    (tmp_path / "mine" / "dataset" / "spiral.yaml").write_text(block("mine/dataset/spiral.yaml"))
+    script = "import sys; from diffusion_cli.__main__ import main; sys.exit(main())"
+    line = ["-P", "-c", script, "train", "--config-dir", "mine", "dataset=spiral", "hydra.run.dir=run"]
+    run(tmp_path, *line, *QUICK, DIFFUSION_CLI_TRUST="my_spiral")
+    assert (tmp_path / "run" / "summary.json").is_file()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from diffusion_cli.errors import UserError, closest
-from diffusion_cli.options.keys import COMMANDS
+from diffusion_cli.options.groups import GROUPS
+from diffusion_cli.options.keys import COMMANDS, keys_of
 
 INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 BARE = {
@@ -58,7 +59,8 @@ def sort(argv: list[str]) -> tuple[list[str], list[str]]:
         elif name in BARE and not equals:
             flags.append(name)
         else:
-            raise _unknown(name)
+            following = rest[0] if rest and not rest[0].startswith("-") and "=" not in rest[0] else ""
+            raise _unknown(name, value or following)
     _refuse_contradiction(flags)
     return flags, words
 
@@ -83,10 +85,14 @@ def _value(name: str, rest: list[str]) -> str:
     return rest.pop(0)
 
 
-def _unknown(name: str) -> UserError:
+def _unknown(name: str, value: str) -> UserError:
+    """A flag that is none. value: after its `=`, or the next word where that may have been meant for it."""
     if name == UNPICKLES:
         return UserError(name, ..., "not offered: it runs whatever the given pickle holds")
-    near = closest(name, [*BARE, *VALUED])
+    near, key = closest(name, [*BARE, *VALUED]), name.removeprefix("--")
+    known = {*GROUPS, *(first for command in COMMANDS for first in keys_of(command))}
+    if key.partition(".")[0] in known:
+        return UserError(name, ..., f"no such flag; a key has no dashes: {key}={value or 'VALUE'}")
     return UserError(name, ..., "no such flag" + (f"; did you mean {near}?" if near else ""))
 
 

@@ -17,12 +17,11 @@ from omegaconf.errors import OmegaConfBaseException
 from diffusion_cli.cli.plain import line_words, own, tree
 from diffusion_cli.errors import Interrupted
 from diffusion_cli.runs import jobs
-from diffusion_cli.runs.directory import FINISHED, Run
+from diffusion_cli.runs.directory import FAILED, FINISHED, Run
 from diffusion_cli.runs.resume import fingerprint
 
 RESOLVER = "job_directory"
 HYDRA = ".hydra"
-FAILED = "failed"  # a status, beside FINISHED
 WATCH = 0.5  # seconds between looks whether the sweep was halted, in a job that has a process of its own
 
 here = False  # whether this is the process that launches the sweep

@@ -15,7 +15,7 @@ from diffusion_cli.commands.monitor import RepeatedEvaluation
 from diffusion_cli.commands.output import describe, draw_figures, evaluate, prepare_process, warn_of_outliers
 from diffusion_cli.errors import Interrupted, RunFailed, TimeIsUp, UserError
 from diffusion_cli.runs import config as run_config
-from diffusion_cli.runs.directory import FINISHED, Metrics, Run, step_of
+from diffusion_cli.runs.directory import FAILED, FINISHED, INTERRUPTED, RUNNING, Metrics, Run, step_of
 from diffusion_cli.runs.results import value_of
 from diffusion_cli.runs.resume import check_made_with, check_same
 from diffusion_cli.runs.session import Session
@@ -66,7 +66,7 @@ def train(config: dict[str, Any], run: Run, session: Session) -> None:
         prepare_process(config["threads"])
         training = Training(build(config), run, session)
         warn_of_outliers(training.components)
-        session.stop.at_once = lambda signum: training.write_summary("interrupted", Interrupted(signum))
+        session.stop.at_once = lambda signum: training.write_summary(INTERRUPTED, Interrupted(signum))
         try:
             training.train()
             if config["plots"]:
@@ -76,7 +76,7 @@ def train(config: dict[str, Any], run: Run, session: Session) -> None:
                 # nothing has happened yet, and nothing is left behind
                 raise
             stopped = isinstance(error, Interrupted | KeyboardInterrupt | SystemExit | TimeIsUp)
-            training.write_summary("interrupted" if stopped else "failed", error)
+            training.write_summary(INTERRUPTED if stopped else FAILED, error)
             if stopped and run.checkpoints():
                 step = step_of(run.checkpoints()[-1])
                 log.info(
@@ -228,7 +228,7 @@ class Training:
         logger.open(self.run.path, config)
         if every and state.step == 0:
             self.save_stage()
-        self.write_summary("running")
+        self.write_summary(RUNNING)
         self.monitor.prepare(state.ema)
         if self.monitor.due(state.step):
             self.evaluate_again(logger)

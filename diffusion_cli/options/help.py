@@ -18,12 +18,17 @@ from diffusion_cli.options.signature import MISSING, Argument, Signature, read
 CHOSEN = {"train": [*(g for g in GROUPS if g != "figure"), "experiment"],
           "sample": ["sampler", "guidance"],
           "evaluate": ["sampler", "guidance", "evaluation"],
-          "plot": ["figure", "sampler", "guidance"]}  # fmt: skip
+          "plot": ["figure", "sampler", "guidance"],
+          "runs": [], "list": []}  # fmt: skip
 EXPERIMENT = "a whole recipe, dataset included"
 FOOTER = """\
   diffusion {command} --help GROUP=OPTION    the keys of an option
   diffusion {command} ... --cfg job          the configuration that would be used
   -m sweeps over comma-separated values, --config-dir DIR adds your own options, hydra.run.dir=DIR is where output goes"""
+RUNS_FOOTER = """\
+  diffusion runs sort=metrics.sliced_w2 dataset=circle age=..7d        any key or number of the runs is a filter, too
+  diffusion runs compare latest DIR
+  diffusion runs clean status=any age=30d.."""
 WIDEST = 100
 
 
@@ -43,10 +48,15 @@ def help_of(command: str, chosen: Mapping[str, str], folders: Sequence[Path] = (
     for group in CHOSEN[command]:
         text = GROUPS[group].text if group in GROUPS else EXPERIMENT
         rows.append((group, f"{text}: {', '.join(names_of(group, folders))}"))
-    parts.append("Groups, chosen as GROUP=OPTION\n\n" + _table(rows, width))
+    if rows:
+        parts.append("Groups, chosen as GROUP=OPTION\n\n" + _table(rows, width))
     rows = [(key, _line(argument)) for key, argument in flat_keys(command)]
-    parts.append("Keys, set as KEY=VALUE (of an option: GROUP.KEY=VALUE)\n\n" + _table(rows, width))
-    parts.append(FOOTER.format(command=command))
+    of_option = " (of an option: GROUP.KEY=VALUE)" if CHOSEN[command] else ""
+    parts.append(f"Keys, set as KEY=VALUE{of_option}\n\n" + _table(rows, width))
+    if CHOSEN[command]:
+        parts.append(FOOTER.format(command=command))
+    if command == "runs":
+        parts.append(RUNS_FOOTER)
     return "\n\n".join(parts)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from diffusion_cli.options.browsing import POSITIONAL, List, Runs  # noqa: F401
 from diffusion_cli.options.signature import Argument, read
 from diffusion_cli.ranges import (
     BelowOne,
@@ -215,7 +216,8 @@ class Plot(Masked):
     hue: str | Sequence[str] | None = None
 
 
-COMMANDS = ("train", "sample", "evaluate", "plot")
+COMPOSED = ("train", "sample", "evaluate", "plot")  # whose configuration Hydra composes
+COMMANDS = (*COMPOSED, *POSITIONAL)
 
 
 @functools.cache

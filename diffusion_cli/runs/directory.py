@@ -22,17 +22,18 @@ from diffusion_cli.runs.atomic import replacing, write_json
 from diffusion_cli.runs.config import Record
 
 log = logging.getLogger(__name__)
-FINISHED = "finished"
+RUNNING, FINISHED, FAILED, INTERRUPTED = STATUSES = ("running", "finished", "failed", "interrupted")
 REWRITE = 2.0  # seconds between rewritings of metrics.csv while rows come in
 CHECKPOINT = re.compile(r"step_(\d{8,})\.safetensors")
 PART = re.compile(r"\..+\.\d+\.part(\.\w+)?")  # the temporary names of atomic.replacing
 LARGEST_SUMMARY = 2**24  # bytes
+LOCK = ".lock"
 
 
 class Run:
     """One directory of `train`, `sample` or `evaluate`.
 
-    status is one of running, finished, failed, interrupted (in summary.json).
+    status is one of STATUSES (in summary.json).
     """
 
     def __init__(self, path: str | os.PathLike):
@@ -160,7 +161,7 @@ class Run:
 
         wait: for another process to leave; else UserError where there is one.
         """
-        lock = FileLock(self.path / ".lock", timeout=-1 if wait else 0)
+        lock = FileLock(self.path / LOCK, timeout=-1 if wait else 0)
         owner = self.path / ".owner"
         try:
             lock.acquire()
@@ -170,6 +171,17 @@ class Run:
         with replacing(owner) as part:
             part.write_text(f"process {os.getpid()} on {os.uname().nodename}\n")
         return lock
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a process trains here now."""
+        if not (self.path / LOCK).is_file():
+            return False
+        try:
+            with FileLock(self.path / LOCK, timeout=0):
+                return False
+        except (Timeout, OSError):
+            return True
 
 
 def read_csv(path: Path) -> dict[str, list[float]]:

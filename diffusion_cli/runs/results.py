@@ -41,6 +41,7 @@ class Result:
     better: dict[str, str | float]
     status: str | None
     error: str | None
+    command: str = "train"
 
     def cost(self, name: str) -> float:
         """The number of this name, turned so that small is good."""
@@ -74,6 +75,7 @@ def read_result(path: str | Path, name: str | None = None) -> Result:
         better_of(summary),
         status if isinstance(status, str) else None,
         str(summary["error"]) if "error" in summary and status != FINISHED else None,
+        record.command,
     )
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from filelock import FileLock
 
 from diffusion_cli.runs.signals import Stop
+
+log = logging.getLogger(__name__)
 
 
 class Session(NamedTuple):
@@ -22,22 +27,54 @@ class Session(NamedTuple):
     lock: FileLock | None = None
 
     def bar(self, total: int, done: int = 0, unit: str = "step", stops: bool = True) -> Any:
-        """A progress bar with rate and remaining time; silent for a job among others, and where stderr is no terminal.
+        """A progress bar with rate and remaining time; where stderr is no terminal, and for a job among others, lines.
 
         stops: whether an update raises Interrupted where a signal has come.
         """
+        check = self.stop.check if stops else lambda: None
+        if not self.alone or not _is_terminal():
+            return Lines(total, done, unit, check)
         from tqdm import tqdm
-
-        check = self.stop.check
 
         class Bar(tqdm):
             def update(self, n: float | None = 1) -> bool | None:
-                if stops:
-                    check()
+                check()
                 return super().update(n)
 
-        quiet = not self.alone or not _is_terminal()
-        return Bar(total=total, initial=done, unit=unit, disable=quiet, dynamic_ncols=True, mininterval=0.5)
+        return Bar(total=total, initial=done, unit=unit, dynamic_ncols=True, mininterval=0.5)
+
+
+class Lines:
+    """Progress as a plain line of the log every `every` seconds: what is done, rate, remaining time, and a note."""
+
+    def __init__(
+        self, total: int, done: float, unit: str, check: Callable[[], None], every: float = 20.0
+    ) -> None:
+        self.total, self.done, self.unit, self.check, self.every = total, done, unit, check, every
+        self.first, self.note = done, ""
+        self.started = self.written = time.monotonic()
+
+    def __enter__(self) -> Lines:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing is left open."""
+
+    def set_postfix_str(self, note: str, refresh: bool = True) -> None:
+        """What the next line says beside the progress."""
+        self.note = note
+
+    def update(self, n: float = 1) -> None:
+        """Counts n as newly done."""
+        self.check()
+        self.done += n
+        now = time.monotonic()
+        if now - self.written >= self.every:
+            self.written = now
+            rate = (self.done - self.first) / max(now - self.started, 1e-9)
+            left = f"{(self.total - self.done) / rate:.0f} s left" if rate > 0 else ""
+            parts = (f"{self.unit} {self.done:g} of {self.total}", self.note, f"{rate:.3g} a second", left)
+            log.info("%s", ", ".join(part for part in parts if part))
 
 
 def _is_terminal() -> bool:

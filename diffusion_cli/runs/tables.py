@@ -26,15 +26,20 @@ def terminal(results: Sequence[Result]) -> str:
             result.name,
             *(show(result.keys.get(key)) for key in keys),
             result.status or "not begun",
-            *(_number(result.numbers.get(name)) for name in ("steps", "loss", *names)),
+            *(number_text(result.numbers.get(name)) for name in ("steps", "loss", *names)),
         ]
         for result in results
     ]
+    return "\n".join([columns(head, rows), *failures(results, keys)])
+
+
+def columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Lines of text, each column as wide as its widest cell."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (head, *rows)
     ]
-    return "\n".join([*(line.rstrip() for line in lines), *failures(results, keys)])
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def failures(results: Sequence[Result], keys: Sequence[str]) -> list[str]:
@@ -99,5 +104,5 @@ def _best(cells: Sequence[Cell], keys: Sequence[str], name: str) -> set[int]:
     return {min(rivals)[1] for rivals in found.values() if len(rivals) > 1}
 
 
-def _number(value: float | None) -> str:
+def number_text(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"

@@ -1,0 +1,189 @@
+"""`diffusion runs`: the runs that are there: listed, shown, compared, the best of them, and cleaned up."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from diffusion_cli.errors import UserError
+from diffusion_cli.options.browsing import Line
+from diffusion_cli.runs.directory import FAILED, FINISHED, INTERRUPTED, STATUSES, Run
+from diffusion_cli.runs.listing import (
+    ANY,
+    Listed,
+    age_text,
+    best_of,
+    filtered,
+    found_below,
+    listed,
+    size_text,
+    sorted_by,
+)
+from diffusion_cli.runs.results import COMPARED, metrics, show
+from diffusion_cli.runs.tables import columns, number_text
+
+FILTERS = ("command", "status", "age", "size")
+SHOWN = 2  # metrics in a line of the list
+
+
+def main(line: Line) -> None:
+    ACTIONS[line.keys["action"]](line.keys, line.others)
+
+
+def selected(keys: dict[str, Any], others: Mapping[str, str]) -> list[Listed]:
+    """The runs that the line names, or all below `root`; of these those that its filters leave."""
+    for status in (keys["status"] or ANY).split(","):
+        if status not in (*STATUSES, ANY):
+            raise UserError("status", status, "no such status", (*STATUSES, ANY))
+    if keys["runs"]:
+        runs = [
+            listed(Run.find(name, "runs").path if name == "latest" else Path(name)) for name in keys["runs"]
+        ]
+        wanted = {name: keys[name] for name in FILTERS[1:] if keys[name] is not None}
+    else:
+        runs, damaged = found_below(keys["root"])
+        for error in damaged:
+            print(f"left out: {error}", file=sys.stderr)
+        wanted = {name: keys[name] for name in FILTERS if keys[name] is not None}
+    return sorted_by(filtered(runs, wanted | dict(others)), keys["sort"])
+
+
+def list_runs(keys: dict[str, Any], others: Mapping[str, str]) -> None:
+    """A line for each run; the numbers that the line speaks of have a column each."""
+    runs = selected(keys, others)
+    results = [run.result for run in runs]
+    told = [name for name in dict.fromkeys([*others, keys["sort"].removeprefix("-")])
+            if name not in ("age", "size", "status", "dataset", "steps", "loss")]  # fmt: skip
+    measured = [name for name in metrics(results) if name != "loss" and not told][:SHOWN]
+    numbers = ["steps", "loss", *measured, *told]
+    head = ["run", "dataset", "status", *(name.removeprefix("metrics.") for name in numbers), "age", "size"]
+    rows = [
+        [str(run.result.path), show(run.value("dataset")), run.result.status or "not begun",
+         *(cell(run.value(name)) for name in numbers), age_text(run.age), size_text(run.size)]
+        for run in runs
+    ]  # fmt: skip
+    limit = keys["limit"] or len(rows)
+    if rows:
+        print(columns(head, rows[:limit]))
+    hidden = f", {len(rows) - limit} of them not shown" if limit < len(rows) else ""
+    print(f"{len(rows)} runs below {keys['root']}, {size_text(sum(run.size for run in runs))}{hidden}")
+
+
+def show_runs(keys: dict[str, Any], others: Mapping[str, str]) -> None:
+    """All that a run says of itself."""
+    keys = keys | {"runs": keys["runs"] or ["latest"]}
+    for run in selected(keys, others):
+        result, directory = run.result, Run(run.result.path)
+        words = " ".join(directory.record.overrides)
+        facts = {
+            "run": str(result.path),
+            "status": f"{result.status or 'not begun'}, {age_text(run.age)} ago",
+            "line": f"diffusion {result.command} {words}".rstrip(),
+            "data": show(run.value("dataset")),
+            "steps": f"{cell(run.value('steps'))}, {cell(run.value('steps_per_second'))} a second",
+            "loss": cell(run.value("loss")),
+            "size": size_text(run.size),
+        }
+        if result.error:
+            facts["error"] = result.error
+        if result.status == INTERRUPTED:
+            facts["goes on"] = f"diffusion train {words} hydra.run.dir={result.path} resume=true"
+        for name, text in facts.items():
+            print(f"{name:<8} {text}")
+        rows = [[name.removeprefix("metrics."), *(cell(result.numbers.get(key)) for key in
+                 (name, *(f"{name}.{part}" for part in COMPARED)))] for name in result.better]  # fmt: skip
+        if rows:
+            print("\n" + columns(["metric", "value", *COMPARED], rows))
+        figures = sorted(directory.figures.glob("*"))
+        if figures:
+            print("\nfigures  " + "\n         ".join(map(str, figures)))
+
+
+def compare(keys: dict[str, Any], others: Mapping[str, str]) -> None:
+    """What runs differ in, and what came of each; the best value of a metric has a star."""
+    runs = selected(keys, others)
+    if len(runs) < 2:
+        raise UserError("runs", keys["runs"], "two or more are needed: diffusion runs compare DIR DIR")
+    results = [run.result for run in runs]
+    names = list(map(str, range(1, len(runs) + 1)))
+    print("\n".join(f"{name}  {result.path}" for name, result in zip(names, results, strict=True)))
+    different = [
+        key
+        for key in dict.fromkeys(key for result in results for key in result.keys)
+        if len({show(result.keys.get(key)) for result in results}) > 1
+    ]
+    rows = [[key, *(show(result.keys.get(key)) for result in results)] for key in different]
+    print("\n" + (columns(["configuration", *names], rows) if rows else "the configurations are equal"))
+    alone = len({show(run.value("dataset")) for run in runs}) == 1
+    rows = [[name.removeprefix("metrics."), *starred(runs, name, alone)] for name in metrics(results)]
+    if rows:
+        print("\n" + columns(["came of it", *names], rows))
+
+
+def starred(runs: Sequence[Listed], name: str, comparable: bool) -> list[str]:
+    """The values of a number, the best of them with a star where they can be compared."""
+    costs = [run.cost(name) for run in runs]
+    known = [cost for cost in costs if cost is not None]
+    best = min(known) if comparable and len(known) > 1 else None
+    return [
+        cell(run.value(name)) + (" *" if cost is not None and cost == best else "")
+        for run, cost in zip(runs, costs, strict=True)
+    ]
+
+
+def best(keys: dict[str, Any], others: Mapping[str, str]) -> None:
+    """The best finished run of each dataset."""
+    runs = selected(keys | {"status": keys["status"] or FINISHED}, others)
+    found = best_of(runs, keys["by"])
+    rows = [
+        [dataset, str(run.result.path), f"{name.removeprefix('metrics.')} {cell(run.value(name))}"]
+        for dataset, (name, run) in found.items()
+    ]
+    print(columns(["dataset", "run", "best by"], rows))
+
+
+def clean(keys: dict[str, Any], others: Mapping[str, str]) -> None:
+    """Removes failed and interrupted runs, or those of `status`; none in which a process works."""
+    runs = selected(keys | {"status": keys["status"] or f"{FAILED},{INTERRUPTED}"}, others)
+    runs = [run for run in runs if not Run(run.result.path).is_held]
+    if not runs:
+        print("nothing to remove")
+        return
+    for run in runs:
+        print(
+            f"{run.result.path}  {run.result.status or 'not begun'}, {age_text(run.age)}, {size_text(run.size)}"
+        )
+    total = f"{len(runs)} runs, {size_text(sum(run.size for run in runs))}"
+    if not keys["yes"] and not agreed(f"remove these {total}? [y/N] "):
+        print("nothing removed")
+        return
+    for run in runs:
+        with Run(run.result.path).lock():
+            shutil.rmtree(run.result.path)
+    print(f"removed {total}")
+
+
+def agreed(question: str) -> bool:
+    """The answer of whoever sits at the terminal; UserError where nobody does."""
+    if not sys.stdin or not sys.stdin.isatty():
+        raise UserError("yes", False, "nobody is here to be asked; say yes=true to remove them")
+    return input(question).strip().lower() in ("y", "yes")
+
+
+def cell(value: Any) -> str:
+    """A value in a table; "" where there is none."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return number_text(float(value))
+    return "" if value is None else show(value)
+
+
+ACTIONS: dict[str, Callable[[dict[str, Any], Mapping[str, str]], None]] = {
+    "list": list_runs,
+    "show": show_runs,
+    "compare": compare,
+    "best": best,
+    "clean": clean,
+}
