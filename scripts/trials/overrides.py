@@ -36,14 +36,19 @@ LEFT_OUT = ("hydra.run.dir", "hydra.sweep", "logger.mode")
 
 
 def keys() -> list[str]:
-    """Every key of the configuration of `train`, without Hydra's own."""
-    from diffusion_cli.options.schema import RULES
+    """Every key of `train` and of every option, and some that are none."""
+    from diffusion_cli.options.files import names_of
+    from diffusion_cli.options.help import flat_keys, keys_of_option
 
-    more = ["dataset._target_", "model._target_", "model.inputs", "model.time", "objective.loss", "objective.weighting",
-            "objective.times", "schedule.sigma_max", "figures.loss", "figures.x", "hydra.job.name", "hydra.verbose",
-            "hydra.output_subdir", "hydra.mode", "hydra.job_logging", "hydra.callbacks.x", "nothing", "seed.x", "a.b.c",
-            "optimizer", "ema", "checkpoint", "hydra", "hydra/launcher", "hydra/job_logging", "guidance.run"]  # fmt: skip
-    return [key for key in (*RULES, *GROUPS, *more) if not key.startswith(LEFT_OUT)]
+    known = [key for key, _ in flat_keys("train")]
+    known += [
+        key for group in GROUPS for option in names_of(group) for key, _ in keys_of_option(group, option)
+    ]
+    more = ["dataset._target_", "model._target_", "figures.loss", "figures.loss._target_", "figures.x", "hydra.job.name",
+            "hydra.verbose", "hydra.output_subdir", "hydra.mode", "hydra.job_logging", "hydra.callbacks.x", "nothing", "seed.x",
+            "a.b.c", "optimizer", "ema", "checkpoint", "hydra", "hydra/launcher", "hydra/job_logging", "guidance.run",
+            "figure@figures.y"]  # fmt: skip
+    return [key for key in dict.fromkeys((*known, *GROUPS, *more)) if not key.startswith(LEFT_OUT)]
 
 
 def run(n: int, seed: int, folder: Path) -> dict[str, Any]:
