@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any, NamedTuple
 
-from filelock import FileLock
-
+from diffusion_cli.runs.place import Place
 from diffusion_cli.runs.signals import Stop
 
 
@@ -19,7 +18,7 @@ class Session(NamedTuple):
 
     stop: Stop
     alone: bool = True
-    lock: FileLock | None = None
+    lock: Place | None = None
 
     def bar(self, total: int, done: int = 0, unit: str = "step", stops: bool = True) -> Any:
         """A progress bar with rate and remaining time; silent for a job among others, and where stderr is no terminal.
@@ -36,13 +35,5 @@ class Session(NamedTuple):
                     check()
                 return super().update(n)
 
-        quiet = not self.alone or not _is_terminal()
+        quiet = not self.alone or not sys.stderr.isatty()
         return Bar(total=total, initial=done, unit=unit, disable=quiet, dynamic_ncols=True, mininterval=0.5)
-
-
-def _is_terminal() -> bool:
-    try:
-        return sys.stderr.isatty()
-    except (AttributeError, ValueError):
-        # closed
-        return False
