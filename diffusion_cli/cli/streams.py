@@ -52,7 +52,7 @@ def tolerant() -> Iterator[tuple[Tolerant, Tolerant]]:
     for number in (0, 1, 2):
         _take(number)
     streams = Tolerant(before[0] or _nowhere()), Tolerant(before[1] or _nowhere())
-    sys.stdout, sys.stderr = streams  # type: ignore[assignment]
+    sys.stdout, sys.stderr = streams
     logging.raiseExceptions = False
     try:
         yield streams

@@ -23,6 +23,7 @@ def main(config: dict[str, Any], run: Run, session: Session) -> None:
 
     prepare_process(config["threads"])
     components = replace(of(config), tick=session.stop.check)
+    components.refuse_too_many("evaluation.n", components.evaluation.n)
     report = {
         **{key: config[key] for key in ("run", "sampler", "guidance", "label", "seed")},
         "metrics": evaluate(components, session.bar),

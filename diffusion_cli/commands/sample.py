@@ -30,6 +30,7 @@ def main(config: dict[str, Any], run: Run, session: Session) -> None:
 
     prepare_process(config["threads"])
     components = replace(of(config), tick=session.stop.check)
+    components.refuse_too_many("n", config["n"] * (config["completions"] if config["inpaint"] else 1))
     started = time.monotonic()
     painted = config["inpaint"] is not None
     if painted:

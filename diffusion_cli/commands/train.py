@@ -66,7 +66,14 @@ def train(config: dict[str, Any], run: Run, session: Session) -> None:
 
         run.sweep_up()
         prepare_process(config["threads"])
-        training = Training(build(config), run, session)
+        components = build(config)
+        for key, n in (
+            ("n", config["n"]),
+            ("stages.n", config["stages"]["n"]),
+            ("evaluation.n", components.evaluation.n),
+        ):
+            components.refuse_too_many(key, n)
+        training = Training(components, run, session)
         session.stop.at_once = lambda signum: training.write_summary("interrupted", Interrupted(signum))
         try:
             training.train()
