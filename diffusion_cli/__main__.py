@@ -12,6 +12,7 @@ from types import NoneType
 
 from diffusion_cli import __version__
 from diffusion_cli.cli import flags as line
+from diffusion_cli.cli.streams import tolerant
 from diffusion_cli.cli.waiting import wait_briefly
 from diffusion_cli.errors import ArgumentError, Interrupted, Passage, RunFailed, TakenError, UserError
 from diffusion_cli.options.browsing import POSITIONAL
@@ -55,6 +56,22 @@ def main(argv: list[str] | None = None) -> int:
     0 done; 1 a run failed; 2 bad input, one line on stderr; 128 + n ended by signal n.
     """
     wait_briefly(os.environ)
+    with tolerant() as (stdout, _):
+        code = _run(argv)
+        sys.stdout.flush()
+        if isinstance(stdout.error, BrokenPipeError):
+            # whoever read our output (`| head`) has gone
+            return PIPE_CLOSED
+        if stdout.error is not None:
+            lost = getattr(stdout.error, "strerror", None) or stdout.error
+            print(
+                f"stdout cannot be written ({lost}); what the command leaves in files is whole",
+                file=sys.stderr,
+            )
+        return code
+
+
+def _run(argv: list[str] | None) -> int:
     asked = os.environ.get("HYDRA_FULL_ERROR")
     program = sys.argv
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and leaves message and exit code to us
@@ -63,7 +80,6 @@ def main(argv: list[str] | None = None) -> int:
     try:
         flags, words = line.sort(list(program[1:] if argv is None else argv))
         _dispatch(flags, words)
-        sys.stdout.flush()
         return _settle(0)
     except SystemExit as ended:
         return _settle(_code(ended))
@@ -149,10 +165,6 @@ def _report(error: BaseException, overrides: list[str], show: bool) -> int:
         error = error.error
     if show:
         traceback.print_exception(error)
-    if isinstance(error, BrokenPipeError):
-        # Whoever read our output (`| head`) has gone; what is still buffered would fail again when Python exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return PIPE_CLOSED
     if isinstance(error, KeyboardInterrupt):
         error = Interrupted(signal.SIGINT)
     if isinstance(error, Interrupted):

@@ -8,6 +8,7 @@ components.varied(sampler={"steps": 10}).draw(5000).x0      # the same with anot
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -24,7 +25,7 @@ from diffusion_cli.dataset.protocol import NO_LABEL
 from diffusion_cli.dataset.remembered import Remembered, is_memory
 from diffusion_cli.dataset.units import Units
 from diffusion_cli.denoiser import Batched, Denoiser, ExactDenoiser, MeasuredVariance, NetworkDenoiser
-from diffusion_cli.device import device_of, precision_of
+from diffusion_cli.device import device_of, free_memory, precision_of
 from diffusion_cli.errors import ArgumentError, UserError, in_group
 from diffusion_cli.guidance import ClassifierFree, ClassifierGuidance, ExactClassifier
 from diffusion_cli.metrics.classification import ClassifierEvaluation
@@ -34,7 +35,7 @@ from diffusion_cli.metrics.protocol import Evaluation, EvaluationInput
 from diffusion_cli.model.classifier import LabelClassifier
 from diffusion_cli.model.network import Network, as_network
 from diffusion_cli.multistep import Multistep
-from diffusion_cli.noise import Stream, generator, mix, seeded
+from diffusion_cli.noise import ROWS, Stream, generator, mix, seeded
 from diffusion_cli.options.build import build_component as make
 from diffusion_cli.options.check import check_config
 from diffusion_cli.options.groups import EXACT, RUN
@@ -42,6 +43,10 @@ from diffusion_cli.runs.config import DATA_PLACES
 from diffusion_cli.runs.directory import Run
 from diffusion_cli.runs.restore import LAST, chosen, fit_in, newest
 
+# Samples whose chains run at once where there are more.
+LOT = 160_000
+# How often samples are in memory at most: as they are drawn, joined, turned to numpy and written.
+COPIES = 6
 log = logging.getLogger(__name__)
 Config = dict[str, Any]
 
@@ -171,22 +176,41 @@ class Components:
             raise UserError("label", label, f"must be one of 0..{classes - 1}", choices)
         return label
 
-    def walk(self, n: int, seed: int | None = None, label: Tensor | None = None) -> Iterator[samplers.State]:
-        """The chains of n samples: states from x_T to x_0. label: of each; None: see `labels`."""
+    def walk(
+        self, n: int, seed: int | None = None, label: Tensor | None = None, first: int = 0
+    ) -> Iterator[samplers.State]:
+        """The chains of n samples: states from x_T to x_0. label: of each; None: see `labels`. first: see `chain`."""
         seed = self.seed if seed is None else seed
         label = self.labels(n, seed) if label is None else label
         shape, device = self.dataset.shape, self.device
         with in_group("sampler"):
-            for state in samplers.chain(self.sampler, self.denoiser, n, shape, seed, label, device):
+            for state in samplers.chain(self.sampler, self.denoiser, n, shape, seed, label, device, first):
                 self.tick()
                 yield state
 
     def draw(self, n: int, seed: int | None = None) -> Batch:
-        """n samples x0 (n, *shape), in the units of the run, and their labels; on the device."""
-        label = self.labels(n, seed)
-        for state in self.walk(n, seed, label):
-            x0 = state.x
-        return Batch(x0, label)
+        """n samples x0 (n, *shape) and their labels, on the device.
+
+        Of very many the chains run one lot after the other: the memory that they need does not grow with n. A lot holds
+        whole batches of the network and whole blocks of noise, so that no bit depends on it.
+        """
+        self.refuse_too_many("n", n)
+        label, lot = self.labels(n, seed), math.lcm(self.config["sample_batch"], ROWS)
+        lot *= max(1, LOT // lot)
+        parts = []
+        for first in range(0, n, lot):
+            part = None if label is None else label[first : first + lot]
+            for state in self.walk(min(lot, n - first), seed, part, first):
+                x0 = state.x
+            parts.append(x0)
+        return Batch(torch.cat(parts) if len(parts) > 1 else x0, label)
+
+    def refuse_too_many(self, key: str, n: int) -> None:
+        """UserError for `key` where n samples do not fit into memory; it names the number that does."""
+        each = COPIES * 4 * math.prod(self.dataset.shape)
+        most = free_memory() // each
+        if n > most:
+            raise UserError(key, n, f"needs {n * each / 1e9:.3g} GB of memory; at most {most} fit now")
 
     @property
     def names(self) -> dict[str, NDArray[Any]]:

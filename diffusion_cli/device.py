@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import platform
+from pathlib import Path
 
 import torch
 
@@ -60,3 +61,12 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.pythonapi.mallopt
         mallopt(M_MMAP_THRESHOLD, 2**28)
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def free_memory() -> int:
+    """Bytes of main memory that a process may still take; where the system does not tell, more than any machine has."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration, ValueError):
+        return 2**60

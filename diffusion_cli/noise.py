@@ -109,6 +109,7 @@ class NoiseStream:
     shape: of a row.
     device: to which the noise goes.
     stream: the use of the seed.
+    first: the number of the first row, a multiple of ROWS.
 
     >>> noise = NoiseStream(seed=0, n=5000, shape=(2,)); x_T = noise()
     """
@@ -120,9 +121,11 @@ class NoiseStream:
         shape: tuple[int, ...],
         device: str | torch.device = "cpu",
         stream: Stream = Stream.CHAIN,
+        first: int = 0,
     ) -> None:
         self.n, self.shape, self.device = n, tuple(shape), device
-        self.generators = [generator(seed, stream, block) for block in range(-(-n // ROWS))]
+        blocks = range(first // ROWS, first // ROWS - (-n // ROWS))
+        self.generators = [generator(seed, stream, block) for block in blocks]
 
     def __call__(self) -> Tensor:
         blocks = [torch.randn(ROWS, *self.shape, generator=g) for g in self.generators]

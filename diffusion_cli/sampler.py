@@ -268,7 +268,11 @@ def chain(
     seed: int,
     label: Tensor | None = None,
     device: torch.device | str = "cpu",
+    first: int = 0,
 ) -> Iterator[State]:
-    """`sampler` from pure noise, x_T ~ N(0, I): sample i is a function of (seed, i) and its label alone."""
-    noise = NoiseStream(seed, n, shape, device)
+    """`sampler` from pure noise, x_T ~ N(0, I): sample i is a function of (seed, i) and its label alone.
+
+    first: the number of the first sample, a multiple of noise.ROWS.
+    """
+    noise = NoiseStream(seed, n, shape, device, first=first)
     return sampler(denoiser, noise(), label, noise)

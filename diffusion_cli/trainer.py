@@ -24,11 +24,10 @@ from diffusion_cli.dataset.batch import Batch
 from diffusion_cli.dataset.protocol import Dataset
 from diffusion_cli.dataset.targets import averaged, exact, stable
 from diffusion_cli.denoiser import NetworkDenoiser
-from diffusion_cli.descent import descent_of
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.model.network import Network
 from diffusion_cli.noise import Stream, generator, seeded
-from diffusion_cli.objective import Loss
+from diffusion_cli.objective import Loss, descent_of
 from diffusion_cli.optimizer import Adam, Flat, Optimizer
 from diffusion_cli.schedule import Schedule
 

@@ -21,7 +21,7 @@ LAYERS = [
     {"prediction"},
     {"denoiser"},
     {"objective", "guidance", "sampler"},
-    {"metrics", "multistep", "inpainting", "descent"},
+    {"metrics", "multistep", "inpainting"},
     {"trainer"},
     {"components"},
     {"figures"},
@@ -31,9 +31,9 @@ LAYERS = [
 ]
 LEVEL = {room: level for level, layer in enumerate(LAYERS) for room in layer}
 METHOD = {"schedule", "forward", "prediction", "denoiser", "objective", "guidance", "sampler", "multistep", "inpainting",
-          "descent", "trainer", "optimizer", "noise"}  # fmt: skip
+          "trainer", "optimizer", "noise"}  # fmt: skip
 HYDRA = {"hydra", "omegaconf"}
-ROOT_MODULES = 19  # at most
+ROOT_MODULES = 18  # at most
 
 
 def room_of(path: Path, package: Path) -> str:

@@ -51,9 +51,6 @@ def entry(module: str) -> Callable[[], None]:
         try:
             with Stop() as stop:
                 return run_task(name, config, stop) if place is None else run_job(name, config, stop, place)
-        except BrokenPipeError:
-            # whoever read our output went away: no failure of the run
-            raise
         except Exception as error:
             error = explain(error) if is_config_error(error) else error
             expected = isinstance(error, (UserError, RunFailed))
@@ -127,7 +124,10 @@ def run_job(name: str, config: DictConfig, stop: Stop, place: Job) -> Any:
 
 
 def one_line_of(error: BaseException) -> str:
-    """An exception in one line: its type's name and the first line of what it says."""
+    """An exception in one line: its type's name and the first line of what it says; of the file system, which file."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        safe = "what was there before is untouched: put that right, and give the line again"
+        return f"{error.filename}: {error.strerror}; {safe}"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return one_line(type(error).__name__ + (f": {lines[0]}" if lines else ""))
 

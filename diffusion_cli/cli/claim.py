@@ -6,21 +6,20 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from filelock import FileLock
-
 from diffusion_cli.errors import UserError
 from diffusion_cli.runs import config
 from diffusion_cli.runs.directory import Run
+from diffusion_cli.runs.place import Place
 
 # What is written into a directory before a job begins, beside its log; and what a trainer's lock leaves.
 HYDRAS_FILES = (".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml")
-OURS = ("multirun.yaml", config.FILE, ".lock", ".owner", ".sweep")
+OURS = ("multirun.yaml", config.FILE, ".lock", ".owner", ".held", ".sweep")
 
 # the directories that this process created, each after its parent
 _made: list[Path] = []
 # those that existed: what was in them
 _found: dict[Path, set[str]] = {}
-_lock: FileLock | None = None
+_lock: Place | None = None
 
 
 def claim_directory(key: str, directory: str, exclusive: bool) -> str:
@@ -59,7 +58,7 @@ def hold(directory: str) -> None:
     _lock = Run(directory).lock()
 
 
-def held() -> FileLock | None:
+def held() -> Place | None:
     return _lock
 
 

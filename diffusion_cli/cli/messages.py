@@ -72,8 +72,11 @@ def explain(error: Exception, overrides: list[str] | None = None) -> UserError:
             mark = cause.problem_mark
             place = f"{mark.name}, line {mark.line + 1}" if mark else "a file of options"
             return UserError(place, ..., f"not YAML: {cause.problem or cause.context}")
-        if isinstance(cause, OSError) and cause.filename is not None:
-            return UserError(str(cause.filename), ..., cause.strerror or type(cause).__name__)
+        if isinstance(cause, OSError) and cause.errno is not None:
+            # without a name it is what Hydra writes into a new directory
+            return UserError(
+                str(cause.filename or "hydra.run.dir"), ..., cause.strerror or type(cause).__name__
+            )
     if "Config group override" in str(error):
         for word in overrides or []:
             if word.startswith("="):

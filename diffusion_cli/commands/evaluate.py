@@ -25,6 +25,7 @@ def main(config: dict[str, Any], run: Run, session: Session) -> None:
     components = replace(of(config), tick=session.stop.check)
     if components.net is not None:
         warn_of_outliers(components)
+    components.refuse_too_many("evaluation.n", components.evaluation.n)
     report = {
         **{key: config[key] for key in ("run", "sampler", "guidance", "label", "seed")},
         "metrics": evaluate(components, session.bar),

@@ -35,6 +35,7 @@ def main(config: dict[str, Any], run: Run, session: Session) -> None:
         warn_of_outliers(components)
     if config["images"] and components.dataset.kind != "images":
         raise UserError("images", config["images"], "these samples are no images")
+    components.refuse_too_many("n", config["n"] * (config["completions"] if config["inpaint"] else 1))
     started = time.monotonic()
     painted = config["inpaint"] is not None
     if painted:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from diffusion_cli.commands.ending import explained, safe
 from diffusion_cli.commands.monitor import RepeatedEvaluation
 from diffusion_cli.commands.output import describe, draw_figures, evaluate, prepare_process, warn_of_outliers
 from diffusion_cli.errors import Interrupted, RunFailed, TimeIsUp, UserError
@@ -56,7 +57,8 @@ def train(config: dict[str, Any], run: Run, session: Session) -> None:
 
     A job of a sweep waits for another process that trains here: the same job, left over from a sweep that was killed.
     """
-    with session.lock or run.lock(wait=not session.alone):
+    run.place = session.lock or run.lock(wait=None if session.alone else session.stop.check)
+    with run.place:
         if run.status == FINISHED and not extend(run, config["steps"]):
             log.info("%s is finished already", run.path)
             return
@@ -64,19 +66,30 @@ def train(config: dict[str, Any], run: Run, session: Session) -> None:
 
         run.sweep_up()
         prepare_process(config["threads"])
-        training = Training(build(config), run, session)
-        warn_of_outliers(training.components)
+        components = build(config)
+        for key, n in (
+            ("n", config["n"]),
+            ("stages.n", config["stages"]["n"]),
+            ("evaluation.n", components.evaluation.n),
+        ):
+            components.refuse_too_many(key, n)
+        training = Training(components, run, session)
+        warn_of_outliers(components)
         session.stop.at_once = lambda signum: training.write_summary(INTERRUPTED, Interrupted(signum))
         try:
             training.train()
             if config["plots"]:
                 training.finish()
+            run.check_place()
+            training.write_summary(FINISHED)
         except BaseException as error:
-            if isinstance(error, UserError) and not run.checkpoints():
+            if isinstance(error, UserError) and not run.summary_file.exists():
                 # nothing has happened yet, and nothing is left behind
                 raise
             stopped = isinstance(error, Interrupted | KeyboardInterrupt | SystemExit | TimeIsUp)
-            training.write_summary(INTERRUPTED if stopped else FAILED, error)
+            reason = explained(error, run)
+            with contextlib.suppress(OSError):
+                training.write_summary(INTERRUPTED if stopped else FAILED, reason)
             if stopped and run.checkpoints():
                 step = step_of(run.checkpoints()[-1])
                 log.info(
@@ -86,8 +99,9 @@ def train(config: dict[str, Any], run: Run, session: Session) -> None:
                 )
             if isinstance(error, TimeIsUp):
                 return
+            if reason is not error:
+                raise reason from None
             raise
-        training.write_summary(FINISHED)
     log.info("finished: %s", run.path)
 
 
@@ -274,9 +288,8 @@ class Training:
         logger.log(self.state.step, self.monitor.evaluate(self.state.ema, self.state.step))
 
     def diverged(self, how: str) -> RunFailed:
-        step, last = self.state.step, self.run.checkpoints()[-1:]
-        good = f"the last good checkpoint is {last[0]}" if last else "there is no checkpoint yet"
-        return RunFailed(f"diverged by step {step} ({how}, lr {self.state.lr:.3g}); {good}")
+        how = f"diverged by step {self.state.step} ({how}, lr {self.state.lr:.3g})"
+        return RunFailed(f"{how}; {safe(self.run)}")
 
     def refuse_divergence(self) -> None:
         """Nothing is saved or drawn of a network that is not finite any more: RunFailed instead."""
@@ -294,6 +307,7 @@ class Training:
         from diffusion_cli.runs import checkpoint
 
         state, kept = self.state, self.config["checkpoint"]
+        self.run.check_place()
         self.refuse_divergence()
         if state.step % kept["every"] == 0 or state.step == self.config["steps"]:
             value = score(self.components, state.ema)
@@ -336,6 +350,7 @@ class Training:
 
     def save_stage(self) -> None:
         """Samples of the network as it is now, always from the same noise."""
+        self.run.check_place()
         self.refuse_divergence()
         x0 = self.averaged.draw(self.config["stages"]["n"]).x0
         self.run.write_stage(self.state.step, self.components.units.array(x0))

@@ -32,6 +32,7 @@ def kept(
         # Not there, most often.
         floors = [measure(batch) for batch in samples]
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
         checkpoint.save(file, {"floors": floors})
     except OSError as error:
         log.debug("the floor cannot be kept in %s: %s", file.parent, error.strerror or error)

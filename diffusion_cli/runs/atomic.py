@@ -5,37 +5,66 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+BLOCK = 4096  # bytes that the smallest file takes on the disk
 
 
 @contextmanager
 def replacing(path: str | os.PathLike, durable: bool = False) -> Iterator[Path]:
     """Yields a temporary path beside `path`; what the block writes there takes the name `path` when it ends well.
 
-    After an error nothing is left and the old file stands. durable: also survives a power cut (fsync of file and
-    directory, about 12 ms), for checkpoints.
+    After an error nothing is left and the old file stands; an OSError names `path`. durable: also survives a power cut
+    (fsync of file and directory, about 12 ms), for checkpoints. The folder is made, but not those above it: where a run's
+    directory was removed, none that is half a run comes into being.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last: matplotlib and numpy choose their format by it.
     part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
+        path.parent.mkdir(exist_ok=True)
         yield part
         if durable:
             _sync(part)
         os.replace(part, path)
         if durable:
             _sync(path.parent)
+    except OSError as error:
+        if error.errno is not None and error.filename in (None, str(part), part):
+            error.filename, error.filename2 = str(path), None
+        raise
     finally:
-        part.unlink(missing_ok=True)
+        # what cannot be removed, either, is swept up by the next start
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def overwrite(path: Path, content: dict[str, Any]) -> bool:
+    """Writes JSON over a file that is there, in one call and within the block that it has on the disk; false where that
+    is not possible. Not atomic where the power fails, but a full disk does not prevent it."""
+    text = json.dumps(content, indent=2).encode()
+    try:
+        handle = os.open(path, os.O_WRONLY)
+    except OSError:
+        return False
+    try:
+        size = os.fstat(handle).st_size
+        if len(text) >= max(size, BLOCK):
+            return False
+        # white space after a value is JSON, too
+        return os.pwrite(handle, text.ljust(size) + b"\n", 0) > len(text)
+    except OSError:
+        return False
     finally:
         os.close(handle)
 

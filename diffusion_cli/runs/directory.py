@@ -10,24 +10,29 @@ import os
 import re
 import time
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from diffusion_cli.errors import TakenError, UserError
-from diffusion_cli.runs import config
-from diffusion_cli.runs.atomic import replacing, write_json
+from diffusion_cli.errors import UserError
+from diffusion_cli.runs import config, place
+from diffusion_cli.runs.atomic import overwrite, replacing, write_json
 from diffusion_cli.runs.config import Record
+from diffusion_cli.runs.place import Place
 
 log = logging.getLogger(__name__)
 RUNNING, FINISHED, FAILED, INTERRUPTED = STATUSES = ("running", "finished", "failed", "interrupted")
+BRIEF = (
+    "status",
+    "error",
+    "steps",
+    "loss",
+    "seed",
+)  # what is left of a summary for which there is little room
 REWRITE = 2.0  # seconds between rewritings of metrics.csv while rows come in
 CHECKPOINT = re.compile(r"step_(\d{8,})\.safetensors")
 PART = re.compile(r"\..+\.\d+\.part(\.\w+)?")  # the temporary names of atomic.replacing
 LARGEST_SUMMARY = 2**24  # bytes
-LOCK = ".lock"
 
 
 class Run:
@@ -38,6 +43,7 @@ class Run:
 
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path)
+        self.place: Place | None = None
         self.metrics_file = self.path / "metrics.csv"
         self.evaluations_file = self.path / "evaluations.csv"
         self.samples_file = self.path / "samples.npz"
@@ -110,10 +116,24 @@ class Run:
 
     @property
     def status(self) -> str | None:
-        return self.summary.get("status")
+        """As summary.json says; a run that was killed could not say so, and is interrupted."""
+        status = self.summary.get("status")
+        killed = status == RUNNING and not place.is_held(self.path)
+        return INTERRUPTED if killed else status if isinstance(status, str) else None
 
     def write_summary(self, **fields: Any) -> None:
-        write_json(self.summary_file, fields)
+        """Writes summary.json, whole or not at all; on a full disk over the old one, which takes no space. Where the
+        directory was moved, there; where it was removed, nowhere."""
+        folder = self.place.where() if self.place else self.path
+        if folder is None:
+            return
+        file = folder / self.summary_file.name
+        try:
+            write_json(file, fields)
+        except OSError:
+            brief = {key: fields[key] for key in BRIEF if key in fields}
+            if not (overwrite(file, fields) or overwrite(file, brief)):
+                raise
 
     # arrays
 
@@ -156,32 +176,23 @@ class Run:
 
     # one trainer at a time
 
-    def lock(self, wait: bool = False) -> FileLock:
+    def lock(self, wait: Callable[[], None] | None = None) -> Place:
         """Held for as long as a process trains here; free at once when that process dies, however it does.
 
-        wait: for another process to leave; else UserError where there is one.
+        wait: called while another process has it; None: UserError where there is one.
         """
-        lock = FileLock(self.path / LOCK, timeout=-1 if wait else 0)
-        owner = self.path / ".owner"
-        try:
-            lock.acquire()
-        except Timeout:
-            who = owner.read_text().strip() if owner.is_file() else "another process"
-            raise TakenError("hydra.run.dir", str(self.path), f"is being trained by {who}") from None
-        with replacing(owner) as part:
-            part.write_text(f"process {os.getpid()} on {os.uname().nodename}\n")
-        return lock
+        self.place = place.take(self.path, wait)
+        return self.place
+
+    def check_place(self) -> None:
+        """RunFailed where the directory that this process has locked was removed or moved since."""
+        if self.place is not None:
+            self.place.check()
 
     @property
     def is_held(self) -> bool:
         """Whether a process trains here now."""
-        if not (self.path / LOCK).is_file():
-            return False
-        try:
-            with FileLock(self.path / LOCK, timeout=0):
-                return False
-        except (Timeout, OSError):
-            return True
+        return place.is_held(self.path)
 
 
 def read_csv(path: Path) -> dict[str, list[float]]:

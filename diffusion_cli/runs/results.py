@@ -63,8 +63,7 @@ def read_result(path: str | Path, name: str | None = None) -> Result:
     words = [str(word).lstrip("+~").partition("=")[0] for word in record.overrides]
     keys = dict(_flatten(config))
     keys |= {key: value for key, value in record.choices.items() if key in config}
-    summary = run.summary
-    status = summary.get("status")
+    summary, status = run.summary, run.status
     return Result(
         name if name is not None else str(path),
         run.path,
@@ -73,7 +72,7 @@ def read_result(path: str | Path, name: str | None = None) -> Result:
         tuple(dict.fromkeys(key for key in words if not key.startswith("hydra"))),
         numbers_of(summary),
         better_of(summary),
-        status if isinstance(status, str) else None,
+        status,
         str(summary["error"]) if "error" in summary and status != FINISHED else None,
         record.command,
     )

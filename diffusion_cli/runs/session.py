@@ -8,8 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from filelock import FileLock
-
+from diffusion_cli.runs.place import Place
 from diffusion_cli.runs.signals import Stop
 
 log = logging.getLogger(__name__)
@@ -24,7 +23,7 @@ class Session(NamedTuple):
 
     stop: Stop
     alone: bool = True
-    lock: FileLock | None = None
+    lock: Place | None = None
 
     def bar(self, total: int, done: int = 0, unit: str = "step", stops: bool = True) -> Any:
         """A progress bar with rate and remaining time; where stderr is no terminal, and for a job among others, lines.

@@ -75,7 +75,8 @@ class Stop:
                 f"{signal.Signals(number).name}: stopping once what is in hand is saved; once more to leave at once"
             )
         else:
-            self.at_once(number)
+            with contextlib.suppress(Exception):
+                self.at_once(number)
             os._exit(128 + number)
 
 

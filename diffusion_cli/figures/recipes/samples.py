@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,9 @@ from diffusion_cli.ranges import Count, Many, checked
 if TYPE_CHECKING:
     from diffusion_cli.components import Components
 
+log = logging.getLogger(__name__)
+# Points of a scatter plot; more are drawn over each other, and take minutes.
+MOST_POINTS = 100_000
 # Points of each set, when nearest neighbours are looked for.
 NEIGHBOUR_POINTS = 256
 
@@ -44,12 +48,14 @@ def data(components: Components, n: Many | None = None, columns: Count = 8) -> F
 def samples(components: Components, n: Many | None = None, columns: Count = 8) -> Figure:
     """The first samples of a run, beside the ground truth where it is known.
 
-    n: samples shown; null: all points, or 64 sets or images.
+    n: samples shown; null: the points, at most 100,000 of them, or 64 sets or images.
     columns: of sets or images.
     """
     view = view_of(components)
     x0, label = components.samples
-    n = n or (64 if view.panels else len(x0))
+    n = n or (64 if view.panels else min(len(x0), MOST_POINTS))
+    if n < len(x0) and not view.panels:
+        log.info("the figure shows the first %d of %d samples", n, len(x0))
     return view.grid(x0[:n], label_names(components, None if label is None else label[:n]), columns)
 
 

@@ -1,0 +1,86 @@
+"""stdout and stderr, whatever state they are in: closed, full, or read by somebody who has gone."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+
+class Tolerant:
+    """A text stream that never raises for what it cannot write, and remembers the first such error.
+
+    A run that is whole in its files is not undone by a terminal that has gone.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+        self.error: OSError | ValueError | None = None
+
+    def write(self, text: str) -> int:
+        self._try(self.stream.write, text)
+        return len(text)
+
+    def flush(self) -> None:
+        self._try(self.stream.flush)
+
+    def isatty(self) -> bool:
+        return self.error is None and not self.stream.closed and bool(self.stream.isatty())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def _try(self, call: Any, *given: Any) -> None:
+        if self.error is None:
+            try:
+                call(*given)
+            except (OSError, ValueError) as error:
+                self.error = error
+
+
+@contextlib.contextmanager
+def tolerant() -> Iterator[tuple[Tolerant, Tolerant]]:
+    """Within, sys.stdout and sys.stderr are `Tolerant`, and logging prints no tracebacks of its own.
+
+    A stream that was closed when the process began leads to nowhere. Its descriptor must be taken in any case: else
+    the next file that is opened would get it, and with it what libraries write to stderr.
+    """
+    before, raising = (sys.stdout, sys.stderr), logging.raiseExceptions
+    for number in (0, 1, 2):
+        _take(number)
+    streams = Tolerant(before[0] or _nowhere()), Tolerant(before[1] or _nowhere())
+    sys.stdout, sys.stderr = streams
+    logging.raiseExceptions = False
+    try:
+        yield streams
+    finally:
+        logging.raiseExceptions = raising
+        sys.stdout, sys.stderr = (
+            old if old is not None and new.error is None else _nowhere()
+            for old, new in zip(before, streams, strict=True)
+        )
+        for new in streams:
+            if new.error is not None:
+                _drain(new.stream)
+
+
+def _take(number: int) -> None:
+    try:
+        os.fstat(number)
+    except OSError:
+        # the lowest free descriptor is this very one, since those below it are taken
+        os.open(os.devnull, os.O_RDWR)
+
+
+def _nowhere() -> Any:
+    return open(os.devnull, "w")
+
+
+def _drain(stream: Any) -> None:
+    """What is still buffered would fail once more when Python exits, and make the exit code 120."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        stream.flush()
