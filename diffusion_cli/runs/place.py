@@ -17,7 +17,7 @@ from diffusion_cli.runs.atomic import replacing
 
 log = logging.getLogger(__name__)
 LOCK, OWNER, HELD = ".lock", ".owner", ".held"
-POLL = 0.3  # seconds in which a mere look at the lock (`is_held`) is over for certain
+POLL = 0.1  # seconds in which a mere look at the lock (`is_held`) is over for certain
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 
 
