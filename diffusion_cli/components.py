@@ -148,6 +148,9 @@ class Components:
     def labels(self, n: int, seed: int | None = None) -> Tensor | None:
         """(n,) labels int64: the requested ones in turn, or drawn as in the data; None for data without labels."""
         classes = self.num_classes
+        if self.label == NO_LABEL:
+            self._check_unconditional()
+            return None
         if self.label is None:
             if classes > self.dataset.num_classes:
                 raise UserError("label", None, f"guidance needs one of 0..{classes - 1}")
@@ -160,6 +163,14 @@ class Components:
         given = self.label if isinstance(self.label, list) else [self.label]
         labels = [self.class_of(label) for label in given]
         return torch.tensor(labels, device=self.device).repeat(-(-n // len(labels)))[:n]
+
+    def _check_unconditional(self) -> None:
+        """UserError where there are no unconditional samples to draw."""
+        if isinstance(self.guidance, ClassifierGuidance):
+            raise UserError("label", NO_LABEL, "guidance=classifier needs a class")
+        if self.net is not None and self.net.num_classes and not self.guidance.label_dropout:
+            reason = "this model was trained without label dropout; train it with guidance.label_dropout=0.1"
+            raise UserError("label", NO_LABEL, reason)
 
     def class_of(self, label: int | str) -> int:
         """The number of a class, given by its name or number; `none` means no label, which the network knows of label dropout.

@@ -246,7 +246,7 @@ def test_table_is_aligned():
     assert len({len(line) for line in lines}) == 1
     assert len(lines[0]) <= 80
     assert lines[0].split() == ["metric", "value", "floor", "ratio", "n", "draws"]
-    assert f"{report['coverage']['ratio']:.2f}" in lines[3]
+    assert f"{report['coverage']['ratio']:.2f}" in lines[4]
 
 
 def test_bad_input_is_refused():

@@ -62,7 +62,7 @@ def test_killed_and_resumed_gives_the_same_rows(tmp_path, straight):
     assert process.poll() is None, "the run was over before it could be killed"
     process.kill()
     process.wait()
-    assert run.status == "running"
+    assert run.status == "interrupted"
     finish(run.path, "checkpoint.every=50")
     assert run.evaluations_file.read_bytes() == straight[0].evaluations_file.read_bytes()
 

@@ -685,6 +685,7 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     rng = np.random.default_rng(0)
     np.save(folder / "points.npy", rng.normal(size=(50, 2)))
     np.save(folder / "sets.npy", rng.normal(size=(16, 8, 2)))
+    np.save(folder / "images.npy", rng.integers(0, 255, (16, 8, 8, 3), np.uint8))
     for name in ("train/a", "train/b", "test/a", "test/b"):
         (folder / "images" / name).mkdir(parents=True)
         Image.fromarray(rng.integers(0, 255, (8, 8, 3), np.uint8)).save(folder / "images" / name / "x.png")
@@ -694,6 +695,7 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
         **{f"dataset={name}": [f"dataset.root={folder / 'empty'}"] for name in ("cifar10", "fashion_mnist")},
         "dataset=points": [f"dataset.path={folder / 'points.npy'}"],
         "dataset=point_sets": [f"dataset.path={folder / 'sets.npy'}", "dataset.test=4"],
+        "dataset=image_arrays": [f"dataset.path={folder / 'images.npy'}"],
         "dataset=image_folder": [f"dataset.root={folder / 'images'}", "dataset.image_size=8"],
         "dataset=stars": ["dataset.n=16", "dataset.test=4", "dataset.size=16", "dataset.points=8",
                           "dataset.sample_points=8"],

@@ -109,6 +109,8 @@ def test_each_figure_draws_each_kind_of_data_or_refuses_it_at_once(name, kind, w
             chosen |= {"metrics": [measured], "variances": ["beta"]}
     needs_guidance = name in ("guidance_trajectories", "guided_comparison") and kind != "plane"
     refused = kind not in kinds_of(recipe_of(chosen)) or name == "twopoint" or needs_guidance
+    if name == "error_by_level" and components.dataset.density is None:
+        refused = True
     if name == "sweep_grid" and kind not in VIEWED:
         refused = True
     if not refused:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from diffusion_cli.__main__ import main
 from diffusion_cli.dataset.density import Ring
+from diffusion_cli.dataset.units import Units
 from diffusion_cli.figures.page import Page, Table, picture, pictures, policy_hash
 from diffusion_cli.figures.recipes.page import densities, tables
 from diffusion_cli.figures.reverse import FULL, Process
@@ -122,7 +123,7 @@ def test_density_is_the_exact_one_and_sums_to_one():
     """Against the density itself where it is wide, and in its total even where it is thinner than a cell."""
     schedule, ring = loglinear(T=10), Ring(1.0)
     levels = [schedule.level(t, like=torch.zeros(1)) for t in (8, 1)]
-    grid = densities(ring, levels, (-4.0, 4.0), 64, 2)
+    grid = densities(ring, levels, (-4.0, 4.0), 64, 2, Units())
     side = 8 / 64
     assert grid[1].sum() * side**2 == pytest.approx(1, abs=1e-3)
     at = torch.tensor([[10.5 * side - 4, 30.5 * side - 4]], dtype=torch.float64)  # column 10, row 30

@@ -212,7 +212,7 @@ def test_a_sweep_with_a_failing_job_is_killed_in_the_middle(tmp_path, monkeypatc
     ended = ["finished", "failed", *["finished"] * (middle - 2)]
     assert [Run(f"sweep/{n}").status for n in range(count)] == [
         *ended,
-        "running",
+        "interrupted",
         *[None] * (count - middle - 1),
     ]
     before = {n: Path(f"sweep/{n}/metrics.csv").stat().st_mtime_ns for n in range(middle) if n != 1}
