@@ -122,13 +122,13 @@ def test_a_config_is_read_as_it_is_and_looks_nowhere_else(tmp_path: Path) -> Non
     record = run_config.Record(
         {"seed": 0, "a": {"b": [1, None, "é", 1.5]}}, "train", {"model": "mlp"}, ["seed=0"]
     )
-    run_config.write(tmp_path, record)
-    assert run_config.read(tmp_path) == record
+    run_config.write_record(tmp_path, record)
+    assert run_config.read_record(tmp_path) == record
     # in whatever way it is written: the dollar by its number is a dollar
     for text in ('"${oc.env:HOME}"', '"\\u0024{oc.env:HOME}"', '{"${a}": 1}', '["a", {"b": "x${now:%Y}"}]'):
         (tmp_path / "config.json").write_text('{"seed": 0, "x": ' + text + "}")
         with pytest.raises(UserError, match="refers to values from outside"):
-            run_config.read(tmp_path)
+            run_config.read_record(tmp_path)
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
             (tmp_path / name).parent.mkdir(exist_ok=True)
             os.mkfifo(tmp_path / name)
         with pytest.raises(UserError, match="no ordinary file"):
-            run_config.read(tmp_path)
+            run_config.read_record(tmp_path)
         with pytest.raises(ValueError, match="no ordinary file"):
             strangers.check_yaml(tmp_path / "a.yaml")
         assert Run(tmp_path).checkpoints() == [] and Run(tmp_path).summary == {}
