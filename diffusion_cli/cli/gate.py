@@ -101,7 +101,7 @@ class Guarded(ConfigLoaderImpl):
         if self.found is not None:
             with read_write(config.hydra), open_dict(config.hydra.runtime.choices):
                 config.run, config.hydra.runtime.choices.dataset = self.found
-        for group, option in config.hydra.runtime.choices.items():
+        for group, option in tree(config.hydra.runtime.choices).items():
             if option is not None and (str(option).startswith(("/", "_")) or ".." in str(option).split("/")):
                 raise UserError(group, option, "must be the name of an option, not a way to a file")
         check_node(tree(config.hydra))
