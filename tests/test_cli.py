@@ -124,7 +124,7 @@ def test_the_help_of_options_has_their_keys_with_the_values_that_the_file_sets(c
     assert schedule.startswith("schedule=loglinear_wide: loglinear for images")
     assert re.search(r"^  schedule\.sigma_max +.*\n? *.*default 80\.0\]$", schedule, re.MULTILINE)
     assert re.findall(r"^  (\S+)", sampler, re.MULTILINE) == [
-        f"sampler.{key}" for key in ("steps", "grid", "rho", "clip")
+        key for key, _ in help.keys_of_option("sampler", "dpmpp")
     ]
     assert cli("train", "--help", "dataset=circel").err.startswith(
         "error: dataset=circel: no such option; did you mean circle? choose from cifar10, circle, "
@@ -240,6 +240,10 @@ BAD = [
     ("train +dataset=circle", "dataset: chosen twice; write it without +"),
     ("train ++dataset=circle", "++dataset=circle: ++ is for keys, not for groups"),
     ("train dataset@x=circle", "dataset@x: no group of this command; did you mean dataset?"),
+    ("train datasets@x=circle", "datasets@x=circle: no such group"),
+    ("train +figure@figures.loss=samples", "figure@figures.loss: chosen twice"),
+    ("train ~model=set", "model=set: no such choice that ~ could delete"),
+    ("train -m hydra.verbose=true,false", "hydra.verbose=true,false: a key of hydra takes one value"),
     ("train ~nothing", "nothing: nothing there that ~ could delete"),
     ("train ~seed", "seed: missing; it can be set, but not deleted"),
     ("train ~seed=4", "seed: not deleted, since its value is 0"),
@@ -272,6 +276,11 @@ BAD = [
     ("train -m dataset=circle,circel", "dataset=circel: no such option; did you mean circle? choose from *"),
     ("train -m stepz=1,2", "stepz=1,2: no such key; did you mean steps? choose from *"),
     ("train -m hydra.launcher._target_=os.system seed=1,2", "os.system: no plugin of Hydra"),
+    (
+        "train -m hydra.launcher._target_=hydra._internal.core_plugins.x.Y seed=1,2",
+        "hydra._internal.core_plugins.x.Y: no plugin of Hydra",
+    ),
+    ("plot run=exact", "figure: a choice is needed; choose from *"),
 ]
 
 
@@ -293,6 +302,14 @@ def test_bad_yaml_of_the_user_is_named_with_its_line(cli: Cli, train: Any, tmp_p
     (folder / "broken.yaml").write_text("a: 1\nb: [1\nc: 2\n")
     code, _, err = cli("train", "--config-dir", "mine", "dataset=broken")
     assert code == 2 and err.count("\n") == 1 and "broken.yaml, line 3: not YAML" in err
+
+
+def test_a_group_of_the_users_own_is_none_of_the_command_s(cli: Cli, train: Any) -> None:
+    Path("mine/colour").mkdir(parents=True)
+    Path("mine/colour/red.yaml").write_text("x: 1\n")
+    for word in ("colour=red", "~colour"):
+        code, _, err = cli("train", "--config-dir", "mine", word)
+        assert code == 2 and err.startswith("error: colour: no ") and err.count("\n") == 1
 
 
 def test_a_traceback_on_request_only(cli: Cli, train: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -498,12 +515,14 @@ def test_torch_is_not_imported_before_it_is_needed(tmp_path: Path) -> None:
         "--version",
         "--help",
         "nope",
-        *(f"{c} --help" for c in ("train", "sample", "evaluate", "plot figure=loss")),
+        *(f"{command} --help" for command in flags.COMMANDS),
     ]
     lines += ["train --cfg job", "train stepz=3", "train seed=abc", "train dataset=circel", "train seed=1,2"]
+    lines += ["train dataset=mnist --help", "-h plot figure=loss", "train --help dataset=nope"]
+    lines += ["sample run=exact sampler.steps=-1", "plot run=exact figure=sweep sweep=nowhere"]
     lines += ["sample run=nowhere", "train -m steps=0 seed=1,2", "train model._target_=torch.load"]
     done = process(sys.executable, "-c", WITHOUT_TORCH, "\n".join(lines), cwd=tmp_path)
-    expected = [2 if not re.search("--|figure=loss", line) else 0 for line in lines]
+    expected = [2 if ("--" not in line and "-h" not in line) or "=nope" in line else 0 for line in lines]
     assert done.stdout.splitlines()[-1] == " ".join(["codes", *map(str, expected)]), done.stderr
     assert list(tmp_path.iterdir()) == []
 

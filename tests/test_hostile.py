@@ -14,7 +14,7 @@ import yaml
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 from diffusion_cli.cli import claim, gate, strangers
 from diffusion_cli.errors import UserError
-from diffusion_cli.options.build import build
+from diffusion_cli.options.build import build_component
 from diffusion_cli.options.check import check_config
 from diffusion_cli.runs import config as run_config
 from diffusion_cli.runs.directory import Run
@@ -122,13 +122,13 @@ def test_a_config_is_read_as_it_is_and_looks_nowhere_else(tmp_path: Path) -> Non
     record = run_config.Record(
         {"seed": 0, "a": {"b": [1, None, "é", 1.5]}}, "train", {"model": "mlp"}, ["seed=0"]
     )
-    run_config.write(tmp_path, record)
-    assert run_config.read(tmp_path) == record
+    run_config.write_record(tmp_path, record)
+    assert run_config.read_record(tmp_path) == record
     # in whatever way it is written: the dollar by its number is a dollar
     for text in ('"${oc.env:HOME}"', '"\\u0024{oc.env:HOME}"', '{"${a}": 1}', '["a", {"b": "x${now:%Y}"}]'):
         (tmp_path / "config.json").write_text('{"seed": 0, "x": ' + text + "}")
         with pytest.raises(UserError, match="refers to values from outside"):
-            run_config.read(tmp_path)
+            run_config.read_record(tmp_path)
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
             (tmp_path / name).parent.mkdir(exist_ok=True)
             os.mkfifo(tmp_path / name)
         with pytest.raises(UserError, match="no ordinary file"):
-            run_config.read(tmp_path)
+            run_config.read_record(tmp_path)
         with pytest.raises(ValueError, match="no ordinary file"):
             strangers.check_yaml(tmp_path / "a.yaml")
         assert Run(tmp_path).checkpoints() == [] and Run(tmp_path).summary == {}
@@ -164,7 +164,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
 def test_what_only_lies_in_our_rooms_is_no_component(group: str, target: str) -> None:
     message = f"{group}._target_={target}: (is not a component|cannot be imported)"
     with pytest.raises(UserError, match=message):
-        build({group: {"_target_": target}}, group)
+        build_component({group: {"_target_": target}}, group)
 
 
 def test_a_function_of_ours_is_refused_before_anything_is_imported() -> None:
@@ -176,7 +176,7 @@ def test_a_foreign_module_is_not_even_imported(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "evil_module.py").write_text("raise SystemExit('imported')")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UserError, match="not one of ours"):
-        build({"model": {"_target_": "evil_module.X"}}, "model")
+        build_component({"model": {"_target_": "evil_module.X"}}, "model")
 
 
 def test_a_link_in_a_run_is_not_written_through(tmp_path: Path) -> None:
