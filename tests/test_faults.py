@@ -190,8 +190,18 @@ def test_the_clusters_signal_saves_and_says_so_by_its_code(home: Path, straight:
     until(run_of(home).checkpoints, child)
     child.kill(signal.SIGUSR1)
     end = child.wait()
-    assert end.code == 128 + signal.SIGUSR1 and "Traceback" not in end.err
+    assert (end.code, end.err.split("\n")) == (
+        128 + signal.SIGUSR1,
+        [
+            "",
+            "SIGUSR1: stopping once what is in hand is saved; once more to leave at once",
+            "interrupted by SIGUSR1",
+            "",
+        ],
+    )
     run = run_of(home)
+    step = run.summary["steps"]
+    assert f"saved at step {step}; the same line with hydra.run.dir={run.path} resume=true goes on" in end.out
     assert run.status == "interrupted" and newest(run)["state"]["step"] == run.summary["steps"] < 120
     goes_on(home, straight)
 
@@ -211,7 +221,8 @@ def test_a_second_signal_leaves_at_once_and_breaks_nothing(home: Path, straight:
     time.sleep(0.4)
     child.kill(signal.SIGTERM)
     end = child.wait(20)
-    assert end.code in (-signal.SIGTERM, 128 + signal.SIGTERM) and end.seconds < 20
+    assert end.code == 128 + signal.SIGTERM and end.seconds < 20 and "Traceback" not in end.err
+    assert run_of(home).status == "interrupted"
     goes_on(home, straight)
 
 
@@ -242,7 +253,7 @@ def test_one_trainer_at_a_time(home: Path) -> None:
         second = Child(line, home).wait()
         assert second.code == 2 and second.err.startswith("error: ") and second.err.count("\n") == 1
     for name, found in files(home).items():
-        if name.suffix in (".json", ".yaml", ".log", ".csv") or name.name == ".owner":
+        if name.suffix in (".json", ".yaml", ".log") or name.name == ".owner":
             assert found == before[name], name
     said = f"error: hydra.run.dir=run: is being trained by process {first.pid} on {os.uname().nodename}"
     assert Child(LINE, home).wait().err.splitlines() == [said]
@@ -264,7 +275,7 @@ def test_of_two_that_start_at_once_one_works_and_all_that_is_written_is_its_own(
 ) -> None:
     """Not the configuration of the one and the network of the other."""
     line = [word for word in LINE if not word.startswith(("resume", "steps"))]
-    for trial in range(4):
+    for trial in range(3):
         words = [*line[:-1], "steps=20", f"hydra.run.dir=run{trial}", *more]
         two = [Child([*words, f"seed={seed}"], home) for seed in (0, 1)]
         ends = [child.wait() for child in two]
