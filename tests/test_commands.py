@@ -144,6 +144,9 @@ def test_plot(cli, figure, more):
     ("line", "message"),
     [
         (["sample", "run=nowhere"], "run=nowhere: no such directory"),
+        (["sample", "run="], "run=: must be a name or a path"),
+        (["evaluate", "run=null"], "run=null: must be a name or a path"),
+        (["plot", "figure=loss", "run=[pixels]"], "run=[pixels]: must be a name or a path"),
         (["sample", "run=again_nothing/.."], "run=again_nothing/.."),
         (["sample", "run=pixels", "label=2"], "label=2: must be one of 0..1"),
         (["sample", "label=0"], "label=0: this model was trained without labels"),
@@ -188,6 +191,49 @@ def test_bad_input_is_one_line_and_leaves_nothing(cli, line, message):
     assert code == 2
     assert error.startswith("error: ") and error.count("\n") == 1 and message in error
     assert {str(path) for path in Path().rglob("*")} == before
+
+
+@pytest.mark.parametrize("line", [["sample", "n=4"], ["evaluate"], ["plot", "figure=loss"]])
+def test_nothing_is_written_over_a_trained_run(cli, line):
+    before = {path: path.read_bytes() for path in Path("pixels").rglob("*") if path.is_file()}
+    code, _, error = cli(*line, "run=pixels", "hydra.run.dir=pixels")
+    assert (
+        code == 2
+        and error.startswith("error: hydra.run.dir=pixels: a trained run is there")
+        and error.count("\n") == 1
+    )
+    assert {path: path.read_bytes() for path in Path("pixels").rglob("*") if path.is_file()} == before
+
+
+def test_what_sample_left_is_no_training_to_go_on_with(cli):
+    assert cli("sample", "run=pixels", "n=3", "hydra.run.dir=three", "plots=false")[0] == 0
+    code, _, error = cli("train", "dataset=gmm2px", *SMALL, "hydra.run.dir=three", "resume=true")
+    assert (code, error) == (
+        2,
+        "error: hydra.run.dir=three: holds what `sample` left, which is no training to go on with\n",
+    )
+    assert Run("three").record.command == "sample"
+
+
+def test_a_sweep_over_runs_figures_and_numbers_of_samples(cli):
+    assert cli("plot", "-m", "run=pixels", "figure=loss,schedules", "hydra.sweep.dir=two")[0] == 0
+    assert sorted(path.name for path in Path("two").glob("*/*.png")) == ["loss.png", "schedules.png"]
+    line = ["run=pixels,exact", "dataset=gmm2px", "n=3,4", "plots=false", "hydra.sweep.dir=four"]
+    code, _, error = cli("sample", "-m", *line)
+    # a run brings its own data; what is bad in one job is said before any of them
+    assert code == 2 and "dataset=gmm2px: comes from the run" in error and not Path("four").exists()
+    assert cli("sample", "-m", line[0], *line[2:])[0] == 0
+    assert sorted(len(np.load(file)["x0"]) for file in Path("four").glob("*/samples.npz")) == [3, 3, 4, 4]
+
+
+def test_a_directory_may_be_used_again_and_says_what_it_holds_now(cli):
+    for figure in ("loss", "schedules"):
+        assert cli("plot", f"figure={figure}", "run=pixels", "hydra.run.dir=figures")[0] == 0
+        assert Run("figures").record.overrides == [f"figure={figure}", "run=pixels"]
+    assert {path.name for path in Path("figures").glob("*.png")} == {"loss.png", "schedules.png"}
+    for n in (3, 5):
+        assert cli("sample", f"n={n}", "run=pixels", "hydra.run.dir=points", "plots=false")[0] == 0
+        assert len(np.load("points/samples.npz")["x0"]) == Run("points").record.config["n"] == n
 
 
 def test_a_damaged_run_is_named(cli, home):
@@ -235,7 +281,11 @@ def test_a_hostile_config_is_refused(cli, text, reason, tmp_path):
     (hostile / "checkpoints" / "step_00000001.safetensors").write_bytes(b"")
     (hostile / "config.json").write_bytes(text.encode("latin-1"))
     before = sorted(Path().rglob("*"))
-    for line in (("sample",), ("sample", "guidance=cfg"), ("evaluate",), ("plot", "figure=loss")):
+    # one of them by all ways in which a run is taken
+    others = (
+        [("sample", "guidance=cfg"), ("evaluate",), ("plot", "figure=loss")] if text == '{"seed": 0}' else []
+    )
+    for line in (("sample",), *others):
         code, _, error = cli(*line, f"run={hostile}")
         assert code == 2 and reason in error and error.count("\n") == 1 and len(error) < 700
     assert sorted(Path().rglob("*")) == before

@@ -81,7 +81,8 @@ def run_task(name: str, config: DictConfig, stop: Stop, alone: bool = True) -> A
     in a new directory, and calls the command."""
     current = HydraConfig.get()
     plain, run = checked_config(config), Run(current.runtime.output_dir)
-    if not Path(run.path, run_config.FILE).exists():
+    # a training that goes on is what it was begun as; the others begin anew, also in a directory that they had before
+    if name != "train" or not Path(run.path, run_config.FILE).exists():
         chosen = tree(current.runtime.choices)
         choices = {
             key: option for key, option in chosen.items() if isinstance(option, str) and "/" not in key

@@ -25,7 +25,7 @@ from diffusion_cli.cli.plain import job_part, line_words, tree
 from diffusion_cli.errors import Passage, TakenError, UserError
 from diffusion_cli.options.check import check_complete, check_config
 from diffusion_cli.options.groups import GROUPS
-from diffusion_cli.runs.config import FILE
+from diffusion_cli.runs.config import FILE, read_record
 from diffusion_cli.runs.directory import unfinished
 
 
@@ -46,8 +46,8 @@ class Checked(Callback):
             exclusive = _stamped(config, "run") and not (resume and _given(config, "run"))
             # what is in a directory of that name is another run's, which began in the same second
             refuse(config, None if exclusive else directory)
-            if command == "train" and not exclusive and not resume:
-                _refuse_second_run(directory)
+            if not exclusive and not resume:
+                _refuse_second_run(directory, command)
             _set(config, "run.dir", claim.claim_directory("hydra.run.dir", directory, exclusive))
             if command == "train" and not exclusive:
                 claim.hold(directory)
@@ -55,7 +55,7 @@ class Checked(Callback):
                     # what another process may have written there in the meantime
                     refuse(config, directory)
                     if not resume:
-                        _refuse_second_run(directory)
+                        _refuse_second_run(directory, command)
                 except UserError as error:
                     raise TakenError(*error.args) from None
 
@@ -167,7 +167,14 @@ def _given(config: DictConfig, kind: str) -> bool:
     return any(line.lstrip("+").startswith(f"hydra.{kind}.dir=") for line in line_words(config, "hydra"))
 
 
-def _refuse_second_run(directory: str) -> None:
-    if any(Path(directory, name).exists() for name in (".hydra/config.yaml", FILE)):
+def _refuse_second_run(directory: str, command: str) -> None:
+    """A training is put over nothing that was there before; and nothing over a training."""
+    if command == "train":
+        taken = any(Path(directory, name).exists() for name in (".hydra/config.yaml", FILE))
         reason = "a run is already there; resume=true continues it, or choose another directory"
+    else:
+        recorded = Path(directory, FILE).exists()
+        taken = recorded and read_record(Path(directory), "hydra.run.dir").command == "train"
+        reason = "a trained run is there, which nothing is written over; choose another directory"
+    if taken:
         raise UserError("hydra.run.dir", directory, reason)

@@ -89,6 +89,8 @@ def lay_run_under(config: DictConfig, command: str, said: dict[str, Override]) -
         # of a sweep as a whole: each of its jobs is composed with a run of its own
         return None
     name = said["run"].value() if "run" in said else config.run
+    if "run" in said:
+        check_config({"run": name})
     if "run" not in said and takes_many(config, said):
         return Found(EXACT, {"dataset": "sweep"})
     if name == EXACT:

@@ -103,7 +103,7 @@ class Guarded(ConfigLoaderImpl):
                 if self.found.run is not None:
                     config.run = self.found.run
                 config.hydra.runtime.choices.update(self.found.choices)
-        for group, option in config.hydra.runtime.choices.items():
+        for group, option in tree(config.hydra.runtime.choices).items():
             if option is not None and (str(option).startswith(("/", "_")) or ".." in str(option).split("/")):
                 raise UserError(group, option, "must be the name of an option, not a way to a file")
         check_node(tree(config.hydra))

@@ -40,7 +40,11 @@ def check(config: dict[str, Any], directory: str | None) -> None:
         )
     if directory and config["resume"] and Path(directory, run_config.FILE).is_file():
         run = Run(directory)
-        before = run_config.read_record(run.path, "hydra.run.dir").current
+        record = run_config.read_record(run.path, "hydra.run.dir")
+        if record.command != "train":
+            reason = f"holds what `{record.command}` left, which is no training to go on with"
+            raise UserError("hydra.run.dir", directory, reason)
+        before = record.current
         check_same(config, before, quiet=True)
         if run.status == FINISHED and config["steps"] < before["steps"]:
             reason = f"the run has been trained for {before['steps']}; more of them continue it"
@@ -345,7 +349,7 @@ class Training:
             "precision": str(self.components.network_denoiser(self.state.net).precision).removeprefix(
                 "torch."
             ),
-            "data": getattr(self.components.dataset, "fingerprint", None),
+            "data": self.components.dataset.fingerprint,
         }
 
     def save_stage(self) -> None:

@@ -12,10 +12,14 @@ from trials.child import HANG, Child
 DEFAULT = 1000
 QUICK = 120.0  # seconds for two steps of training, on a busy machine
 # What every line begins with, so that it is short where all is well; its own words come after, and win.
-BASE = ["dataset=circle", "steps=2", "batch_size=4", "model.width=8", "n=4", "stages.every=0", "plots=false",
-        "evaluation.n=8", "device=cpu"]  # fmt: skip
-GROUPS = ("dataset", "model", "schedule", "parameterization", "objective", "optimizer", "guidance", "sampler",
-          "evaluation", "logger", "experiment")  # fmt: skip
+TRAIN = ["dataset=circle", "steps=2", "batch_size=4", "model.width=8", "n=4", "stages.every=0", "plots=false",
+         "evaluation.n=8", "device=cpu"]  # fmt: skip
+BASE = {
+    "train": TRAIN,
+    "sample": ["run=run", "n=4"],
+    "evaluate": ["run=run", "evaluation.n=8", "evaluation.draws=1", "evaluation.floor_draws=2"],
+    "plot": ["run=run", "figure=loss"],
+}
 # No size here is one that a machine would try to work through for hours: they are small, or beyond any bound.
 VALUES = ["0", "1", "2", "3", "-1", "0.5", "1e-3", "1e30", "nan", "inf", "-inf", "null", "true", "off", "''", "[]",
           "[1]", "[1,2]", "[0.9,0.99]", "{}", "{a:1}", "abc", "ddpm", "circle", "cosine", "${seed}", "${nothing}",
@@ -35,64 +39,80 @@ FORMS = (
 LEFT_OUT = ("hydra.run.dir", "hydra.sweep", "logger.mode")
 
 
-def keys() -> list[str]:
-    """Every key of `train` and of every option, and some that are none."""
-    from diffusion_cli.options.files import names_of
-    from diffusion_cli.options.help import flat_keys, keys_of_option
+# minutes, or a download
+SLOW = (
+    "stars_full",
+    "mnist",
+    "fashion_mnist",
+    "cifar10",
+    "cats",
+    "unet2d_cifar",
+    "sampler_study",
+    "steps_study",
+)
 
-    known = [key for key, _ in flat_keys("train")]
-    known += [
-        key for group in GROUPS for option in names_of(group) for key, _ in keys_of_option(group, option)
-    ]
+
+def keys(command: str) -> list[str]:
+    """Every key of a command and of the options of its groups, and some that are none."""
+    from diffusion_cli.options.files import names_of
+    from diffusion_cli.options.help import CHOSEN, flat_keys, keys_of_option
+
+    known = [key for key, _ in flat_keys(command)]
+    for group in CHOSEN[command]:
+        known += [group, *(key for option in names_of(group) for key, _ in keys_of_option(group, option))]
     more = ["dataset._target_", "model._target_", "figures.loss", "figures.loss._target_", "figures.x", "hydra.job.name",
             "hydra.verbose", "hydra.output_subdir", "hydra.mode", "hydra.job_logging", "hydra.callbacks.x", "nothing", "seed.x",
             "a.b.c", "optimizer", "ema", "checkpoint", "hydra", "hydra/launcher", "hydra/job_logging", "guidance.run",
-            "figure@figures.y"]  # fmt: skip
-    return [key for key in dict.fromkeys((*known, *GROUPS, *more)) if not key.startswith(LEFT_OUT)]
+            "figure@figures.y", "steps", "run", "weights"]  # fmt: skip
+    return [key for key in dict.fromkeys((*known, *more)) if not key.startswith(LEFT_OUT)]
+
+
+def options(command: str) -> list[str]:
+    from diffusion_cli.options.files import names_of
+    from diffusion_cli.options.help import CHOSEN
+
+    chosen = [(group, name) for group in CHOSEN[command] for name in names_of(group)]
+    return [f"{group}={name}" for group, name in chosen if not name.startswith(SLOW)]
 
 
 def run(n: int, seed: int, folder: Path) -> dict[str, Any]:
     import hypothesis
     from hypothesis import strategies as st
 
-    files = sorted((Path(__file__).parents[2] / "configs").glob("*/*.yaml"))
-    slow = (
-        "stars_full",
-        "mnist",
-        "fashion_mnist",
-        "cifar10",
-        "cats",
-        "unet2d_cifar",
-    )  # minutes, or a download
     value = st.one_of(
         st.sampled_from(VALUES),
         st.text(max_size=8).filter(lambda text: not text.startswith("-")),
         st.floats().map(str),
         st.integers(-3, 12).map(str),
     )
-    choices = [f"{file.parent.name}={file.stem}" for file in files if not file.stem.startswith(slow)]
-    word = st.one_of(
-        st.sampled_from([choice for choice in choices if choice.startswith(GROUPS)]),
-        st.builds(lambda key, value: f"{key}={value}", st.sampled_from(keys()), value),
-        st.builds(
-            lambda form, key, value: form.format(key=key, value=value),
-            st.sampled_from(FORMS),
-            st.sampled_from(keys()),
-            value,
-        ),
-    )
+
+    def line(command: str) -> st.SearchStrategy[list[str]]:
+        key = st.sampled_from(keys(command))
+        word = st.one_of(
+            st.sampled_from(options(command)),
+            st.builds(lambda key, value: f"{key}={value}", key, value),
+            st.builds(
+                lambda form, key, value: form.format(key=key, value=value), st.sampled_from(FORMS), key, value
+            ),
+        )
+        words = st.lists(word, min_size=1, max_size=3)
+        return words.map(lambda words: [command, *BASE[command], *words])
+
     codes: Counter[str] = Counter()
     broken: list[str] = []
     home = folder / "home"
     home.mkdir()
+    end = Child(["train", *TRAIN, "hydra.run.dir=run"], home).wait()
+    if end.code:
+        return {"broken": [f"the run: exit {end.code}: {end.err}"]}
 
     @hypothesis.seed(seed)
     @hypothesis.settings(max_examples=n, deadline=None, database=None, phases=[hypothesis.Phase.generate],
                          suppress_health_check=list(hypothesis.HealthCheck))  # fmt: skip
-    @hypothesis.given(st.lists(word, min_size=1, max_size=3))
+    @hypothesis.given(st.one_of(line("train"), st.sampled_from(list(BASE)).flatmap(line)))
     def trial(words: list[str]) -> None:
         before = sorted(home.rglob("*"))
-        end = Child(["train", *BASE, *words], home, memory=4 * 2**30).wait(QUICK)
+        end = Child(words, home, memory=4 * 2**30).wait(QUICK)
         codes[str(end.code)] += 1
         said = end.err.splitlines()
         wrong = [f"exit {end.code}"] if end.code not in (0, 2) else []
