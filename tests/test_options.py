@@ -330,9 +330,6 @@ EXISTS_FOR = {
     "sampler=dpmpp_3m": {"order"},
     "sampler=unipc": {"corrector"},
     "sampler=ddpm_posterior": {"variance"},
-    "sampler=deis": {"form"},
-    "sampler=dpmpp_3m": {"order"},
-    "sampler=unipc": {"corrector"},
     "schedule=loglinear_fine": {"sigma_min"},
     "schedule=loglinear_wide": {"sigma_min", "sigma_max"},
 }  # fmt: skip
