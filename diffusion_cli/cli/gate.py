@@ -182,7 +182,8 @@ def _check_file(file: Path) -> None:
     except (ValueError, OSError) as error:
         raise UserError("--config-dir", str(file), str(error)) from None
     except yaml.YAMLError:
-        pass  # Hydra will say where, if this option is chosen at all
+        # Hydra will say where, if this option is chosen at all
+        pass
 
 
 def check_node(node: dict[str, Any]) -> None:

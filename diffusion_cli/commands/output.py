@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import platform
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from diffusion_cli.components import Components
     from diffusion_cli.metrics.measurement import Report
     from diffusion_cli.metrics.progress import Progress
+    from diffusion_cli.runs.session import Session
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +33,18 @@ def prepare_process(threads: int | None) -> None:
     keep_freed_memory()
     if threads:
         torch.set_num_threads(threads)
+
+
+def components_of(config: dict[str, Any], session: Session) -> Components:
+    """What sample and evaluate work with: the components that `run=` means, which stop where a signal asks for it, after
+    a word on combinations that throw single samples far out."""
+    from diffusion_cli.components import of
+
+    prepare_process(config["threads"])
+    components = replace(of(config), tick=session.stop.check)
+    if components.net is not None:
+        warn_of_outliers(components)
+    return components
 
 
 def evaluate(components: Components, progress: Progress) -> Report:

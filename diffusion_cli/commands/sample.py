@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from diffusion_cli.commands.output import describe, draw_figures, facts, prepare_process, warn_of_outliers
+from diffusion_cli.commands.output import components_of, describe, draw_figures, facts
 from diffusion_cli.errors import UserError
 from diffusion_cli.runs.directory import FINISHED, Run
 from diffusion_cli.runs.session import Session
@@ -26,13 +25,9 @@ def check(config: dict[str, Any], directory: str | None) -> None:
 
 
 def main(config: dict[str, Any], run: Run, session: Session) -> None:
-    from diffusion_cli.components import of
     from diffusion_cli.figures.recipes.completions import complete
 
-    prepare_process(config["threads"])
-    components = replace(of(config), tick=session.stop.check)
-    if components.net is not None:
-        warn_of_outliers(components)
+    components = components_of(config, session)
     if config["images"] and components.dataset.kind != "images":
         raise UserError("images", config["images"], "these samples are no images")
     components.refuse_too_many("n", config["n"] * (config["completions"] if config["inpaint"] else 1))
