@@ -14,6 +14,7 @@ from diffusion_cli.model.embedding import (
     GaussianFourier,
     Harmonics,
     IdentityEmbedding,
+    PlaneFourier,
     RingFourier,
     Sinusoidal,
     embedding,
@@ -81,6 +82,17 @@ def test_rings_are_waves_of_the_plane() -> None:
     assert RingFourier(rings=1, directions=1).features == 2 and RingFourier(1, 1)(X).isfinite().all()
 
 
+def test_the_point_stands_beside_its_waves() -> None:
+    both = PlaneFourier.of_size(64, 20.0)
+    phi = both(X)
+    assert phi.shape == (3, both.size(2)) == (3, 66)
+    torch.testing.assert_close(phi[:, 64:], X / 2**0.5)
+    torch.testing.assert_close(phi[:, :64], RingFourier(4, 8, 0.5, 20.0)(X))
+    # waves fade by their frequency, the point never does
+    torch.testing.assert_close(both.squares()[:64].sqrt(), both.frequency.norm(dim=0))
+    assert both.squares()[64:].tolist() == [0, 0]
+
+
 @pytest.mark.parametrize("axis", ["x", "time"])
 @pytest.mark.parametrize("name", ["fourier", "sinusoidal", "none"])
 def test_features_is_the_size_of_the_output(axis: str, name: str) -> None:
@@ -132,7 +144,7 @@ def test_the_context_is_the_sum_of_its_inputs() -> None:
 def test_waves_fade_to_their_mean_under_the_noise() -> None:
     """E[sin(w.(x + sigma eps))] = exp(-|w|^2 sigma^2 / 2) sin(w.x), by Monte Carlo."""
     torch.manual_seed(0)
-    waves, x, noise_level = RingFourier.of_size(32, 4.0), torch.tensor([[0.3, -0.7]]), torch.tensor([-0.5])
+    waves, x, noise_level = PlaneFourier.of_size(32, 4.0), torch.tensor([[0.3, -0.7]]), torch.tensor([-0.5])
     sigma = torch.sigmoid(2 * noise_level).sqrt()
     mean = waves(x + sigma * torch.randn(200_000, 2)).mean(0)
     assert torch.allclose((waves(x) * fading(waves.squares(), noise_level))[0], mean, atol=0.01)

@@ -68,7 +68,7 @@ def test_it_is_tiny_diffusions_network() -> None:
 
 def test_parameters_of_the_recipe() -> None:
     blocks, head = 3 * (128 * 128 + 128), 128 * 2 + 2
-    assert parameters(MLP((2,))) == (160 + 64) * 128 + 128 + blocks + head
+    assert parameters(MLP((2,))) == (160 + 2 + 64) * 128 + 128 + blocks + head
     assert parameters(MLP((2,), num_classes=3)) == parameters(MLP((2,))) + 4 * 128
     assert parameters(MLP((2,), outputs=2)) == parameters(MLP((2,))) + head
     assert parameters(MLP((1,), width=16, depth=1, x_embedding="none", time_embedding="none")) == (

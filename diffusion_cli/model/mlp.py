@@ -42,7 +42,8 @@ class MLP(Network):
     activation: of all layers: silu, gelu or relu.
     x_embedding: of the coordinates: rings (for points of the plane, all features together), harmonics, sinusoidal or fourier
         (features for each coordinate), or none. null: rings in the plane, harmonics elsewhere.
-    x_features: number of features of x_embedding, even; for rings a multiple of 16. null: the embedding's own default.
+    x_features: number of features of x_embedding, even; of rings (the waves beside x itself) a multiple of 16. null: the
+        embedding's own default.
     x_scale: factor of the frequencies of x_embedding; for rings the largest one. null: the embedding's own default.
     time_embedding: of the noise level: fourier, sinusoidal or none.
     time_features: number of features of time_embedding, even. null: the embedding's own default.
