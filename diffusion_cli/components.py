@@ -40,7 +40,7 @@ from diffusion_cli.options.build import build_component as make
 from diffusion_cli.options.check import check_config
 from diffusion_cli.options.groups import EXACT, RUN
 from diffusion_cli.runs.config import DATA_PLACES
-from diffusion_cli.runs.directory import Run
+from diffusion_cli.runs.directory import RunDirectory
 from diffusion_cli.runs.restore import LAST, chosen, fit_in, newest
 
 # Samples whose chains run at once where there are more.
@@ -75,7 +75,7 @@ class Components:
     evaluation: Evaluation
     label: int | str | list[int | str] | None = None
     net: Network | None = None
-    run: Run | None = None
+    run: RunDirectory | None = None
     tick: Callable[[], None] = field(default=lambda: None, repr=False)
 
     def varied(self, **groups: dict[str, Any]) -> Components:
@@ -276,7 +276,7 @@ class Components:
         with in_group("objective"):
             return LabelClassifier(net, self.dataset.num_classes)
 
-    def restored(self, run: Run) -> Components:
+    def restored(self, run: RunDirectory) -> Components:
         """The same with the network of a trained run (config `weights`: last, best, or a step)."""
         net = self.new_net()
         fit_in(net, chosen(run, self.config.get("weights", LAST))["state"]["ema"], "run", run)
@@ -311,15 +311,15 @@ def build(config: Config, dataset: Any = None) -> Components:
 
 def of(config: Config) -> Components:
     """The components that `run=` of a config means: with the network of that run, or `exact`."""
-    return build(config) if config["run"] == EXACT else trained(config, Run(config["run"]))
+    return build(config) if config["run"] == EXACT else trained(config, RunDirectory(config["run"]))
 
 
-def trained(config: Config, run: Run) -> Components:
+def trained(config: Config, run: RunDirectory) -> Components:
     """The components of a config with the network of a trained run."""
     return build(config, _data_of(config, run)).restored(run)
 
 
-def _data_of(config: Config, run: Run) -> Any:
+def _data_of(config: Config, run: RunDirectory) -> Any:
     """The dataset of a trained run; where its files are gone or have changed, what the run remembers of it.
 
     Raises UserError where the config says of another place than the run's that they are there, and they are not.
@@ -386,7 +386,7 @@ def _classifier(config: Config, dataset: Any, name: str) -> Any:
             return ExactClassifier(dataset.density)
         except ArgumentError as error:
             raise UserError("guidance.run", name, error.reason) from None
-    run = Run.find(name)
+    run = RunDirectory.find(name)
     theirs = newest(run)["config"]
     # a stranger's, perhaps
     check_config(theirs)

@@ -21,7 +21,7 @@ from diffusion_cli.cli import claim, flags
 from diffusion_cli.errors import Interrupted, RunFailed, TakenError, UserError, closest
 from diffusion_cli.options import help
 from diffusion_cli.options.keys import COMPOSED, keys_of
-from diffusion_cli.runs.directory import Run
+from diffusion_cli.runs.directory import RunDirectory
 
 ROOT = Path(__file__).parents[1]
 EXACT = {"sample": ["run=exact"], "evaluate": ["run=exact"], "plot": ["run=exact", "figure=schedules"]}
@@ -413,12 +413,12 @@ def test_a_directory_that_another_process_works_in_is_left_as_it_is(cli: Cli, tr
     """What this process would have written or given back there is the owner's."""
 
     def task(config: dict[str, Any]) -> None:
-        Run("here").lock()
+        RunDirectory("here").lock()
 
     Path("here").mkdir()
     train(task)
     # the owner has begun and written nothing yet but its lock
-    with Run("here").lock():
+    with RunDirectory("here").lock():
         owned = {path.name: path.read_bytes() for path in Path("here").iterdir()}
         code, _, err = cli("train", "hydra.run.dir=here", "resume=true")
         assert code == 2 and err.startswith("error: hydra.run.dir=here: is being trained by process ")

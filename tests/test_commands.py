@@ -11,7 +11,7 @@ import torch
 
 from diffusion_cli.__main__ import main
 from diffusion_cli.runs import checkpoint
-from diffusion_cli.runs.directory import Run, read_csv
+from diffusion_cli.runs.directory import RunDirectory, read_csv
 
 SMALL = ["steps=60", "batch_size=64", "model.width=16", "log_every=10", "stages.every=20", "stages.n=50", "n=80",
          "evaluation.n=100", "evaluation.draws=2", "evaluation.floor_draws=2", "device=cpu"]  # fmt: skip
@@ -50,7 +50,7 @@ def only(pattern):
 
 
 def test_what_train_leaves(cli):
-    run = Run(only("outputs/train/circle/*"))
+    run = RunDirectory(only("outputs/train/circle/*"))
     assert run.status == "finished"
     names = {path.relative_to(run.path).as_posix() for path in run.path.rglob("*") if path.is_file()}
     assert {".hydra/config.yaml", "config.json", "train.log", "metrics.csv",
@@ -77,7 +77,7 @@ def test_sample_repeats_no_flag(cli):
     code, _, error = cli("sample", "hydra.run.dir=again")
     assert code == 0, error
     first, again = (
-        np.load(Run(path).samples_file)["x0"] for path in (only("outputs/train/circle/*"), "again")
+        np.load(RunDirectory(path).samples_file)["x0"] for path in (only("outputs/train/circle/*"), "again")
     )
     assert np.array_equal(first, again)
     config = json.loads(Path("again/summary.json").read_text())
@@ -111,7 +111,7 @@ def test_classifier_guidance(cli):
     code, _, error = cli("sample", "run=pixels", "guidance=classifier", "guidance.run=classifier", "label=1", "n=5",
                          "hydra.run.dir=steered")  # fmt: skip
     assert code == 0, error
-    assert Run("classifier").summary["metrics"]["accuracy"]["value"] > 0.5
+    assert RunDirectory("classifier").summary["metrics"]["accuracy"]["value"] > 0.5
 
 
 def test_evaluate_writes_what_it_prints(cli):
@@ -212,7 +212,7 @@ def test_what_sample_left_is_no_training_to_go_on_with(cli):
         2,
         "error: hydra.run.dir=three: holds what `sample` left, which is no training to go on with\n",
     )
-    assert Run("three").record.command == "sample"
+    assert RunDirectory("three").record.command == "sample"
 
 
 def test_a_sweep_over_runs_figures_and_numbers_of_samples(cli):
@@ -229,11 +229,11 @@ def test_a_sweep_over_runs_figures_and_numbers_of_samples(cli):
 def test_a_directory_may_be_used_again_and_says_what_it_holds_now(cli):
     for figure in ("loss", "schedules"):
         assert cli("plot", f"figure={figure}", "run=pixels", "hydra.run.dir=figures")[0] == 0
-        assert Run("figures").record.overrides == [f"figure={figure}", "run=pixels"]
+        assert RunDirectory("figures").record.overrides == [f"figure={figure}", "run=pixels"]
     assert {path.name for path in Path("figures").glob("*.png")} == {"loss.png", "schedules.png"}
     for n in (3, 5):
         assert cli("sample", f"n={n}", "run=pixels", "hydra.run.dir=points", "plots=false")[0] == 0
-        assert len(np.load("points/samples.npz")["x0"]) == Run("points").record.config["n"] == n
+        assert len(np.load("points/samples.npz")["x0"]) == RunDirectory("points").record.config["n"] == n
 
 
 def test_a_damaged_run_is_named(cli, home):
@@ -242,7 +242,7 @@ def test_a_damaged_run_is_named(cli, home):
         ("empty", lambda f: f.write_bytes(b"")),
     ):
         shutil.copytree("pixels", name)
-        for file in Run(name).checkpoints():
+        for file in RunDirectory(name).checkpoints():
             harm(file)
         code, _, error = cli("sample", f"run={name}")
         assert code == 2 and error.splitlines()[-1].startswith(f"error: run={name}: has no checkpoint")
@@ -336,7 +336,7 @@ def test_divergence_stops_the_run_and_saves_nothing_bad(cli):
             "optimizer.warmup=0", "checkpoint.every=20", "plots=false", "hydra.run.dir=diverged"]  # fmt: skip
     code, _, error = cli(*line)
     assert code == 1 and "diverged by step" in error
-    run = Run("diverged")
+    run = RunDirectory("diverged")
     assert run.status == "failed"
     for file in run.checkpoints():
         state = checkpoint.load(file)["state"]

@@ -18,7 +18,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 from diffusion_cli.errors import UserError
 from diffusion_cli.runs import atomic, checkpoint
-from diffusion_cli.runs.directory import Run, read_csv
+from diffusion_cli.runs.directory import RunDirectory, read_csv
 from diffusion_cli.runs.restore import chosen, newest
 from trials import flips, kills
 from trials.child import Child, End
@@ -42,8 +42,8 @@ def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
 
 
-def run_of(home: Path) -> Run:
-    return Run(home / "run")
+def run_of(home: Path) -> RunDirectory:
+    return RunDirectory(home / "run")
 
 
 def goes_on(home: Path, straight: dict[str, str]) -> None:
@@ -104,7 +104,7 @@ def test_killed_inside_the_writing_of_a_checkpoint(home: Path, straight: dict[st
         if point == "in the middle":
             Path.write_bytes = nth(3, half, write)
         else:
-            Run.prune = nth(3, die, Run.prune)
+            RunDirectory.prune = nth(3, die, RunDirectory.prune)
 
     assert Child(LINE, home, before).wait().code == -signal.SIGKILL
     for file in run_of(home).checkpoints():
@@ -282,7 +282,7 @@ def test_of_two_that_start_at_once_one_works_and_all_that_is_written_is_its_own(
         assert sorted(end.code for end in ends) == [0, 2], [end.err for end in ends]
         winner = [end.code for end in ends].index(0)
         assert ends[1 - winner].err.startswith("error: ") and ends[1 - winner].err.count("\n") == 1
-        run = Run(home / f"run{trial}")
+        run = RunDirectory(home / f"run{trial}")
         assert (run.status, run.summary["seed"], run.record.config["seed"]) == ("finished", winner, winner)
         assert f"\nseed: {winner}\n" in (run.path / ".hydra" / "config.yaml").read_text()
         assert newest(run)["config"]["seed"] == winner and run.record.overrides[-1] == f"seed={winner}"
@@ -347,7 +347,7 @@ def answer(home: Path, *line: str) -> End:
 
 
 def test_the_best_checkpoint_is_kept_and_meant_by_its_name(finished: Path) -> None:
-    run = Run(finished / "run")
+    run = RunDirectory(finished / "run")
     best = newest(run)["best"]
     assert run.checkpoint_file(best["step"]) in run.checkpoints() and len(run.checkpoints()) <= 2
     assert chosen(run, "best")["state"]["step"] == best["step"]
@@ -368,7 +368,7 @@ def test_weights_are_exported(finished: Path) -> None:
     end = Child(["sample", "run=run", "n=4", "export=true", "hydra.run.dir=exported"], finished).wait()
     assert end.code == 0, end.err
     file = finished / "exported" / "weights.safetensors"
-    weights, truth = load_file(file), newest(Run(finished / "run"))["state"]["ema"]
+    weights, truth = load_file(file), newest(RunDirectory(finished / "run"))["state"]["ema"]
     assert weights.keys() == truth.keys() and all((weights[key] == truth[key]).all() for key in truth)
     with safe_open(file, "pt") as opened:
         about = opened.metadata()

@@ -17,7 +17,7 @@ from diffusion_cli.errors import UserError
 from diffusion_cli.options.build import build_component
 from diffusion_cli.options.check import check_config
 from diffusion_cli.runs import config as run_config
-from diffusion_cli.runs.directory import Run
+from diffusion_cli.runs.directory import RunDirectory
 from trials import hostile
 from trials.attacks import ATTACKS
 
@@ -141,7 +141,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
             run_config.read_record(tmp_path)
         with pytest.raises(ValueError, match="no ordinary file"):
             strangers.check_yaml(tmp_path / "a.yaml")
-        assert Run(tmp_path).checkpoints() == [] and Run(tmp_path).summary == {}
+        assert RunDirectory(tmp_path).checkpoints() == [] and RunDirectory(tmp_path).summary == {}
     finally:
         signal.alarm(0)
 

@@ -12,7 +12,7 @@ import yaml
 
 from diffusion_cli.__main__ import main
 from diffusion_cli.runs import results as gather
-from diffusion_cli.runs.directory import Run
+from diffusion_cli.runs.directory import RunDirectory
 
 ROOT = Path(__file__).parents[1]
 TINY = ["steps=10", "batch_size=16", "model.depth=1", "model.width=8", "log_every=5", "stages.every=0", "device=cpu",
@@ -63,12 +63,14 @@ def test_a_launcher(cli, launcher):
     ), err
     assert [result.status for result in gather.find("sweep")] == ["finished", "failed"]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    assert Run("sweep/0").summary["threads"] == (max(1, cores // 2) if launcher[0] == "joblib" else 1)
+    assert RunDirectory("sweep/0").summary["threads"] == (
+        max(1, cores // 2) if launcher[0] == "joblib" else 1
+    )
     assert "diverged" in Path("sweep/1/train.log").read_text()
     assert out.splitlines()[-1].startswith("job 1 (optimizer.lr=1e+30, seed=0): diverged by step 5")
 
     first = Path("sweep/0/metrics.csv").read_bytes()
-    threads = f"threads={Run('sweep/0').summary['threads']}"
+    threads = f"threads={RunDirectory('sweep/0').summary['threads']}"
     assert (
         main(
             ["train", "-m", *TINY, "dataset=dinohead", "optimizer.lr=1e-3", threads, "hydra.sweep.dir=alone"]

@@ -20,7 +20,7 @@ from diffusion_cli.metrics.measurement import beside_floor, measured, measuremen
 from diffusion_cli.metrics.protocol import Evaluation
 from diffusion_cli.options.signature import read
 from diffusion_cli.runs import results
-from diffusion_cli.runs.directory import Run
+from diffusion_cli.runs.directory import RunDirectory
 
 OURS = [
     evaluations.PointEvaluation,
@@ -171,7 +171,7 @@ def test_an_evaluation_from_outside(
     assert main([*line, "evaluation.n=1", "hydra.run.dir=bad"]) == 2
     assert "evaluation.n=1: must be a whole number" in capfd.readouterr().err and not Path("bad").exists()
     assert main([*line, "hydra.run.dir=runs/a"]) == 0
-    run = Run("runs/a")
+    run = RunDirectory("runs/a")
     entry = json.loads(run.summary_file.read_text())["metrics"]["radius"]
     assert entry.keys() == {"value", "label", "unit", "better"}
     assert (entry["label"], entry["unit"], entry["better"]) == ("mean radius", "data", 1.0)

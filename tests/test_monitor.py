@@ -18,7 +18,7 @@ from diffusion_cli.figures.curves import metric_curves
 from diffusion_cli.figures.recipes.training import metric_curve
 from diffusion_cli.metrics import judge
 from diffusion_cli.runs import checkpoint
-from diffusion_cli.runs.directory import Run, read_csv
+from diffusion_cli.runs.directory import RunDirectory, read_csv
 
 LINE = ["train", "dataset=circle", "steps=120", "batch_size=16", "model.width=8", "device=cpu", "checkpoint.every=30",
         "stages.every=0", "plots=false", "resume=true", "monitor.every=20", "monitor.n=40", "monitor.steps=3",
@@ -28,7 +28,7 @@ STEPS = [20, 40, 60, 80, 100, 120]
 
 def finish(folder, *more):
     assert main([*LINE, *more, f"hydra.run.dir={folder}"]) == 0
-    return Run(folder), (folder / "train.log").read_text()
+    return RunDirectory(folder), (folder / "train.log").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def test_rows_with_floors_and_what_they_cost(straight):
 
 
 def test_killed_and_resumed_gives_the_same_rows(tmp_path, straight):
-    run = Run(tmp_path / "run")
+    run = RunDirectory(tmp_path / "run")
     line = [*LINE, "checkpoint.every=50", f"hydra.run.dir={run.path}"]  # rows are newer than the checkpoint
     process = subprocess.Popen([sys.executable, "-m", "diffusion_cli", *line], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
@@ -93,7 +93,7 @@ def test_images(images, capsys):
     nothing = [f"figures.{name}=null" for name in ("data", "samples", "stages", "forward_strip", "reverse_strip",
                                                     "trajectories", "loss")]  # fmt: skip
     assert main([*images, *nothing, "hydra.run.dir=run"]) == 0
-    run = Run("run")
+    run = RunDirectory("run")
     columns = read_csv(run.evaluations_file)
     assert columns["step"] == [2, 4] and columns["frechet_floor"][0] == columns["frechet_floor"][1] > 0
     report = run.summary["metrics"]
@@ -145,7 +145,7 @@ def test_the_figure_shows_each_metric_and_its_floor(tmp_path):
     one = metric_curves([1, 2], {"a": ([np.nan, 1.0], 2.0)}).axes
     assert len(one) == 1 and one[0].get_ylabel() == "a" and one[0].get_yscale() == "linear"
     # Nothing was measured.
-    assert metric_curve(SimpleNamespace(run=Run(tmp_path))) is None
+    assert metric_curve(SimpleNamespace(run=RunDirectory(tmp_path))) is None
     with pytest.raises(UserError, match="needs a trained run"):
         metric_curve(SimpleNamespace(run=None))
 

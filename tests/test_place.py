@@ -12,13 +12,13 @@ import torch
 from diffusion_cli.errors import RunFailed, TakenError
 from diffusion_cli.noise import ROWS, NoiseStream
 from diffusion_cli.runs import directory
-from diffusion_cli.runs.directory import Run
+from diffusion_cli.runs.directory import RunDirectory
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs flock")
 
 
 def test_a_directory_that_was_moved_or_removed_is_missed(tmp_path: Path) -> None:
-    run = Run(tmp_path / "run")
+    run = RunDirectory(tmp_path / "run")
     run.path.mkdir()
     with run.lock():
         run.check_place()
@@ -26,13 +26,13 @@ def test_a_directory_that_was_moved_or_removed_is_missed(tmp_path: Path) -> None
         with pytest.raises(RunFailed, match="elsewhere"):
             run.check_place()
         run.write_summary(status="failed")
-    assert not run.path.exists() and Run(tmp_path / "elsewhere").status == "failed"
+    assert not run.path.exists() and RunDirectory(tmp_path / "elsewhere").status == "failed"
 
 
 def test_a_full_disk_does_not_keep_the_summary_from_being_true(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = Run(tmp_path)
+    run = RunDirectory(tmp_path)
     run.write_summary(status="running", steps=3)
 
     def full(*_: object) -> None:
@@ -44,12 +44,12 @@ def test_a_full_disk_does_not_keep_the_summary_from_being_true(
 
 
 def test_a_killed_run_is_not_running(tmp_path: Path) -> None:
-    run = Run(tmp_path)
+    run = RunDirectory(tmp_path)
     with run.lock():
         run.write_summary(status="running")
-        assert Run(tmp_path).status == "running"
+        assert RunDirectory(tmp_path).status == "running"
         with pytest.raises(TakenError):
-            Run(tmp_path).lock()
+            RunDirectory(tmp_path).lock()
     assert run.status == "interrupted"
 
 

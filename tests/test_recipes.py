@@ -27,7 +27,7 @@ from diffusion_cli.noise import NoiseStream
 from diffusion_cli.options.files import default_figures, names_of, node_of
 from diffusion_cli.options.signature import read
 from diffusion_cli.runs import config as run_config
-from diffusion_cli.runs.directory import Run
+from diffusion_cli.runs.directory import RunDirectory
 from diffusion_cli.runs.results import Comparison, results_of
 from diffusion_cli.sampler import DDIM
 
@@ -58,7 +58,7 @@ def runs(tmp_path_factory):
         if kind not in found:
             directory = folder / kind / "run"
             assert main(["train", *LINES[kind], f"hydra.run.dir={directory}"]) == 0
-            found[kind] = Run(directory)
+            found[kind] = RunDirectory(directory)
         return found[kind]
 
     return run
@@ -104,7 +104,7 @@ def test_each_figure_draws_each_kind_of_data_or_refuses_it_at_once(name, kind, w
         of_comparison = signature.arguments["results"].annotation == "Comparison"
         results = Comparison(config) if of_comparison else results_of(config["sweep"], None)
         if name == "objective_table":
-            metrics = Run(components.config["run"]).summary["metrics"]
+            metrics = RunDirectory(components.config["run"]).summary["metrics"]
             measured = next(name for name, entry in metrics.items() if isinstance(entry, dict))
             chosen |= {"metrics": [measured], "variances": ["beta"]}
     needs_guidance = name in ("guidance_trajectories", "guided_comparison") and kind != "plane"
@@ -274,7 +274,7 @@ def test_stages_are_those_of_the_run(world, runs):
     np.testing.assert_allclose(dots(axes[3]), runs("sets").stages()[4][1])
     with pytest.raises(UserError, match="run=exact: this figure needs a trained run"):
         draw(node("stages"), replace(world("plane"), run=None))
-    empty = replace(world("plane"), run=Run("nowhere"))
+    empty = replace(world("plane"), run=RunDirectory("nowhere"))
     assert draw(node("stages"), empty) is None
 
 

@@ -16,7 +16,7 @@ from diffusion_cli.figures.recipes import line, mixture
 from diffusion_cli.figures.recipes.material import density_on_line, states_of
 from diffusion_cli.figures.recipes.study import fresh
 from diffusion_cli.options.files import node_of
-from diffusion_cli.runs.directory import Run
+from diffusion_cli.runs.directory import RunDirectory
 
 
 def build(dataset, schedule="constant", sampler="ddim", guidance=None, label=None, **keys):
@@ -46,7 +46,7 @@ def draw(components, figure, **options):
 def trained():
     """Components with a network as it was initialised."""
     components = build("gmm2px")
-    return replace(components, net=components.new_net().eval(), run=Run("nowhere"))
+    return replace(components, net=components.new_net().eval(), run=RunDirectory("nowhere"))
 
 
 @pytest.mark.parametrize("schedule", ["constant", "linear", "quadratic", "cosine"])

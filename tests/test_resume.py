@@ -16,7 +16,7 @@ from diffusion_cli.__main__ import main
 from diffusion_cli.dataset.point_cloud import PointCloud
 from diffusion_cli.errors import UserError
 from diffusion_cli.runs import checkpoint
-from diffusion_cli.runs.directory import Metrics, Run
+from diffusion_cli.runs.directory import Metrics, RunDirectory
 from diffusion_cli.runs.resume import check_made_with, check_same
 
 LINE = ["train", "dataset=circle", "steps=900", "batch_size=32", "model.width=16", "threads=1", "device=cpu",
@@ -40,7 +40,7 @@ def finish(folder):
     process = start(folder)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
-    return Run(folder)
+    return RunDirectory(folder)
 
 
 def essence(run):
@@ -62,7 +62,7 @@ def straight(tmp_path_factory):
 
 def test_killed_with_sigkill_and_resumed(tmp_path, straight):
     rng = random.Random(0)
-    run = Run(tmp_path / "run")
+    run = RunDirectory(tmp_path / "run")
     kills = 0
     for _ in range(2):
         process = start(run.path)
@@ -82,7 +82,7 @@ def test_killed_with_sigkill_and_resumed(tmp_path, straight):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted_saves_says_so_and_goes_on(tmp_path, straight, number, code):
-    run = Run(tmp_path / "run")
+    run = RunDirectory(tmp_path / "run")
     process = start(run.path)
     while not run.checkpoints() and process.poll() is None:
         time.sleep(0.005)
@@ -104,7 +104,7 @@ def test_a_finished_run_is_left_as_it_is(straight):
 
 
 def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(tmp_path, straight):
-    run = Run(tmp_path / "run")
+    run = RunDirectory(tmp_path / "run")
     process = start(run.path)
     while len(run.checkpoints()) < 2 and process.poll() is None:
         time.sleep(0.005)
@@ -130,7 +130,7 @@ def cli(tmp_path, monkeypatch, capfd):
 
 def test_a_finished_run_goes_on_with_more_steps_and_with_no_fewer(cli):
     assert cli("hydra.run.dir=run")[0] == 0
-    run = Run("run")
+    run = RunDirectory("run")
     before, config = written("run/.hydra"), run.record.config
     code, out, _ = cli("hydra.run.dir=run", "resume=true", "steps=30")
     assert code == 0 and "continued from 20 to 30 steps" in out and "resumed at step 20" in out
@@ -156,10 +156,17 @@ def test_a_run_whose_time_is_up_is_saved_and_goes_on_as_if_nothing_had_happened(
     code, out, _ = cli("max_minutes=1e-9")
     assert code == 0 and "saved at step 1; the same line with hydra.run.dir=" in out
     (folder,) = Path("outputs/train/circle").iterdir()
-    assert (Run(folder).status, Run(folder).summary["error"]) == ("interrupted", "max_minutes=1e-09")
+    assert (RunDirectory(folder).status, RunDirectory(folder).summary["error"]) == (
+        "interrupted",
+        "max_minutes=1e-09",
+    )
     # without a directory: the newest unfinished run of the same line, whatever its time
     code, out, _ = cli("resume=true", "max_minutes=5")
-    assert code == 0 and "resumed at step 1" in out and essence(Run(folder)) == essence(Run("straight"))
+    assert (
+        code == 0
+        and "resumed at step 1" in out
+        and essence(RunDirectory(folder)) == essence(RunDirectory("straight"))
+    )
 
 
 def test_resume_without_a_directory_takes_no_other_line_s_run_and_no_finished_one(cli):
@@ -178,8 +185,8 @@ def test_a_network_starts_from_the_weights_of_another_run(cli):
     assert cli("hydra.run.dir=first")[0] == 0
     code, out, err = cli("hydra.run.dir=second", "init=first", "steps=1", "optimizer.lr=1e-12", "ema.decay=0")
     assert code == 0 and "started from the weights of first" in out, err
-    theirs = checkpoint.load(Run("first").checkpoints()[-1])["state"]["ema"]
-    ours = checkpoint.load(Run("second").checkpoints()[-1])["state"]["ema"]
+    theirs = checkpoint.load(RunDirectory("first").checkpoints()[-1])["state"]["ema"]
+    ours = checkpoint.load(RunDirectory("second").checkpoints()[-1])["state"]["ema"]
     assert all(torch.allclose(ours[key], theirs[key], atol=1e-6) for key in theirs)
     for line, message in (
         (["init=nowhere"], "init=nowhere: no such directory"),
@@ -192,10 +199,10 @@ def test_a_network_starts_from_the_weights_of_another_run(cli):
 
 
 def test_one_trainer_per_directory(tmp_path):
-    run = Run(tmp_path)
+    run = RunDirectory(tmp_path)
     with run.lock(), pytest.raises(UserError, match=f"is being trained by process {os.getpid()}"):
-        Run(tmp_path).lock()
-    with Run(tmp_path).lock():
+        RunDirectory(tmp_path).lock()
+    with RunDirectory(tmp_path).lock():
         pass
 
 

@@ -16,7 +16,7 @@ from diffusion_cli.__main__ import main
 from diffusion_cli.cli.words import parse
 from diffusion_cli.errors import UserError
 from diffusion_cli.options.files import CONFIGS
-from diffusion_cli.runs.directory import Run
+from diffusion_cli.runs.directory import RunDirectory
 from diffusion_cli.runs.listing import age_text, directories, holds, size_text
 
 DAY = 86400
@@ -103,7 +103,7 @@ def test_a_run_whose_process_is_gone_counts_as_interrupted(
 ) -> None:
     assert main(["runs", "status=interrupted"]) == 0
     assert named(capsys.readouterr().out) == ["e"]
-    with Run(home / "outputs/train/square/e").lock():
+    with RunDirectory(home / "outputs/train/square/e").lock():
         assert main(["runs", "status=running"]) == 0
         assert named(capsys.readouterr().out) == ["e"]
         assert main(["runs", "clean", "yes=true"]) == 0

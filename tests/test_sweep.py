@@ -17,7 +17,7 @@ import pytest
 from diffusion_cli.__main__ import main
 from diffusion_cli.errors import UserError
 from diffusion_cli.runs import jobs
-from diffusion_cli.runs.directory import Run
+from diffusion_cli.runs.directory import RunDirectory
 
 ROOT = Path(__file__).parents[1]
 TINY = ["steps=20", "batch_size=16", "model.depth=1", "model.width=8", "log_every=5", "stages.every=0", "device=cpu",
@@ -109,9 +109,10 @@ def test_a_failed_job_stands_in_its_own_log_and_stops_no_other(cli):
             "hydra.sweeper.max_batch_size=1"]  # fmt: skip
     code, out, err = cli(*line)
     assert code == 1
-    assert [Run(f"s/{n}").status for n in range(2)] == ["failed", "finished"]
+    assert [RunDirectory(f"s/{n}").status for n in range(2)] == ["failed", "finished"]
     assert (
-        "diverged by step" in Path("s/0/train.log").read_text() and "diverged" in Run("s/0").summary["error"]
+        "diverged by step" in Path("s/0/train.log").read_text()
+        and "diverged" in RunDirectory("s/0").summary["error"]
     )
     assert "diverged" not in Path("s/1/train.log").read_text()
     assert err.splitlines()[-1].startswith("error: 1 of 2 jobs failed: job 0: diverged by step 5")
@@ -125,7 +126,9 @@ def test_the_same_line_does_what_is_missing(cli):
     assert cli("dataset=circle,square", "hydra.sweep.dir=s")[0] == 0
     metrics = [Path(f"s/{n}/metrics.csv") for n in range(2)]
     times, text = [file.stat().st_mtime_ns for file in metrics], metrics[1].read_text()
-    Run("s/1").write_summary(**(Run("s/1").summary | {"status": "failed", "error": "no reason"}))
+    RunDirectory("s/1").write_summary(
+        **(RunDirectory("s/1").summary | {"status": "failed", "error": "no reason"})
+    )
     for file in Path("s/1").glob("checkpoints/*"):
         file.unlink()
     code, out, _ = cli("dataset=twopoint,square,circle", "hydra.sweep.dir=s")
@@ -134,7 +137,7 @@ def test_the_same_line_does_what_is_missing(cli):
         True,
         False,
     ]
-    assert metrics[1].read_text() == text and Run("s/1").status == "finished"
+    assert metrics[1].read_text() == text and RunDirectory("s/1").status == "finished"
     assert {name: row[1:3] for name, row in table(out).items()} == {
         "0": ["circle", "0"], "1": ["square", "0"], "2": ["twopoint", "0"]
     }  # fmt: skip
@@ -154,7 +157,7 @@ def test_resume_alone_finds_the_newest_sweep_of_its_line(cli):
 
 def test_two_processes_do_not_sweep_in_one_directory(cli):
     Path("s").mkdir()
-    with Run("s").lock():
+    with RunDirectory("s").lock():
         code, _, err = cli("seed=0,1", "hydra.sweep.dir=s")
     assert code == 2 and re.match(r"error: hydra.sweep.dir=s: is being swept by process \d+ on ", err)
     assert not [path for path in Path("s").iterdir() if path.is_dir()]
@@ -181,7 +184,7 @@ def results(folder):
     """job's overrides -> bytes of metrics.csv and of the samples."""
     found = {}
     for name, ticket in jobs.tickets(folder).items():
-        run = Run(folder / name)
+        run = RunDirectory(folder / name)
         if run.status == "finished":
             samples = np.load(run.samples_file)["x0"].tobytes() if run.samples_file.is_file() else b""
             found[tuple(sorted(ticket.overrides))] = run.metrics_file.read_bytes(), samples
@@ -210,7 +213,7 @@ def test_a_sweep_with_a_failing_job_is_killed_in_the_middle(tmp_path, monkeypatc
     process.send_signal(signal.SIGKILL)
     process.communicate()
     ended = ["finished", "failed", *["finished"] * (middle - 2)]
-    assert [Run(f"sweep/{n}").status for n in range(count)] == [
+    assert [RunDirectory(f"sweep/{n}").status for n in range(count)] == [
         *ended,
         "interrupted",
         *[None] * (count - middle - 1),
@@ -254,7 +257,7 @@ def test_a_signal_saves_the_job_and_starts_no_other(tmp_path, launcher):
     out, err = process.communicate(timeout=600)
     assert process.returncode == 128 + signal.SIGTERM and err.splitlines()[-1] == "interrupted by SIGTERM"
     assert "hydra.sweep.dir=sweep goes on" in out and list(table(out)) == ["0"]
-    run = Run(tmp_path / "sweep" / "0")
+    run = RunDirectory(tmp_path / "sweep" / "0")
     assert run.status == "interrupted" and run.checkpoints()
     left = {path.name for path in (tmp_path / "sweep").iterdir()}
     assert left == {".lock", ".owner", ".sweep", "0", "multirun.yaml"}

@@ -25,7 +25,7 @@ from diffusion_cli.cli.waiting import wait_briefly
 from diffusion_cli.errors import RunFailed, UserError, one_line
 from diffusion_cli.options.files import CONFIGS
 from diffusion_cli.runs import config as run_config
-from diffusion_cli.runs.directory import Run
+from diffusion_cli.runs.directory import RunDirectory
 from diffusion_cli.runs.session import Session
 from diffusion_cli.runs.signals import Stop
 
@@ -80,7 +80,7 @@ def run_task(name: str, config: DictConfig, stop: Stop, alone: bool = True) -> A
     """Checks the configuration once more (a line or a file of the user's may have taken the callback away), records it
     in a new directory, and calls the command."""
     current = HydraConfig.get()
-    plain, run = checked_config(config), Run(current.runtime.output_dir)
+    plain, run = checked_config(config), RunDirectory(current.runtime.output_dir)
     # a training that goes on is what it was begun as; the others begin anew, also in a directory that they had before
     if name != "train" or not Path(run.path, run_config.FILE).exists():
         chosen = tree(current.runtime.choices)

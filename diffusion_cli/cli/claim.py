@@ -8,7 +8,7 @@ from pathlib import Path
 
 from diffusion_cli.errors import UserError
 from diffusion_cli.runs import config
-from diffusion_cli.runs.directory import Run
+from diffusion_cli.runs.directory import RunDirectory
 from diffusion_cli.runs.place import Place
 
 # What is written into a directory before a job begins, beside its log; and what a trainer's lock leaves.
@@ -55,7 +55,7 @@ def hold(directory: str) -> None:
     """Take a directory's lock for this process, from before anything is written there: of two that start in it at once,
     the second finds what the first has written, or raises TakenError."""
     global _lock
-    _lock = Run(directory).lock()
+    _lock = RunDirectory(directory).lock()
 
 
 def held() -> Place | None:

@@ -18,7 +18,7 @@ from diffusion_cli.options.groups import EXACT, FIGURES, GROUPS
 from diffusion_cli.options.keys import defaults_of, keys_of
 from diffusion_cli.options.signature import MISSING, read
 from diffusion_cli.runs.config import DATA_PLACES, FILE, Record
-from diffusion_cli.runs.directory import Run
+from diffusion_cli.runs.directory import RunDirectory
 
 ANEW = ("sampler", "guidance", "evaluation")  # groups of which a run's own choice may be replaced
 MANY = "results"  # the argument of a figure of many runs
@@ -98,7 +98,7 @@ def lay_run_under(config: DictConfig, command: str, said: dict[str, Override]) -
             if key in said and key in keys_of(command):
                 raise UserError(key, said[key].value(), "needs a trained run")
         return None
-    run = Run.find(str(name))
+    run = RunDirectory.find(str(name))
     record = run.record
     saved = with_absolute_paths(record)
     check_config(saved)
@@ -129,7 +129,7 @@ def lay_like_under(config: DictConfig, said: dict[str, Override]) -> Found | Non
     """Replaces what the files say by the configuration of the run `like`, but for the groups that the line chooses anew."""
     if "like" not in said or said["like"].value() is None:
         return None
-    run = Run.find(str(said["like"].value()), "like")
+    run = RunDirectory.find(str(said["like"].value()), "like")
     record = run.record
     saved = with_absolute_paths(record)
     check_config(saved)

@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from diffusion_cli.cli.plain import line_words, own, tree
 from diffusion_cli.errors import Interrupted
 from diffusion_cli.runs import jobs
-from diffusion_cli.runs.directory import FAILED, FINISHED, Run
+from diffusion_cli.runs.directory import FAILED, FINISHED, RunDirectory
 from diffusion_cli.runs.resume import fingerprint
 
 RESOLVER = "job_directory"
@@ -68,7 +68,7 @@ class Job:
 
     def __init__(self, hydra: Any):
         self.hydra = hydra
-        self.run, self.folder = Run(hydra.runtime.output_dir), Path(hydra.sweep.dir)
+        self.run, self.folder = RunDirectory(hydra.runtime.output_dir), Path(hydra.sweep.dir)
         self.name = os.path.relpath(self.run.path, self.folder.absolute())
         self.goes_ahead, self.begun = jobs.halted(self.folder) is None, False
 

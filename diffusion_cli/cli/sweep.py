@@ -29,7 +29,7 @@ from diffusion_cli.cli.plain import line_words
 from diffusion_cli.errors import Interrupted, RunFailed, UserError
 from diffusion_cli.runs import jobs, tables
 from diffusion_cli.runs import results as gather
-from diffusion_cli.runs.directory import FINISHED, Run
+from diffusion_cli.runs.directory import FINISHED, RunDirectory
 from diffusion_cli.runs.signals import CAUGHT
 
 log = logging.getLogger(__name__)
@@ -144,7 +144,7 @@ class Sweep:
         self.folder, self.outside = folder, outside
         self.signum: int | None = None
         try:
-            self.lock = Run(folder).lock()
+            self.lock = RunDirectory(folder).lock()
         except UserError as error:
             raise UserError(
                 "hydra.sweep.dir", str(folder), error.reason.replace("trained", "swept")

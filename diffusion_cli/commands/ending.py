@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 from diffusion_cli.errors import RunFailed
-from diffusion_cli.runs.directory import Run
+from diffusion_cli.runs.directory import RunDirectory
 
 REMEDIES = {
     errno.ENOSPC: "free some space",
@@ -17,7 +17,7 @@ REMEDIES = {
 }
 
 
-def explained(error: BaseException, run: Run) -> BaseException:
+def explained(error: BaseException, run: RunDirectory) -> BaseException:
     """An error as it ends a training: RunFailed for one of the file system, others as they are."""
     try:
         run.check_place()
@@ -33,7 +33,7 @@ def explained(error: BaseException, run: Run) -> BaseException:
     )
 
 
-def safe(run: Run) -> str:
+def safe(run: RunDirectory) -> str:
     """What of a training is safe, in words."""
     last = run.checkpoints()[-1:]
     return f"the last good checkpoint is {last[0]}" if last else "there is no checkpoint yet"

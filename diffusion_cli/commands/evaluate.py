@@ -7,7 +7,7 @@ from typing import Any
 
 from diffusion_cli.commands.output import components_of, describe, evaluate
 from diffusion_cli.runs.atomic import write_json
-from diffusion_cli.runs.directory import Run
+from diffusion_cli.runs.directory import RunDirectory
 from diffusion_cli.runs.session import Session
 
 log = logging.getLogger(__name__)
@@ -17,7 +17,7 @@ def check(config: dict[str, Any], directory: str | None) -> None:
     """Nothing beyond the keys themselves."""
 
 
-def main(config: dict[str, Any], run: Run, session: Session) -> None:
+def main(config: dict[str, Any], run: RunDirectory, session: Session) -> None:
     components = components_of(config, session)
     components.refuse_too_many("evaluation.n", components.evaluation.n)
     report = {

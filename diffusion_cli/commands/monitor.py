@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from diffusion_cli.runs.directory import Metrics, Run
+from diffusion_cli.runs.directory import Metrics, RunDirectory
 from diffusion_cli.runs.session import Session
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class RepeatedEvaluation:
     on: a killed and resumed run has the rows, bit for bit, of one that was never killed.
     """
 
-    def __init__(self, components: Components, run: Run, step: int, session: Session) -> None:
+    def __init__(self, components: Components, run: RunDirectory, step: int, session: Session) -> None:
         self.every = components.config["monitor"]["every"] or 0
         self.steps, self.session = components.config["steps"], session
         self.table = Metrics(run.evaluations_file, since=step)

@@ -12,7 +12,7 @@ from diffusion_cli.options.check import TARGET, check_config
 from diffusion_cli.options.signature import read
 from diffusion_cli.runs import config as run_config
 from diffusion_cli.runs import results, tables
-from diffusion_cli.runs.directory import Run
+from diffusion_cli.runs.directory import RunDirectory
 from diffusion_cli.runs.session import Session
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ def check(config: dict[str, Any], directory: str | None) -> None:
         check_config(result.config)
 
 
-def main(config: dict[str, Any], run: Run, session: Session) -> None:
+def main(config: dict[str, Any], run: RunDirectory, session: Session) -> None:
     from diffusion_cli.components import of
 
     prepare_process(config["threads"])

@@ -10,7 +10,7 @@ from typing import Any
 
 from diffusion_cli.errors import UserError
 from diffusion_cli.options.browsing import Line
-from diffusion_cli.runs.directory import FAILED, FINISHED, INTERRUPTED, STATUSES, Run
+from diffusion_cli.runs.directory import FAILED, FINISHED, INTERRUPTED, STATUSES, RunDirectory
 from diffusion_cli.runs.listing import (
     ANY,
     Listed,
@@ -40,7 +40,8 @@ def selected(keys: dict[str, Any], others: Mapping[str, str]) -> list[Listed]:
             raise UserError("status", status, "no such status", (*STATUSES, ANY))
     if keys["runs"]:
         runs = [
-            listed(Run.find(name, "runs").path if name == "latest" else Path(name)) for name in keys["runs"]
+            listed(RunDirectory.find(name, "runs").path if name == "latest" else Path(name))
+            for name in keys["runs"]
         ]
         wanted = {name: keys[name] for name in FILTERS[1:] if keys[name] is not None}
     else:
@@ -76,7 +77,7 @@ def show_runs(keys: dict[str, Any], others: Mapping[str, str]) -> None:
     """All that a run says of itself."""
     keys = keys | {"runs": keys["runs"] or ["latest"]}
     for run in selected(keys, others):
-        result, directory = run.result, Run(run.result.path)
+        result, directory = run.result, RunDirectory(run.result.path)
         words = " ".join(directory.record.overrides)
         facts = {
             "run": str(result.path),
@@ -148,7 +149,7 @@ def best(keys: dict[str, Any], others: Mapping[str, str]) -> None:
 def clean(keys: dict[str, Any], others: Mapping[str, str]) -> None:
     """Removes failed and interrupted runs, or those of `status`; none in which a process works."""
     runs = selected(keys | {"status": keys["status"] or f"{FAILED},{INTERRUPTED}"}, others)
-    runs = [run for run in runs if not Run(run.result.path).is_held]
+    runs = [run for run in runs if not RunDirectory(run.result.path).is_held]
     if not runs:
         print("nothing to remove")
         return
@@ -161,7 +162,7 @@ def clean(keys: dict[str, Any], others: Mapping[str, str]) -> None:
         print("nothing removed")
         return
     for run in runs:
-        with Run(run.result.path).lock():
+        with RunDirectory(run.result.path).lock():
             shutil.rmtree(run.result.path)
     print(f"removed {total}")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffusion_cli.commands.output import components_of, describe, draw_figures, facts
 from diffusion_cli.errors import UserError
-from diffusion_cli.runs.directory import FINISHED, Run
+from diffusion_cli.runs.directory import FINISHED, RunDirectory
 from diffusion_cli.runs.session import Session
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def check(config: dict[str, Any], directory: str | None) -> None:
     """Nothing beyond the keys themselves."""
 
 
-def main(config: dict[str, Any], run: Run, session: Session) -> None:
+def main(config: dict[str, Any], run: RunDirectory, session: Session) -> None:
     from diffusion_cli.figures.recipes.completions import complete
 
     components = components_of(config, session)
@@ -65,7 +65,7 @@ def main(config: dict[str, Any], run: Run, session: Session) -> None:
     log.info("%d samples in %.1f s: %s", config["n"], seconds, run.path)
 
 
-def draw_samples(components: Components, run: Run) -> None:
+def draw_samples(components: Components, run: RunDirectory) -> None:
     """The figure of the samples, where the data allow one."""
     from diffusion_cli.figures.draw import drawable
 
@@ -73,7 +73,7 @@ def draw_samples(components: Components, run: Run) -> None:
     draw_figures(drawable({"samples": node}, components.dataset), run.figures, components)
 
 
-def draw_completions(components: Components, completed: Completions, run: Run) -> None:
+def draw_completions(components: Components, completed: Completions, run: RunDirectory) -> None:
     """The figure of in-painting, where the data allow one."""
     from diffusion_cli.figures.files import save_figure
     from diffusion_cli.figures.kinds import VIEWED
@@ -84,12 +84,12 @@ def draw_completions(components: Components, completed: Completions, run: Run) -
         save_figure(figure, run.figures / "inpainting.png", facts(components))
 
 
-def export_weights(components: Components, run: Run) -> None:
+def export_weights(components: Components, run: RunDirectory) -> None:
     """Writes the averaged weights as weights.safetensors, for whoever does without this package."""
     from diffusion_cli.runs import checkpoint
     from diffusion_cli.runs.restore import chosen
 
-    source = Run(components.config["run"])
+    source = RunDirectory(components.config["run"])
     state = chosen(source, components.config["weights"])["state"]
     about = {"run": str(source.path), "step": str(state["step"]), "config": json.dumps(source.record.current)}
     checkpoint.export(run.weights_file, state["ema"], about)

@@ -16,7 +16,15 @@ from diffusion_cli.commands.monitor import RepeatedEvaluation
 from diffusion_cli.commands.output import describe, draw_figures, evaluate, prepare_process, warn_of_outliers
 from diffusion_cli.errors import Interrupted, RunFailed, TimeIsUp, UserError
 from diffusion_cli.runs import config as run_config
-from diffusion_cli.runs.directory import FAILED, FINISHED, INTERRUPTED, RUNNING, Metrics, Run, step_of
+from diffusion_cli.runs.directory import (
+    FAILED,
+    FINISHED,
+    INTERRUPTED,
+    RUNNING,
+    Metrics,
+    RunDirectory,
+    step_of,
+)
 from diffusion_cli.runs.results import value_of
 from diffusion_cli.runs.resume import check_made_with, check_same
 from diffusion_cli.runs.session import Session
@@ -39,7 +47,7 @@ def check(config: dict[str, Any], directory: str | None) -> None:
             "optimize", config["optimize"], "is measured at the end, which plots=false leaves out"
         )
     if directory and config["resume"] and Path(directory, run_config.FILE).is_file():
-        run = Run(directory)
+        run = RunDirectory(directory)
         record = run_config.read_record(run.path, "hydra.run.dir")
         if record.command != "train":
             reason = f"holds what `{record.command}` left, which is no training to go on with"
@@ -51,12 +59,12 @@ def check(config: dict[str, Any], directory: str | None) -> None:
             raise UserError("steps", config["steps"], reason)
 
 
-def main(config: dict[str, Any], run: Run, session: Session) -> float | None:
+def main(config: dict[str, Any], run: RunDirectory, session: Session) -> float | None:
     train(config, run, session)
     return value_of(run, config["optimize"])
 
 
-def train(config: dict[str, Any], run: Run, session: Session) -> None:
+def train(config: dict[str, Any], run: RunDirectory, session: Session) -> None:
     """Trains in `run`, resuming where `resume` says so; a finished run goes on where more steps are asked for.
 
     A job of a sweep waits for another process that trains here: the same job, left over from a sweep that was killed.
@@ -109,7 +117,7 @@ def train(config: dict[str, Any], run: Run, session: Session) -> None:
     log.info("finished: %s", run.path)
 
 
-def extend(run: Run, steps: int) -> bool:
+def extend(run: RunDirectory, steps: int) -> bool:
     """Records that a finished run is trained for more steps than before; false where they are not more."""
     record = run.record
     before = record.current["steps"]
@@ -186,7 +194,7 @@ def score(components: Components, net: Network) -> float:
 class Training:
     """One run's course: what is logged, saved and drawn, and when."""
 
-    def __init__(self, components: Components, run: Run, session: Session):
+    def __init__(self, components: Components, run: RunDirectory, session: Session):
         from diffusion_cli.dataset.description import description_of, lines_of
 
         self.components, self.run, self.config, self.session = components, run, components.config, session

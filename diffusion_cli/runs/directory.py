@@ -35,7 +35,7 @@ PART = re.compile(r"\..+\.\d+\.part(\.\w+)?")  # the temporary names of atomic.r
 LARGEST_SUMMARY = 2**24  # bytes
 
 
-class Run:
+class RunDirectory:
     """One directory of `train`, `sample` or `evaluate`.
 
     status is one of STATUSES (in summary.json).
@@ -53,7 +53,7 @@ class Run:
         self.figures = self.path / "figures"
 
     @classmethod
-    def find(cls, name: str, key: str = "run", root: str | os.PathLike = "outputs") -> Run:
+    def find(cls, name: str, key: str = "run", root: str | os.PathLike = "outputs") -> RunDirectory:
         """The trained run meant by `run=NAME`: a directory, or `latest`, the newest finished one below root/train."""
         if name != "latest":
             run = cls(name)
@@ -205,7 +205,7 @@ def unfinished(root: Path, command: str, words: Sequence[str]) -> str | None:
     """For resume=true without a directory: the newest run of this very line below `root` that has not finished."""
     found = []
     for file in root.glob(f"*/{config.FILE}"):
-        run = Run(file.parent)
+        run = RunDirectory(file.parent)
         try:
             record = run.record
         except UserError:

@@ -8,13 +8,13 @@ from typing import Any
 
 from diffusion_cli.errors import UserError
 from diffusion_cli.runs import checkpoint
-from diffusion_cli.runs.directory import Run, step_of
+from diffusion_cli.runs.directory import RunDirectory, step_of
 
 log = logging.getLogger(__name__)
 LAST, BEST = "last", "best"
 
 
-def newest(run: Run, key: str = "run") -> dict[str, Any]:
+def newest(run: RunDirectory, key: str = "run") -> dict[str, Any]:
     """The content of the newest checkpoint that verifies, saying so when it is not the last one.
 
     Raises UserError for `key` where there is none.
@@ -27,7 +27,7 @@ def newest(run: Run, key: str = "run") -> dict[str, Any]:
     raise UserError(key, str(run.path), "has no checkpoint that can be read whole")
 
 
-def chosen(run: Run, weights: str | int, key: str = "weights") -> dict[str, Any]:
+def chosen(run: RunDirectory, weights: str | int, key: str = "weights") -> dict[str, Any]:
     """The content of the checkpoint that `weights` means: last, best (by the loss on fixed batches; the last one, saying
     so, where it is gone), or the number of a step, which must be there: else UserError for `key`.
     """
@@ -66,7 +66,7 @@ def start_from(net: Any, name: str, weights: str | int) -> None:
 
     name, weights: the values of `init` and `init_weights`.
     """
-    run = Run.find(name, "init")
+    run = RunDirectory.find(name, "init")
     theirs, ours = chosen(run, weights, "init_weights")["state"]["ema"], net.state_dict()
     fitting = {key: value for key, value in theirs.items() if key in ours and value.shape == ours[key].shape}
     others = [key for key in ours if key not in fitting]
@@ -79,7 +79,7 @@ def start_from(net: Any, name: str, weights: str | int) -> None:
         log.warning("%d of %d weights do not fit and start at random: %s", len(others), len(ours), shown)
 
 
-def fit_in(net: Any, state: dict[str, Any], key: str, run: Run) -> None:
+def fit_in(net: Any, state: dict[str, Any], key: str, run: RunDirectory) -> None:
     """net.load_state_dict(state); UserError for `key` where these weights are another network's."""
     try:
         net.load_state_dict(state)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from diffusion_cli.errors import Passage, UserError
 from diffusion_cli.runs import config as run_config
-from diffusion_cli.runs.directory import FINISHED, Run
+from diffusion_cli.runs.directory import FINISHED, RunDirectory
 from diffusion_cli.runs.jobs import in_order
 
 COMPARED = ("ratio", "floor")  # numbers beside a metric's value that are worth a figure
@@ -57,7 +57,7 @@ def cost(value: float, better: str | float | None) -> float:
 
 def read_result(path: str | Path, name: str | None = None) -> Result:
     """The result in a run directory. Raises UserError where it is none, or its config.json is not one."""
-    run = Run(path)
+    run = RunDirectory(path)
     record = run_config.read_record(run.path)
     config = record.current
     words = [str(word).lstrip("+~").partition("=")[0] for word in record.overrides]
@@ -78,7 +78,7 @@ def read_result(path: str | Path, name: str | None = None) -> Result:
     )
 
 
-def value_of(run: Run, optimize: str | None) -> float | None:
+def value_of(run: RunDirectory, optimize: str | None) -> float | None:
     """What a search is given of a finished run: the number that `optimize=` names. A name that is not there ends the
     sweep at once, since no other job would have it."""
     if optimize is None:

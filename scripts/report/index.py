@@ -49,16 +49,17 @@ def write(listing: Listing, items: Sequence[Run | Figure], report: Path, home: P
 
 def summary_of(run: Run) -> dict[str, Any] | None:
     """Of a finished run: its command, seed, seconds and metrics. Of a sweep: its command and how many of its jobs."""
-    from diffusion_cli.runs.directory import FINISHED
-    from diffusion_cli.runs.directory import Run as Directory
+    from diffusion_cli.runs.directory import FINISHED, RunDirectory
 
     found = {"command": run.command}
     if "-m" in run.words:
-        jobs = [Directory(file.parent).summary for file in sorted(Path(run.directory).glob("*/summary.json"))]
+        jobs = [
+            RunDirectory(file.parent).summary for file in sorted(Path(run.directory).glob("*/summary.json"))
+        ]
         done = [job for job in jobs if job.get("status") == FINISHED]
         seconds = sum(job.get("seconds") or 0 for job in done)
         return found | {"jobs": len(done), "seconds": round(seconds)} if done else None
-    summary = Directory(run.directory).summary
+    summary = RunDirectory(run.directory).summary
     if summary.get("status") != FINISHED:
         return None
     return found | {

@@ -68,11 +68,10 @@ def finished(run: Run) -> bool:
 
 def state(run: Run) -> str:
     """The words of the command line, and which directories of finished runs it has: its own, or those of a sweep's jobs."""
-    from diffusion_cli.runs.directory import FINISHED
-    from diffusion_cli.runs.directory import Run as Directory
+    from diffusion_cli.runs.directory import FINISHED, RunDirectory
 
     folders = [Path(run.directory), *sorted(Path(run.directory).glob("*/"))]
-    done = [folder.name for folder in folders if Directory(folder).status == FINISHED]
+    done = [folder.name for folder in folders if RunDirectory(folder).status == FINISHED]
     return "\n".join([*run.words, *done])
 
 

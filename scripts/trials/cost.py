@@ -16,7 +16,7 @@ def run(n: int, seed: int, folder: Path) -> dict[str, Any]:
     load()
     from diffusion_cli.__main__ import main
     from diffusion_cli.commands.train import Training
-    from diffusion_cli.runs.directory import Run
+    from diffusion_cli.runs.directory import RunDirectory
 
     spent: list[float] = []
     save = Training.save_checkpoint
@@ -34,7 +34,7 @@ def run(n: int, seed: int, folder: Path) -> dict[str, Any]:
                          f"seed={seed + k}", f"hydra.run.dir={folder}/{k}"])  # fmt: skip
             if code:
                 return {"broken": [f"exit {code}"]}
-            seconds += Run(folder / str(k)).summary["seconds"]
+            seconds += RunDirectory(folder / str(k)).summary["seconds"]
     finally:
         Training.save_checkpoint = save  # type: ignore[method-assign]
     share = sum(spent) / seconds

@@ -14,13 +14,13 @@ DEFAULT = 2000
 
 def run(n: int, seed: int, folder: Path) -> dict[str, Any]:
     from diffusion_cli.runs import checkpoint
-    from diffusion_cli.runs.directory import Run
+    from diffusion_cli.runs.directory import RunDirectory
 
     rng = random.Random(seed)
     end = Child([*LINE, "steps=80"], folder).wait()
     if end.code:
         return {"broken": [f"the run: exit {end.code}: {end.err}"]}
-    file = Run(folder / "run").checkpoints()[-1]
+    file = RunDirectory(folder / "run").checkpoints()[-1]
     whole, truth, broken = file.read_bytes(), checkpoint.digest(checkpoint.load(file)), []
     counts = {"refused": 0, "loaded as saved": 0}
     target = folder / "damaged.safetensors"

@@ -20,9 +20,9 @@ def essence(folder: Path) -> dict[str, str]:
     """Digests of all that training made: network, averages and optimizer; which checkpoint is best; the loss curve;
     the samples drawn on the way."""
     from diffusion_cli.runs import checkpoint
-    from diffusion_cli.runs.directory import Run
+    from diffusion_cli.runs.directory import RunDirectory
 
-    run = Run(folder / "run")
+    run = RunDirectory(folder / "run")
     content = checkpoint.load(run.checkpoints()[-1])
     files = {"metrics.csv": run.metrics_file} | {
         f"stages/{f.name}": f for f in (run.path / "stages").glob("*.npz")
@@ -36,7 +36,7 @@ def essence(folder: Path) -> dict[str, str]:
 
 def run(n: int, seed: int, folder: Path, line: list[str] = LINE) -> dict[str, Any]:
     from diffusion_cli.runs import checkpoint
-    from diffusion_cli.runs.directory import Run
+    from diffusion_cli.runs.directory import RunDirectory
 
     rng = random.Random(seed)
     straight = folder / "straight"
@@ -58,7 +58,7 @@ def run(n: int, seed: int, folder: Path, line: list[str] = LINE) -> dict[str, An
         if over:  # the run was done before its time had come
             late += 1
             continue
-        run = Run(home / "run")
+        run = RunDirectory(home / "run")
         found.append(len(run.checkpoints()))
         for file in run.checkpoints():
             try:

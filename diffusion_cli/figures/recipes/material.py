@@ -23,7 +23,7 @@ from diffusion_cli.figures.view import View
 from diffusion_cli.noise import NoiseStream, Stream, generator
 from diffusion_cli.options.build import build_component
 from diffusion_cli.options.files import FOLDERS, names_of, node_of
-from diffusion_cli.runs.directory import Run
+from diffusion_cli.runs.directory import RunDirectory
 
 if TYPE_CHECKING:
     from diffusion_cli.components import Components
@@ -125,7 +125,7 @@ def evenly(count: int, chosen: int) -> list[int]:
     return np.unique(np.linspace(0, count - 1, chosen).round().astype(int)).tolist()
 
 
-def run_of(components: Components) -> Run:
+def run_of(components: Components) -> RunDirectory:
     """The run that the network comes from; UserError where there is none."""
     if components.run is None:
         raise UserError("run", "exact", "this figure needs a trained run; say run=DIR")

@@ -20,7 +20,7 @@ from diffusion_cli.figures.recipes.material import states_of
 from diffusion_cli.figures.reverse import Process
 from diffusion_cli.ranges import Many, Several, Whole, checked
 from diffusion_cli.runs import results as gather
-from diffusion_cli.runs.directory import FINISHED, Run
+from diffusion_cli.runs.directory import FINISHED, RunDirectory
 from diffusion_cli.runs.results import Result
 from diffusion_cli.schedule import Level
 
@@ -101,12 +101,14 @@ def of_many(results: Sequence[Result], sweep: str | None, n: int, frames: int, c
         best = ranked[0]
         metric = spaced(first.removeprefix("metrics."))
         subtitle.append(f"the best by {metric}, whose samples follow, is run {best.name}")
-        process = process_of(trained(best.config | {"device": "cpu"}, Run(best.path)), n, frames, cells)
+        process = process_of(
+            trained(best.config | {"device": "cpu"}, RunDirectory(best.path)), n, frames, cells
+        )
         details = {f"configuration of run {best.name}": dump(best.config)}
     found = {
         ", ".join([f"run {r.name}", *(f"{key}={gather.show(r.keys.get(key))}" for key in keys)]): file
         for r in ranked or done
-        if (file := Run(r.path).figures / "samples.png").is_file()
+        if (file := RunDirectory(r.path).figures / "samples.png").is_file()
     }
     return Page(
         title=f"{', '.join(dict.fromkeys(dataset_of(r.config) for r in results))}: {sweep or f'{len(results)} runs'}",

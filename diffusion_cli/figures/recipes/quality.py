@@ -20,7 +20,7 @@ from diffusion_cli.metrics.measurement import measurements
 from diffusion_cli.prediction import Prediction
 from diffusion_cli.ranges import Count, Many, Steps, checked
 from diffusion_cli.runs import results as gather
-from diffusion_cli.runs.directory import Run
+from diffusion_cli.runs.directory import RunDirectory
 from diffusion_cli.sampler import DDPM, Sampler
 from diffusion_cli.schedule import Schedule
 
@@ -93,7 +93,7 @@ def objective_table(
     found: dict[tuple[str, tuple[str, str]], list[dict[str, float]]] = {}
     measure = Measure(metrics, n, draws)
     for result in finished(results):
-        one = trained(result.config, Run(result.path))
+        one = trained(result.config, RunDirectory(result.path))
         learned = one.objective.outputs > 1
         loss = "L hybrid" if learned else LOSSES[one.objective.weighting]
         chosen: Sequence[Variance] = ["learned"] if learned else variances

@@ -14,7 +14,7 @@ from diffusion_cli.figures import sweep as pictures
 from diffusion_cli.figures.recipes.material import examples, view_of
 from diffusion_cli.ranges import checked
 from diffusion_cli.runs import results as gather
-from diffusion_cli.runs.directory import Run
+from diffusion_cli.runs.directory import RunDirectory
 from diffusion_cli.runs.results import Comparison, Result
 
 # Sets or images in a panel.
@@ -76,7 +76,7 @@ def outliers(cell: gather.Cell) -> str:
 
 def stored_samples(result: Result) -> NDArray:
     """The samples that a run has left."""
-    file = Run(result.path).samples_file
+    file = RunDirectory(result.path).samples_file
     try:
         with np.load(file, allow_pickle=False) as content:
             return content["x0"]
