@@ -154,5 +154,5 @@ def test_the_courses_asks_are_met(composed: Compose) -> None:
     assert cats["monitor"]["every"] == 100 and cats["batch_size"] == 32
     assert cifar["optimizer"]["kind"] == "adamw" and cifar["optimizer"]["weight_decay"] == 1e-4
     assert cifar["schedule"]["T"] == 1000 and cifar["dataset"]["flip"] and cifar["optimizer"]["clip"] == 1.0
-    assert abs(cifar["optimizer"]["warmup"] - cifar["steps"] / 10) < 100
-    assert cifar["steps"] == 4 * cifar["stages"]["every"]
+    assert abs(cifar["optimizer"]["warmup"] - 391 * cifar["epochs"] / 10) < 100
+    assert cifar["epochs"] == 4 * cifar["stages"]["every"] == 200 and cifar["steps"] is None

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from diffusion_cli.__main__ import main
 from diffusion_cli.dataset.point_cloud import PointCloud
@@ -149,6 +150,56 @@ def test_a_finished_run_goes_on_with_more_steps_and_with_no_fewer(cli):
     code, out, _ = cli("hydra.run.dir=run", "resume=true", "steps=30")
     assert code == 0 and "is finished already" in out
     assert written("run") == before
+
+
+def test_epochs_of_finite_data_instead_of_steps(cli, capfd):
+    line = [word for word in TINY if not word.startswith(("steps=", "checkpoint.every="))]
+
+    def train(*more):
+        capfd.readouterr()
+        code = main([*line, "dataset.n=40", *more])
+        return code, *capfd.readouterr()
+
+    # 40 points in batches of 16: three steps, as long and with the same bits as these
+    assert train("hydra.run.dir=plain", "steps=6")[0] == 0
+    code, out, err = train("hydra.run.dir=run", "epochs=2", "checkpoint.every=1", "checkpoint.keep=9")
+    run, plain = RunDirectory("run"), RunDirectory("plain")
+    assert code == 0 and "2 epochs of 3 steps" in out, err
+    config = run.record.config
+    assert (config["epochs"], config["steps"], config["checkpoint"]["every"]) == (2, None, 1)
+    assert [file.name for file in run.checkpoints()] == [
+        "step_00000003.safetensors",
+        "step_00000006.safetensors",
+    ]
+    assert essence(run) == essence(plain)
+    code, out, err = train("hydra.run.dir=run", "resume=true", "epochs=3", "checkpoint.every=1")
+    assert code == 0 and "continued from 2 to 3 epochs" in out and "resumed at step 6" in out, err
+    assert (run.summary["steps"], run.record.current["epochs"]) == (9, 3)
+
+    for more, message in (
+        (["epochs=2", "steps=9"], "epochs=2: is instead of steps; leave one of them out"),
+        (["epochs=0"], "epochs=0: must be a whole number >= 1, or null"),
+        (["steps=null"], "steps: a number is needed, or epochs=N"),
+        (["epochs=1", "dataset.n=null"], "epochs=1: this dataset draws fresh points without end"),
+        (["epochs=2", "resume=true", "hydra.run.dir=run"], "epochs=2: the run has been trained for 3; more"),
+        (["steps=99", "resume=true", "hydra.run.dir=run"], "steps=99: the run was begun with epochs=3; more of them"),
+    ):  # fmt: skip
+        code, _, err = train(*more)
+        assert code == 2 and message in err.splitlines()[-1], err
+
+
+@pytest.mark.parametrize(("words", "length"), [
+    ([], (200, None, 5, 50)),
+    (["epochs=10"], (10, None, 5, 50)),
+    (["steps=2000"], (None, 2000, 50, 500)),
+    (["steps=2000", "stages.every=7"], (None, 2000, 50, 7)),
+])  # fmt: skip
+def test_what_every_counts_keeps_its_fraction_of_the_training(cli, capfd, words, length):
+    capfd.readouterr()
+    assert main(["train", "experiment=cifar10", "--cfg", "job", *words]) == 0
+    config = yaml.safe_load(capfd.readouterr().out)
+    found = (config["epochs"], config["steps"], config["checkpoint"]["every"], config["stages"]["every"])
+    assert found == length
 
 
 def test_a_run_whose_time_is_up_is_saved_and_goes_on_as_if_nothing_had_happened(cli):

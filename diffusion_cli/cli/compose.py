@@ -17,7 +17,7 @@ from diffusion_cli.options.check import TARGET, arguments_of, check_config
 from diffusion_cli.options.groups import EXACT, FIGURES, GROUPS
 from diffusion_cli.options.keys import defaults_of, keys_of
 from diffusion_cli.options.signature import MISSING, read
-from diffusion_cli.runs.config import DATA_PLACES, FILE, Record
+from diffusion_cli.runs.config import DATA_PLACES, FILE, Record, length
 from diffusion_cli.runs.directory import RunDirectory
 
 ANEW = ("sampler", "guidance", "evaluation")  # groups of which a run's own choice may be replaced
@@ -46,6 +46,8 @@ def complete_config(config: DictConfig, command: str, words: Sequence[str]) -> F
         for key, value in (defaults_of("train") | defaults_of(command)).items():
             fill(config, key, value)
         found = lay_like_under(config, said) if command == "train" else lay_run_under(config, command, said)
+        if command == "train":
+            choose_length(config, said)
         for group in GROUPS:
             if group != "figure":
                 fill_component(config, group, group)
@@ -54,6 +56,25 @@ def complete_config(config: DictConfig, command: str, words: Sequence[str]) -> F
         if command == "plot" and "figure" in config:
             fill_component(config, "figure", "figure")
     return found
+
+
+def choose_length(config: DictConfig, said: dict[str, Override]) -> None:
+    """Of steps and epochs the one that the line says, or else the files, is left: in it checkpoint.every and stages.every
+    count, which keep their fraction of the training where the line changes from one to the other."""
+    given = {
+        key: said[key].value()
+        for key in ("steps", "epochs")
+        if key in said and not said[key].is_sweep_override() and said[key].value() is not None
+    }
+    if len(given) > 1:
+        raise UserError("epochs", given["epochs"], "is instead of steps; leave one of them out")
+    unit, planned = length({key: config[key] for key in ("steps", "epochs")})
+    chosen, value = next(iter(given.items()), (unit, planned))
+    for key in ("checkpoint.every", "stages.every") if chosen != unit else ():
+        every = OmegaConf.select(config, key)
+        if every and all(isinstance(number, int) and number > 0 for number in (every, value, planned)):
+            OmegaConf.update(config, key, max(1, round(every * value / planned)))
+    config["steps" if chosen == "epochs" else "epochs"] = None
 
 
 def parsed(words: Sequence[str]) -> list[Override]:

@@ -16,6 +16,7 @@ from diffusion_cli.commands.monitor import RepeatedEvaluation
 from diffusion_cli.commands.output import describe, draw_figures, evaluate, prepare_process, warn_of_outliers
 from diffusion_cli.errors import Interrupted, RunFailed, TimeIsUp, UserError
 from diffusion_cli.runs import config as run_config
+from diffusion_cli.runs.config import length
 from diffusion_cli.runs.directory import (
     FAILED,
     FINISHED,
@@ -42,6 +43,8 @@ SCORE_BATCHES = 4
 
 def check(config: dict[str, Any], directory: str | None) -> None:
     """Before anything is written: a run that goes on must be the run that was begun."""
+    if length(config)[1] is None:
+        raise UserError("steps", ..., "a number is needed, or epochs=N")
     if str(config["optimize"]).startswith("metrics.") and not config["plots"]:
         raise UserError(
             "optimize", config["optimize"], "is measured at the end, which plots=false leaves out"
@@ -54,9 +57,11 @@ def check(config: dict[str, Any], directory: str | None) -> None:
             raise UserError("hydra.run.dir", directory, reason)
         before = record.current
         check_same(config, before, quiet=True)
-        if run.status == FINISHED and config["steps"] < before["steps"]:
-            reason = f"the run has been trained for {before['steps']}; more of them continue it"
-            raise UserError("steps", config["steps"], reason)
+        (key, value), (unit, done) = length(config), length(before)
+        if key != unit:
+            raise UserError(key, value, f"the run was begun with {unit}={done}; more of them continue it")
+        if run.status == FINISHED and value < done:
+            raise UserError(key, value, f"the run has been trained for {done}; more of them continue it")
 
 
 def main(config: dict[str, Any], run: RunDirectory, session: Session) -> float | None:
@@ -71,14 +76,14 @@ def train(config: dict[str, Any], run: RunDirectory, session: Session) -> None:
     """
     run.place = session.lock or run.lock(wait=None if session.alone else session.stop.check)
     with run.place:
-        if run.status == FINISHED and not extend(run, config["steps"]):
+        if run.status == FINISHED and not extend(run, *length(config)):
             log.info("%s is finished already", run.path)
             return
         from diffusion_cli.components import build
 
         run.sweep_up()
         prepare_process(config["threads"])
-        components = build(config)
+        components = in_steps(build(config))
         for key, n in (
             ("n", config["n"]),
             ("stages.n", config["stages"]["n"]),
@@ -117,18 +122,39 @@ def train(config: dict[str, Any], run: RunDirectory, session: Session) -> None:
     log.info("finished: %s", run.path)
 
 
-def extend(run: RunDirectory, steps: int) -> bool:
-    """Records that a finished run is trained for more steps than before; false where they are not more."""
+def extend(run: RunDirectory, unit: str, more: int) -> bool:
+    """Records that a finished run is trained for more steps (or epochs) than before; false where they are not more."""
     record = run.record
-    before = record.current["steps"]
-    if steps <= before:
+    before = record.current[unit]
+    if more <= before:
         return False
-    extension = {"steps": steps, "before": before, "time": time.strftime("%Y-%m-%d %H:%M:%S")}
+    extension = {unit: more, "before": before, "time": time.strftime("%Y-%m-%d %H:%M:%S")}
     run_config.write_record(run.path, record._replace(extensions=[*record.extensions, extension]))
     log.info(
-        "continued from %d to %d steps: the learning rate follows the longer plan from here on", before, steps
+        "continued from %d to %d %s: the learning rate follows the longer plan from here on",
+        before,
+        more,
+        unit,
     )
     return True
+
+
+def in_steps(components: Components) -> Components:
+    """The same with what its config says in epochs said in steps; UserError for data without end."""
+    config, count = components.config, components.dataset.count
+    epochs = config["epochs"]
+    if epochs is None:
+        return components
+    if count is None:
+        reason = "this dataset draws fresh points without end, so that an epoch of it has none; say steps=N"
+        raise UserError("epochs", epochs, reason)
+    each = -(-count // config["batch_size"])
+    log.info("%d epochs of %d steps", epochs, each)
+    every = {
+        section: config[section] | {"every": (config[section]["every"] or 0) * each}
+        for section in ("checkpoint", "stages")
+    }
+    return replace(components, config=config | every | {"steps": epochs * each, "epochs": None})
 
 
 def new_state(components: Components) -> TrainState:

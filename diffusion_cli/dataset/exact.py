@@ -40,6 +40,7 @@ class ExactDataset(Dataset):
         self.kind = _kind_of(density.shape)
         self.shape = density.shape
         self.num_classes = density.num_classes
+        self.count = n
         self._frozen = None if n is None else density.sample(n, generator(FROZEN_SEED, Stream.FROZEN))
 
     @cached_property

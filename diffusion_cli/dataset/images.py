@@ -89,6 +89,7 @@ class ImageDataset(Dataset):
         self.shape = tuple(train.images.shape[1:])
         self.class_names = tuple(class_names)
         self.num_classes = len(self.class_names)
+        self.count = len(train.images)
         self.label_counts = None if train.label is None else train.label.bincount(minlength=self.num_classes)
         content = (digest, self.shape, len(train.images), len(test.images), self.class_names, flip)
         self.fingerprint = hashlib.sha256(repr(content).encode()).hexdigest()

@@ -52,6 +52,7 @@ class PointCloud(ExactDataset):
         self.fingerprint = content_digest(file.points, *file.class_names)
         points = self.units.inward(file.points)
         super().__init__(Points(points, label=file.label, jitter=jitter / self.units.scale), n)
+        self.count = n or len(points)
         if file.label is not None:
             self.label_counts = file.label.bincount()
             self.class_names = file.class_names

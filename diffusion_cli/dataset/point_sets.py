@@ -104,6 +104,7 @@ class SetDataset(Dataset):
             raise ArgumentError("points", points, f"must be at most {size}: the sets have no more")
         self.shape = (sample_points or size, 2)
         self.train, self.test = sets[: n - test], sets[n - test :]
+        self.count = len(self.train)
         self._training = Subsets(self.train, least, most, rotate, self.shape[0])
         self.held_out = Subsets(self.test, least, most, rotate, self.shape[0])
 

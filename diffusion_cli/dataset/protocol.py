@@ -54,6 +54,7 @@ class Dataset(Protocol):
     kind: line, plane or space (points of one, two, or more coordinates), sets (of points), or images.
     shape: of one x0, without the batch dimension: (1,), (2,), (D,), (P, 2) or (C, H, W).
     num_classes: 0 for data without labels, else labels are 0..num_classes-1.
+    count: training examples; None for fresh ones without end.
     density: the exact density of x0, or None where there is none in closed form.
     fingerprint: a digest of the data, where they are read from files that may change between two runs.
     units: those of the file, for what leaves the run. Batches and density are in the units of the run, of which the usual spread
@@ -65,6 +66,7 @@ class Dataset(Protocol):
     kind: Kind
     shape: tuple[int, ...]
     num_classes: int = 0
+    count: int | None = None
     density: Density | None = None
     fingerprint: str | None = None
     units: Units = Units()

@@ -47,7 +47,7 @@ class Average:
 class Checkpoints:
     """When the state of training is kept.
 
-    every: steps between checkpoints.
+    every: steps (of epochs=N: epochs) between checkpoints.
     keep: newest checkpoints that stay, beside the best one.
     """
 
@@ -59,7 +59,7 @@ class Checkpoints:
 class Stages:
     """Samples drawn during training, always from the same noise.
 
-    every: steps between stages; 0 or null: none.
+    every: steps (of epochs=N: epochs) between stages; 0 or null: none.
     n: samples of a stage.
     """
 
@@ -99,7 +99,9 @@ class Train(Machine):
 
     precision: of the network alone; auto: bf16 where that is quicker.
     compile: torch.compile the network in training: minutes before the first step, for a GPU.
-    steps: of training.
+    steps: of training; null where epochs say it.
+    epochs: of finite data, instead of steps: so many times as many steps as draw the size of the data; checkpoint.every
+        and stages.every then count epochs; null: steps say it.
     batch_size: samples of a training step.
     ema: the averaged weights, which sampling uses.
     log_every: steps between rows of metrics.csv.
@@ -120,7 +122,8 @@ class Train(Machine):
 
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     compile: bool = False
-    steps: Count = 8000
+    steps: Count | None = 8000
+    epochs: Count | None = None
     batch_size: Many = 256
     ema: Average
     log_every: Count = 50

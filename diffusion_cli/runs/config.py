@@ -41,7 +41,13 @@ class Record(NamedTuple):
     @property
     def current(self) -> dict[str, Any]:
         """The configuration as the extensions have left it."""
-        return self.config | ({"steps": self.extensions[-1]["steps"]} if self.extensions else {})
+        return self.config | (dict([length(self.extensions[-1])]) if self.extensions else {})
+
+
+def length(config: dict[str, Any]) -> tuple[str, Any]:
+    """What says how long is trained, and its value: steps, or epochs where these are not null."""
+    key = "epochs" if config.get("epochs") is not None else "steps"
+    return key, config.get(key)
 
 
 def write_record(folder: Path, record: Record) -> None:
@@ -83,7 +89,7 @@ def read_record(folder: Path, key: str = "run") -> Record:
         (record.extensions, list),
         (record.paths, dict),
     )
-    extended = all(isinstance(e, dict) and isinstance(e.get("steps"), int) for e in record.extensions)
+    extended = all(isinstance(e, dict) and isinstance(length(e)[1], int) for e in record.extensions)
     if not (all(isinstance(value, kind) for value, kind in kinds) and extended and "seed" in record.config):
         raise refused("is no config of a run")
     return record

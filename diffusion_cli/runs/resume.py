@@ -22,6 +22,7 @@ WARNED = {
     "compile": "results will differ in the last bits",
     "precision": "results will differ",
     "steps": "the learning rate follows the new length from here on",
+    "epochs": "the learning rate follows the new length from here on",
 }
 
 
