@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -222,12 +221,6 @@ class Components:
         most = free_memory() // each
         if n > most:
             raise UserError(key, n, f"needs {n * each / 1e9:.3g} GB of memory; at most {most} fit now")
-
-    @property
-    def names(self) -> dict[str, NDArray[Any]]:
-        """The array class_names of samples.npz; {} for data without classes."""
-        names = self.dataset.class_names
-        return {"class_names": np.array(names)} if names else {}
 
     @cached_property
     def samples(self) -> tuple[NDArray[Any], NDArray[Any] | None]:

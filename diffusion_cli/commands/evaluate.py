@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from diffusion_cli.commands.output import components_of, describe, evaluate
+from diffusion_cli.commands.output import components_of, describe, evaluate, log_metrics
 from diffusion_cli.runs.atomic import write_json
 from diffusion_cli.runs.directory import RunDirectory
 from diffusion_cli.runs.session import Session
@@ -19,10 +19,11 @@ def check(config: dict[str, Any], directory: str | None) -> None:
 
 def main(config: dict[str, Any], run: RunDirectory, session: Session) -> None:
     components = components_of(config, session)
-    components.refuse_too_many("evaluation.n", components.evaluation.n)
+    measured = evaluate(components, session.bar)
+    log_metrics(components, measured)
     report = {
         **{key: config[key] for key in ("run", "sampler", "guidance", "label", "seed")},
-        "metrics": evaluate(components, session.bar),
+        "metrics": measured,
         **describe(components.device),
     }
     write_json(run.evaluation_file, report)

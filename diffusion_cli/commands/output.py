@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from diffusion_cli.runs.resume import fingerprint
 
 if TYPE_CHECKING:
     from diffusion_cli.components import Components
+    from diffusion_cli.figures.graphic import Graphic
     from diffusion_cli.metrics.measurement import Report
     from diffusion_cli.metrics.progress import Progress
     from diffusion_cli.runs.session import Session
@@ -47,33 +48,56 @@ def components_of(config: dict[str, Any], session: Session) -> Components:
     return components
 
 
-def evaluate(components: Components, progress: Progress) -> Report:
-    """The metrics of fresh samples, logged as a table; {} where there are none."""
+class Measured(dict[str, Any]):
+    """Metrics: name -> measurement, with value, spread, floor, ratio, unit (see metrics/measurement.py), and notes; shown as
+    a table.
+
+    text: the table.
+    """
+
+    def __init__(self, report: Report, text: str) -> None:
+        super().__init__(report)
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def evaluate(components: Components, progress: Progress) -> Measured:
+    """The metrics of fresh samples; empty where there are none."""
+    components.refuse_too_many("evaluation.n", components.evaluation.n)
     report = components.evaluate(progress)
-    if report:
-        table = components.evaluation.table(report)
-        log.info("%s, seed %d\n%s", components.sampler, components.seed, table)
-    return report
+    return Measured(report, components.evaluation.table(report) if report else "nothing is measured")
+
+
+def log_metrics(components: Components, measured: Measured) -> None:
+    """The table of the metrics, as a line of the log and what follows it."""
+    if measured:
+        log.info("%s, seed %d\n%r", components.sampler, components.seed, measured)
 
 
 def draw_figures(
-    nodes: Mapping[str, Any], folder: Path, components: Components, results: Any = None
-) -> list[Path]:
-    """Draws the figures configured in `nodes`, name -> figure; the files of those of which there is something.
+    nodes: Mapping[str, Any], components: Components, results: Any = None
+) -> Iterator[tuple[str, Graphic]]:
+    """Draws the figures configured in `nodes`, name -> figure: (name, graphic) of each of which there is something.
 
     components: of the run that they show.
     results: of the many runs that they compare, or None.
     """
     from diffusion_cli.figures.draw import draw
-    from diffusion_cli.figures.files import save_figure, suffixes
+    from diffusion_cli.figures.graphic import Graphic
 
-    files = []
     for name, node in nodes.items():
         components.tick()
         figure = draw(node, components, results)
         if figure is not None:
-            files.append(save_figure(figure, folder / f"{name}{suffixes(figure)[0]}", facts(components)))
-    return files
+            yield name, Graphic(figure, facts(components))
+
+
+def save_figures(nodes: Mapping[str, Any], folder: Path, components: Components) -> None:
+    """Draws the figures configured in `nodes`, each into folder/NAME.png (or .gif, .html)."""
+    for name, graphic in draw_figures(nodes, components):
+        graphic.save(folder / f"{name}{graphic.suffix}")
 
 
 def facts(components: Components) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from diffusion_cli.commands.output import draw_figures, prepare_process
 from diffusion_cli.errors import UserError
@@ -14,6 +14,9 @@ from diffusion_cli.runs import config as run_config
 from diffusion_cli.runs import results, tables
 from diffusion_cli.runs.directory import RunDirectory
 from diffusion_cli.runs.session import Session
+
+if TYPE_CHECKING:
+    from diffusion_cli.figures.graphic import Graphic
 
 log = logging.getLogger(__name__)
 COMPARED = ("sweep", "runs", "x", "y", "hue")
@@ -28,18 +31,28 @@ def check(config: dict[str, Any], directory: str | None) -> None:
 
 
 def main(config: dict[str, Any], run: RunDirectory, session: Session) -> None:
+    many = wanted_results(config)
+    name = run_config.read_record(run.path).choices["figure"]
+    graphic = draw_one(name, config, session, many)
+    graphic.save(run.path / f"{name}{graphic.suffix}")
+    if many is not None:
+        tables.write_tables(results.results_of(config["sweep"], config["runs"]), run.path, name)
+    log.info("%s", run.path)
+
+
+def draw_one(name: str, config: dict[str, Any], session: Session, many: Any = None) -> Graphic:
+    """The figure that the config means.
+
+    name: the option's.
+    many: the runs that it compares, see `wanted_results`.
+    """
     from diffusion_cli.components import of
 
     prepare_process(config["threads"])
     components = replace(of(config), tick=session.stop.check)
-    many = wanted_results(config)
-    name = run_config.read_record(run.path).choices["figure"]
-    drawn = draw_figures({name: config["figure"]}, run.path, components, many)
-    if many is not None:
-        tables.write_tables(results.results_of(config["sweep"], config["runs"]), run.path, name)
-    elif not drawn:
-        raise UserError("figure", name, "this run has nothing of it to draw")
-    log.info("%s", run.path)
+    for _, graphic in draw_figures({name: config["figure"]}, components, many):
+        return graphic
+    raise UserError("figure", name, "this run has nothing of it to draw")
 
 
 def wanted_results(config: dict[str, Any]) -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from diffusion_cli.commands.output import components_of, describe, draw_figures, facts
@@ -13,8 +15,11 @@ from diffusion_cli.runs.directory import FINISHED, RunDirectory
 from diffusion_cli.runs.session import Session
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from diffusion_cli.components import Components
-    from diffusion_cli.figures.recipes.completions import Completions
+    from diffusion_cli.figures.graphic import Graphic
+    from diffusion_cli.metrics.progress import Progress
 
 log = logging.getLogger(__name__)
 PAINTED = ("inpaint", "completions", "repaint")
@@ -25,63 +30,91 @@ def check(config: dict[str, Any], directory: str | None) -> None:
 
 
 def main(config: dict[str, Any], run: RunDirectory, session: Session) -> None:
-    from diffusion_cli.figures.recipes.completions import complete
-
     components = components_of(config, session)
     if config["images"] and components.dataset.kind != "images":
         raise UserError("images", config["images"], "these samples are no images")
-    components.refuse_too_many("n", config["n"] * (config["completions"] if config["inpaint"] else 1))
     started = time.monotonic()
-    painted = config["inpaint"] is not None
-    if painted:
-        completed = complete(components, config["n"], session.bar)
-        run.write_samples(
-            completed.x0,
-            completed.label,
-            original=completed.original,
-            mask=completed.mask,
-            **components.names,
-        )
-    else:
-        run.write_samples(*components.samples, **components.names)
+    samples = new_samples(components, session.bar)
+    run.write_samples(**samples.arrays())
     seconds = time.monotonic() - started
     if config["images"]:
         from diffusion_cli.figures.pictures import write_pictures
 
-        write_pictures(completed.x0 if painted else components.samples[0], run.path / "images")
-    if config["plots"] and painted:
-        draw_completions(components, completed, run)
-    elif config["plots"]:
-        draw_samples(components, run)
+        write_pictures(samples.x0, run.path / "images")
+    if config["plots"]:
+        for name, graphic in samples.graphics():
+            graphic.save(run.figures / f"{name}{graphic.suffix}")
     if config["export"]:
         export_weights(components, run)
+    painted = PAINTED if config["inpaint"] else ()
     run.write_summary(
         status=FINISHED,
-        **{key: config[key] for key in ("run", "weights", "n", "sampler", "guidance", "label", "seed")},
+        **{
+            key: config[key]
+            for key in ("run", "weights", "n", "sampler", "guidance", "label", "seed", *painted)
+        },
         seconds=round(seconds, 3),
-        **({key: config[key] for key in PAINTED} if painted else {}),
         **describe(components.device),
     )
     log.info("%d samples in %.1f s: %s", config["n"], seconds, run.path)
 
 
-def draw_samples(components: Components, run: RunDirectory) -> None:
-    """The figure of the samples, where the data allow one."""
-    from diffusion_cli.figures.draw import drawable
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """What was drawn from a run, as NumPy arrays in the units of the data's file.
 
-    node = components.config["figures"].get("samples")
-    draw_figures(drawable({"samples": node}, components.dataset), run.figures, components)
+    x0: (n, *shape), float32, or float64 where that cannot hold it; images in [-1, 1].
+    label: (n,) int64; None for data without classes.
+    class_names: of the classes 0, 1, ...; empty for classes without names.
+    original, mask: of in-painting: what was completed, and where it was given; else None.
+    """
+
+    x0: NDArray[Any]
+    label: NDArray[Any] | None
+    class_names: tuple[str, ...]
+    components: Components = field(repr=False)
+    original: NDArray[Any] | None = None
+    mask: NDArray[Any] | None = None
+
+    def __len__(self) -> int:
+        return len(self.x0)
+
+    def arrays(self) -> dict[str, Any]:
+        """What samples.npz holds of them, by name."""
+        import numpy as np
+
+        names = ("x0", "label", "original", "mask")
+        found = {name: array for name in names if (array := getattr(self, name)) is not None}
+        return found | ({"class_names": np.array(self.class_names)} if self.class_names else {})
+
+    def graphics(self) -> Iterator[tuple[str, Graphic]]:
+        """The figure of them, with its name, where the data allow one."""
+        from diffusion_cli.figures.draw import drawable
+        from diffusion_cli.figures.graphic import Graphic
+        from diffusion_cli.figures.kinds import VIEWED
+        from diffusion_cli.figures.recipes.completions import Completions
+        from diffusion_cli.figures.recipes.inpainting import show_completions
+
+        c = self.components
+        if self.original is None or self.mask is None:
+            nodes = {"samples": c.config["figures"].get("samples")}
+            yield from draw_figures(drawable(nodes, c.dataset), c)
+        elif c.dataset.kind in VIEWED:
+            done = Completions(self.x0, self.label, self.original, self.mask)
+            yield "inpainting", Graphic(show_completions(c, done), facts(c))
 
 
-def draw_completions(components: Components, completed: Completions, run: RunDirectory) -> None:
-    """The figure of in-painting, where the data allow one."""
-    from diffusion_cli.figures.files import save_figure
-    from diffusion_cli.figures.kinds import VIEWED
-    from diffusion_cli.figures.recipes.inpainting import show_completions
+def new_samples(components: Components, progress: Progress) -> Samples:
+    """The samples that the components' config means, completions of held-out data where it says `inpaint`."""
+    from diffusion_cli.figures.recipes.completions import complete
 
-    if components.dataset.kind in VIEWED:
-        figure = show_completions(components, completed)
-        save_figure(figure, run.figures / "inpainting.png", facts(components))
+    config, names = components.config, components.dataset.class_names
+    painted = config["inpaint"] is not None
+    components.refuse_too_many("n", config["n"] * (config["completions"] if painted else 1))
+    if not painted:
+        return Samples(*components.samples, names, components)
+    done = complete(components, config["n"], progress)
+    return Samples(done.x0, done.label, names, components, done.original, done.mask)
 
 
 def export_weights(components: Components, run: RunDirectory) -> None:

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from diffusion_cli.commands.ending import explained, safe
 from diffusion_cli.commands.monitor import RepeatedEvaluation
-from diffusion_cli.commands.output import describe, draw_figures, evaluate, prepare_process, warn_of_outliers
+from diffusion_cli.commands.output import (
+    describe,
+    evaluate,
+    log_metrics,
+    prepare_process,
+    save_figures,
+    warn_of_outliers,
+)
+from diffusion_cli.commands.sample import Samples
 from diffusion_cli.errors import Interrupted, RunFailed, TimeIsUp, UserError
 from diffusion_cli.runs import config as run_config
 from diffusion_cli.runs.config import length
@@ -32,7 +40,6 @@ from diffusion_cli.runs.session import Session
 
 if TYPE_CHECKING:
     from diffusion_cli.components import Components
-    from diffusion_cli.metrics.measurement import Report
     from diffusion_cli.model.network import Network
     from diffusion_cli.trainer import TrainState
 
@@ -65,11 +72,11 @@ def check(config: dict[str, Any], directory: str | None) -> None:
 
 
 def main(config: dict[str, Any], run: RunDirectory, session: Session) -> float | None:
-    train(config, run, session)
+    train_run(config, run, session)
     return value_of(run, config["optimize"])
 
 
-def train(config: dict[str, Any], run: RunDirectory, session: Session) -> None:
+def train_run(config: dict[str, Any], run: RunDirectory, session: Session) -> None:
     """Trains in `run`, resuming where `resume` says so; a finished run goes on where more steps are asked for.
 
     A job of a sweep waits for another process that trains here: the same job, left over from a sweep that was killed.
@@ -234,7 +241,7 @@ class Training:
         self.started, self.first_step = time.monotonic(), 0
         self.training_seconds: float | None = None
         self.loss = math.nan
-        self.metrics: Report = {}
+        self.metrics: dict[str, Any] = {}
         # step and score of the best checkpoint so far
         self.best: dict[str, Any] | None = None
         if self.config["resume"] and run.checkpoints():
@@ -397,9 +404,11 @@ class Training:
         """Samples, evaluation and figures of the finished network."""
         finished = replace(self.averaged, run=self.run, tick=self.session.stop.check)
         if finished.objective.generates:
-            self.run.write_samples(*finished.samples, **finished.names)
+            samples = Samples(*finished.samples, finished.dataset.class_names, finished)
+            self.run.write_samples(**samples.arrays())
         self.metrics = evaluate(finished, self.session.bar)
-        draw_figures(self.figures, self.run.figures, finished)
+        log_metrics(finished, self.metrics)
+        save_figures(self.figures, self.run.figures, finished)
 
     def write_summary(self, status: str, error: BaseException | None = None) -> None:
         seconds = time.monotonic() - self.started if self.training_seconds is None else self.training_seconds

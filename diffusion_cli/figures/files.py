@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Mapping
@@ -23,8 +24,6 @@ def suffixes(figure: Drawing) -> tuple[str, ...]:
     return {Animation: (".gif",), Page: (".html",)}.get(type(figure), (".png", ".pdf", ".svg"))
 
 
-# Styled, for matplotlib makes some ticks only now.
-@house_style
 def save_figure(
     figure: Drawing, path: str | os.PathLike[str], metadata: Mapping[str, Any] | None = None
 ) -> Path:
@@ -43,30 +42,37 @@ def save_figure(
     suffix = path.suffix.lower()
     if suffix not in suffixes(figure):
         raise ValueError(f"cannot write a {type(figure).__name__} as {path.name}")
+    with replacing(path) as part:
+        part.write_bytes(encoded(figure, suffix, metadata))
+    return path
+
+
+# Styled, for matplotlib makes some ticks only now.
+@house_style
+def encoded(figure: Drawing, suffix: str, metadata: Mapping[str, Any] | None = None) -> bytes:
+    """The content of a figure's file; see `save_figure`."""
     facts = dict(metadata or {})
     keywords = json.dumps(facts, default=str)
-    with replacing(path) as part:
-        if isinstance(figure, Page):
-            part.write_text(figure.html(facts), encoding="utf-8")
-        elif isinstance(figure, Animation):
-            first, *rest = figure.images
-            first.save(
-                part,
-                format="GIF",
-                save_all=True,
-                append_images=rest,
-                duration=list(figure.milliseconds),
-                loop=0,
-                comment=keywords.encode() if facts else b"",
-            )
-        elif suffix == ".png":
-            texts = {
-                key: value if isinstance(value, str) else json.dumps(value, default=str)
-                for key, value in facts.items()
-            }
-            figure.savefig(part, format="png", dpi=DPI, metadata=texts)
-        else:
-            figure.savefig(
-                part, format=suffix[1:], dpi=DPI, metadata={"Keywords": keywords} if facts else None
-            )
-    return path
+    file = io.BytesIO()
+    if isinstance(figure, Page):
+        return figure.html(facts).encode()
+    if isinstance(figure, Animation):
+        first, *rest = figure.images
+        first.save(
+            file,
+            format="GIF",
+            save_all=True,
+            append_images=rest,
+            duration=list(figure.milliseconds),
+            loop=0,
+            comment=keywords.encode() if facts else b"",
+        )
+    elif suffix == ".png":
+        texts = {
+            key: value if isinstance(value, str) else json.dumps(value, default=str)
+            for key, value in facts.items()
+        }
+        figure.savefig(file, format="png", dpi=DPI, metadata=texts)
+    else:
+        figure.savefig(file, format=suffix[1:], dpi=DPI, metadata={"Keywords": keywords} if facts else None)
+    return file.getvalue()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Completions(NamedTuple):
-    """x0 and original (n * k, *shape) float32, label (n * k,) int64 or None, mask (*pixels) bool; numpy arrays.
+    """x0 and original (n * k, *shape), in the file's units, label (n * k,) int64 or None, mask (*pixels) bool; numpy arrays.
 
     Rows i * k to i * k + k - 1 complete image i; each equals `original` exactly where the mask is true.
     """
@@ -51,8 +51,8 @@ def complete(components: Components, n: int, progress: Progress = silent) -> Com
             if state.prediction is not None:
                 bar.update()
     return Completions(
-        x0=state.x.cpu().numpy(),
+        x0=components.units.array(state.x),
         label=None if label is None else label.cpu().numpy(),
-        original=original.cpu().numpy(),
+        original=components.units.array(original),
         mask=mask.numpy(),
     )
