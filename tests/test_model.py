@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_cli.errors import ArgumentError
+from diffusion_cli.model.dit import DiT
 from diffusion_cli.model.mlp import MLP
 from diffusion_cli.model.network import as_network
 from diffusion_cli.model.set import SetNet
@@ -25,6 +26,7 @@ NETS: dict[str, tuple[Callable[..., nn.Module], tuple[int, ...]]] = {
     "unet1d": (UNet1d, (2,)),
     "unet1d-odd": (UNet1d, (7,)),
     "unet1d-deep": (partial(UNet1d, channels=[8, 64, 96, 64]), (12,)),
+    "dit": (partial(DiT, width=16, depth=2, heads=2, features=16), (2, 8, 12)),
     "set-fourier": (SetNet, (6, 2)),
     "set-deepsets": (partial(SetNet, kind="deepsets"), (6, 2)),
     "set-deepsets-max": (partial(SetNet, kind="deepsets", pooling="max"), (6, 2)),
@@ -123,12 +125,12 @@ def test_a_wrong_shape_is_refused(make: Callable[..., nn.Module]) -> None:
 
 
 def test_every_parameter_learns(make: Callable[..., nn.Module]) -> None:
-    """After one step away from the zero head, which by itself lets no gradient through."""
+    """After two steps: a zero head lets no gradient through, nor do the zero gates behind it."""
     net = make(zero_init=True)
     x, noise_level, label = inputs(net)
     label = torch.arange(BATCH) % (CLASSES + 1)  # each row of the table is used
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
-    for _ in range(2):
+    for _ in range(3):
         optimizer.zero_grad()
         (net(x, noise_level, label) - torch.randn_like(x)).square().mean().backward()
         optimizer.step()

@@ -71,3 +71,9 @@ class NoiseLevels:
     def spread(self, rows: Tensor) -> Tensor:
         """(L, features) -> the row of each sample, (B, features)."""
         return rows if self.row is None else rows.index_select(0, self.row)
+
+
+def modulated(u: Tensor, film: Tensor) -> Tensor:
+    """(1 + scale) u + shift, the same for every point or token: u (B, n, c), film (B or 1, 2 c) = [scale, shift]."""
+    scale, shift = film.unsqueeze(1).chunk(2, dim=-1)
+    return torch.addcmul(shift, 1 + scale, u)

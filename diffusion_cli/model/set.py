@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffusion_cli.errors import ArgumentError
-from diffusion_cli.model.conditioning import Conditioning, NoiseLevels
+from diffusion_cli.model.conditioning import Conditioning, NoiseLevels, modulated
 from diffusion_cli.model.embedding import GaussianFourier, RingFourier
 from diffusion_cli.model.linear import Linear
 from diffusion_cli.model.network import Network, zeroed
@@ -109,12 +109,6 @@ def max_pool(u: Tensor) -> Tensor:
 
 
 Pool = Callable[[Tensor], Tensor]
-
-
-def modulated(u: Tensor, film: Tensor) -> Tensor:
-    """(1 + scale) u + shift, the same for every point: u (B, P, c), film (B or 1, 2 c) = [scale, shift]."""
-    scale, shift = film.unsqueeze(1).chunk(2, dim=-1)
-    return torch.addcmul(shift, 1 + scale, u)
 
 
 class SetBlock(nn.Module):
