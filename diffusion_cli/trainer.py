@@ -25,7 +25,7 @@ from diffusion_cli.dataset.protocol import Dataset
 from diffusion_cli.dataset.targets import averaged, exact, stable
 from diffusion_cli.denoiser import NetworkDenoiser
 from diffusion_cli.errors import ArgumentError
-from diffusion_cli.model.network import Network
+from diffusion_cli.model.network import Network, matrices
 from diffusion_cli.noise import Stream, generator, seeded
 from diffusion_cli.objective import Loss, descent_of
 from diffusion_cli.optimizer import Adam, Flat, Optimizer
@@ -191,7 +191,7 @@ class TrainState:
         weights, averages = (Flat(p for p in of.parameters() if p.requires_grad) for of in (net, ema))
         ema.requires_grad_(False)
         totals = Totals(levels, weights.values.device)
-        return cls(net, ema, weights, averages, optimizer.build(weights), totals)
+        return cls(net, ema, weights, averages, optimizer.build(weights, matrices(net)), totals)
 
     def log(self) -> dict[str, float]:
         """A row of the log: means since the last one (see `Totals.means`), and the learning rate."""

@@ -324,6 +324,7 @@ EXISTS_FOR = {
     "objective=l1": {"loss"},
     "objective=stable": {"targets"},
     "optimizer=adam": {"kind"},
+    "optimizer=muon": {"kind"},
     "parameterization=edm": {"sigma_data"},
     "sampler=ddpm_analytic": {"variance"},
     "sampler=deis": {"form"},

@@ -13,8 +13,9 @@ from diffusion_cli.dataset.plane import Circle
 from diffusion_cli.denoiser import ExactDenoiser, NetworkDenoiser
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.model.mlp import MLP
+from diffusion_cli.model.network import matrices
 from diffusion_cli.objective import Classification, Hybrid, Objective
-from diffusion_cli.optimizer import Flat, Optimizer
+from diffusion_cli.optimizer import Flat, Optimizer, orthogonal
 from diffusion_cli.prediction import X0, Eps, Mean, V
 from diffusion_cli.runs import checkpoint
 from diffusion_cli.trainer import Batches, TrainState, fit
@@ -41,7 +42,7 @@ def test_a_batch_is_a_function_of_seed_and_step():
     assert not torch.equal(a.x0, other.x0) and not torch.equal(a.eps, other.eps)
 
 
-@pytest.mark.parametrize("kind", ["adam", "adamw"])
+@pytest.mark.parametrize("kind", ["adam", "adamw", "muon"])
 def test_resume_through_a_file_is_bitwise_equal(tmp_path, kind):
     straight = run(*parts(kind=kind), steps=60)
     half = run(*parts(kind=kind), steps=60, until=23)
@@ -98,6 +99,45 @@ def test_the_update_is_that_of_torch(kind, theirs):
         torchs.zero_grad()
     for a, b in zip(net.parameters(), other.parameters(), strict=True):
         assert torch.allclose(a, b, atol=1e-6)
+
+
+def test_matrices_move_as_torchs_muon_moves_them():
+    muon = getattr(torch.optim, "Muon", None)
+    if muon is None:
+        pytest.skip("torch.optim.Muon came with torch 2.9")
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(20, 32), nn.Conv2d(16, 24, 3), nn.Linear(32, 2), nn.Embedding(40, 32))
+    net.to(memory_format=torch.channels_last)
+    other = copy.deepcopy(net)
+    optimizer = Optimizer(kind="muon", weight_decay=0.1, clip=None)
+    ours = optimizer.build(Flat(net.parameters()), matrices(net))
+    rest = [p for name, p in other.named_parameters() if name not in ("0.weight", "1.weight")]
+    # theirs takes flat matrices alone
+    flat = [other[0].weight, nn.Parameter(other[1].weight.detach().permute(0, 2, 3, 1).flatten(1))]
+    adamw = torch.optim.AdamW(rest, lr=1.0, betas=optimizer.betas, weight_decay=0.1)
+    theirs = muon(flat, lr=1.0, weight_decay=0.1, momentum=0.95, adjust_lr_fn="match_rms_adamw")
+    for k in range(5):
+        for p, q in zip(net.parameters(), other.parameters(), strict=True):
+            p.grad.copy_(torch.randn(p.shape))
+            q.grad = p.grad.clone()
+        flat[1].grad = other[1].weight.grad.permute(0, 2, 3, 1).flatten(1)
+        lr = adamw.param_groups[0]["lr"] = theirs.param_groups[0]["lr"] = 0.1 / (k + 1)
+        ours.step(lr)
+        adamw.step()
+        theirs.step()
+    other[1].weight.data = flat[1].detach().view(24, 3, 3, 16).permute(0, 3, 1, 2)
+    for (name, a), b in zip(net.named_parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("shape", [(20, 50), (50, 20), (30, 30)])
+def test_the_orthogonal_factor_is_that_of_the_singular_values(shape):
+    torch.manual_seed(0)
+    G = torch.randn(shape)
+    U, _, V = torch.linalg.svd(G, full_matrices=False)
+    inside = U.T @ orthogonal(G) @ V.T
+    assert inside.diagonal().min() > 0.4 and inside.diagonal().max() < 1.6
+    assert (inside - inside.diagonal().diag()).abs().max() < 0.1
 
 
 def test_frozen_parameters_stay_and_buffers_are_shared_with_the_average():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 from torch import Tensor, nn
@@ -52,6 +52,13 @@ class Wrapped(Network):
 
     def forward(self, x: Tensor, noise_level: Tensor, label: Tensor | None = None) -> Tensor:
         return self.module(x, noise_level, label)
+
+
+def matrices(net: nn.Module) -> Iterator[Tensor]:
+    """The weights of all linear layers and convolutions; not the tables of labels, which are look-ups."""
+    for module in net.modules():
+        if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.ConvTranspose1d):
+            yield module.weight
 
 
 Layer = TypeVar("Layer", nn.Linear, nn.Conv2d, nn.ConvTranspose1d)
