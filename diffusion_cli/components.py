@@ -28,7 +28,7 @@ from diffusion_cli.device import device_of, free_memory, precision_of
 from diffusion_cli.errors import ArgumentError, UserError, in_group
 from diffusion_cli.guidance import ClassifierFree, ClassifierGuidance, ExactClassifier
 from diffusion_cli.metrics.classification import ClassifierEvaluation
-from diffusion_cli.metrics.measurement import Report, in_units
+from diffusion_cli.metrics.measurement import Report, in_units, of_classes
 from diffusion_cli.metrics.progress import Progress, silent
 from diffusion_cli.metrics.protocol import Evaluation, EvaluationInput
 from diffusion_cli.model.classifier import LabelClassifier
@@ -249,7 +249,8 @@ class Components:
         if isinstance(self.dataset, Remembered):
             raise self.dataset.missing()
         with in_group("evaluation"):
-            return in_units(self.evaluation(self.evaluation_input(progress)), self.units.scale)
+            report = in_units(self.evaluation(self.evaluation_input(progress)), self.units.scale)
+        return report if self.label in (None, NO_LABEL) else of_classes(report)
 
     # networks
 

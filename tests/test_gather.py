@@ -131,9 +131,9 @@ def test_the_tables(folder):
     assert float(rows[1]["metrics.sliced_w2 std"]) == pytest.approx(np.std(W2["circle", 128], ddof=1))
     lines = (folder / "table.md").read_text().splitlines()
     assert lines[0] == "| dataset | model.width | runs | loss | sliced_w2 | accuracy | one_nn |"
-    # The smallest distance and the highest accuracy of the circle's two rows, and what is nearest to 0.75; nothing to
-    # choose from for the square.
-    assert lines[3].count("**") == 8 and "**0.227 ± 0.031**" in lines[3] and "*" not in lines[2] + lines[4]
+    # The smallest distance and the highest accuracy of the circle's two rows; what is nearest to 0.75 is so within the
+    # error only (0.06 and 0.02 away, each by 0.02 or so); nothing to choose from for the square.
+    assert lines[3].count("**") == 6 and "**0.227 ± 0.031**" in lines[3] and "*" not in lines[2] + lines[4]
     assert lines[-1] == "- job 9 (dataset=square, model.width=128, seed=0): diverged by step 7"
 
 

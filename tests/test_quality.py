@@ -9,7 +9,7 @@ import pytest
 
 from diffusion_cli import components, sampler, schedule
 from diffusion_cli.__main__ import main
-from diffusion_cli.errors import ArgumentError
+from diffusion_cli.errors import ArgumentError, UserError
 from diffusion_cli.figures import quality as pictures
 from diffusion_cli.figures.recipes import quality
 from diffusion_cli.multistep import Multistep
@@ -69,7 +69,8 @@ def test_measures_are_the_evaluations_own(exact):
     measure = quality.Measure(["sliced_w2", "distance_mean"], 80, 1)
     ours = measure(exact, sampler.DDIM(5))
     report = replace(exact.varied(evaluation={"n": 80, "draws": 1}), sampler=sampler.DDIM(5)).evaluate()
-    assert ours == {name: pytest.approx(report[name]["ratio"]) for name in ("sliced_w2", "distance_mean")}
+    ratios = {name: pytest.approx(report[name]["ratio"]) for name in ("sliced_w2", "distance_mean")}
+    assert {name: number.value for name, number in ours.items()} == ratios
     assert measure.floors["sliced_w2"] == report["sliced_w2"]["floor"]
     assert quality.Measure(None, 80, 1)(exact, sampler.DDIM(5)) == {"sliced_w2": ours["sliced_w2"]}
     with pytest.raises(ArgumentError, match="frechet: is not measured"):
@@ -103,10 +104,37 @@ def test_table_of_objectives(home, monkeypatch):
     assert columns == ["beta", "posterior", "beta", "posterior", "learned"]
     assert groups == ["L simple", "L simple", "L", "L", "L hybrid"]
     (table,) = tables.values()
-    assert np.isfinite(table).tolist() == [
-        [True, True, False, False, False],
-        [False, False, True, True, True],
-    ]
+    assert (
+        np.isfinite(table.values).tolist()
+        == np.isfinite(table.errors).tolist()
+        == [
+            [True, True, False, False, False],
+            [False, False, True, True, True],
+        ]
+    )
+
+
+def test_no_cell_of_the_table_averages_what_differs(home, monkeypatch):
+    monkeypatch.chdir(home)
+    one, *others = results.results_of("many", None)
+    config = one.config | {"schedule": one.config["schedule"] | {"T": 7}}
+    longer = replace(one, config=config, keys=one.keys | {"schedule.T": 7}, said=(*one.said, "schedule.T"))
+    with pytest.raises(UserError, match=r"the runs differ in schedule\.T too, over which no mean is taken"):
+        quality.objective_table([one, longer, *others], n=60)
+    huber = replace(one, keys=one.keys | {"objective.loss": "huber"}, said=(*one.said, "objective.loss"))
+    with pytest.raises(UserError, match=r"the runs differ in objective\.loss too"):
+        quality.objective_table([one, huber], n=60)
+
+
+def test_the_best_cell_is_the_one_that_is_clearly_best_in_its_own_direction():
+    def cell(value, better, error=0.01):
+        return [quality.Number(value, error, better)]
+
+    assert quality.averaged_table([[cell(0.5, "higher"), cell(0.9, "higher"), []]]).best == (0, 1)
+    assert quality.averaged_table([[cell(0.5, "lower"), cell(0.9, "lower"), []]]).best == (0, 0)
+    assert quality.averaged_table([[cell(0.5, 1.0), cell(0.9, 1.0)]]).best == (0, 1)
+    assert quality.averaged_table([[cell(0.5, "lower"), cell(0.51, "lower")]]).best is None
+    assert quality.averaged_table([[cell(0.5, "lower", None), cell(0.9, "lower")]]).best is None
 
 
 @pytest.mark.parametrize(
@@ -131,7 +159,11 @@ def test_the_page_of_a_sweep(home, monkeypatch):
         == 0
     )
     html = (home / "page" / "report.html").read_text()
-    assert "3 of 3 runs finished" in html and "the best by loss" in html and 'id="slider"' in html
+    assert (
+        "3 of 3 runs finished" in html
+        and "the first, but not clearly the best, by loss is run" in html
+        and 'id="slider"' in html
+    )
     for word in ("parameterization", "objective.weighting", "hybrid", "vlb"):
         assert word in html
 
@@ -146,11 +178,15 @@ def test_pictures_of_quality(tmp_path):
         "true samples",
     ]
     table = np.array([[1.0, 2.0], [np.nan, 0.0]])
-    figure = pictures.number_tables(["x", "y"], ["p", "q"], {"m": table}, ["g", "h"])
-    texts = [t.get_text() for t in figure.axes[0].texts]
-    assert {"1", "2", "0", "g", "h"} == set(texts)
+    errors = np.array([[0.1, np.nan], [np.nan, np.nan]])
+    tables = {"m": pictures.NumberTable(table, errors, (0, 1))}
+    figure = pictures.number_tables(["x", "y"], ["p", "q"], tables, ["g", "h"])
+    texts = {t.get_text(): t.get_weight() for t in figure.axes[0].texts}
+    assert set(texts) == {"1\n± 0.1", "2", "0", "g", "h"}
+    # not the smallest, but what the numbers say is best
+    assert [text for text, weight in texts.items() if weight == "bold" and text not in "gh"] == ["2"]
     with pytest.raises(ValueError, match="do not fit"):
-        pictures.number_tables(["x"], ["p", "q"], {"m": table}, ["g", "h"])
+        pictures.number_tables(["x"], ["p", "q"], tables, ["g", "h"])
     assert [pictures.short(v) for v in (0.00012, 0.034, 1.234, 33.21, 12345.0)] == [
         "0.00012",
         "0.034",

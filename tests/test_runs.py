@@ -28,6 +28,7 @@ def write_run(
     value: float = 0.5,
     days: float = 0.0,
     status: str = "finished",
+    spread: float = 0.05,
     **config: Any,
 ) -> Path:
     """A run directory as `train` leaves it, last written so many days ago."""
@@ -41,8 +42,14 @@ def write_run(
     }
     (path / "config.json").write_text(json.dumps(record | about))
     metrics = {
-        "sliced_w2": {"value": value, "ratio": value * 2, "floor": 0.5, "better": "lower"},
-        "coverage": {"value": value, "better": "higher"},
+        "sliced_w2": {
+            "value": value,
+            "ratio": value * 2,
+            "floor": 0.5,
+            "floor_spread": spread,
+            "better": "lower",
+        },
+        "coverage": {"value": value, "spread": spread, "draws": 1, "better": "higher"},
     }
     done = {"metrics": metrics} if status == "finished" else {"error": "it broke"}
     (path / "summary.json").write_text(json.dumps({"status": status, "steps": 100, "loss": value, **done}))
@@ -126,6 +133,19 @@ def test_compare_shows_what_differs_and_marks_the_best(
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["model.width", "64", "128"] in rows and not any(row[:1] == ["seed"] for row in rows)
     assert ["sliced_w2", "0.25", "*", "0.5"] in rows and ["coverage", "0.25", "0.5", "*"] in rows
+    # of a loss nothing says how far it is by chance
+    assert ["loss", "0.25", "0.5"] in rows
+
+
+def test_a_difference_within_the_error_has_no_star_and_best_says_so(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(home / "outputs/train/circle/near", value=0.26, spread=0.05)
+    assert main(["runs", "compare", *(f"outputs/train/circle/{name}" for name in ("b", "near"))]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert any(row[:1] == ["sliced_w2"] for row in rows) and not any("*" in row for row in rows)
+    assert main(["runs", "best", "dataset=circle"]) == 0
+    assert "outputs/train/circle/b" in (out := capsys.readouterr().out) and "1 within the error" in out
 
 
 def test_best_is_of_each_dataset(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

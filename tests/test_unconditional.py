@@ -64,7 +64,31 @@ def test_a_metric_without_a_basis_is_left_out(folder: Path) -> None:
         line = ["evaluate", f"run={folder / 'free'}", f"label={label}", f"hydra.run.dir={out}"]
         assert main([*line, "evaluation.n=64", "evaluation.draws=1", "evaluation.floor_draws=2"]) == 0
         found[label] = json.loads((out / "evaluation.json").read_text())["metrics"].keys()
-    assert found["1"] - found["none"] == {"wrong_mode"} and "outliers" in found["none"]
+    assert found["1"] - found["none"] == {"wrong_mode", "left_out"} and "outliers" in found["none"]
+
+
+def test_samples_of_requested_classes_are_not_compared_with_all_of_the_data(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for label, basis in (("1", {"wrong_mode", "weight_error", "outliers"}), ("[0,none]", {"outliers"})):
+        out = folder / f"classes_{len(basis)}"
+        line = [
+            "evaluate",
+            f"run={folder / 'free'}",
+            f"label={label}",
+            "evaluation.n=20",
+            "evaluation.draws=1",
+        ]
+        assert main([*line, "evaluation.floor_draws=2", f"hydra.run.dir={out}"]) == 0
+        metrics = json.loads((out / "evaluation.json").read_text())
+        metrics = metrics.get("metrics", metrics)
+        assert metrics["left_out"] == ["sliced_w2", "energy", "coverage"] and basis <= metrics.keys()
+        assert not {"sliced_w2", "energy", "coverage"} & metrics.keys()
+        said = capsys.readouterr().out
+        assert "compare classes that were requested with all of the data: sliced W2, energy" in said
+        assert "few samples: 20 in a set" in said and "one draw: the values have no spread" in said
+    # of some samples no label was requested
+    assert "wrong_mode" not in metrics
 
 
 def test_without_label_dropout_there_are_none(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

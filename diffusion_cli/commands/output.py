@@ -65,9 +65,12 @@ class Measured(dict[str, Any]):
 
 def evaluate(components: Components, progress: Progress) -> Measured:
     """The metrics of fresh samples; empty where there are none."""
+    from diffusion_cli.metrics.measurement import caveats
+
     components.refuse_too_many("evaluation.n", components.evaluation.n)
     report = components.evaluate(progress)
-    return Measured(report, components.evaluation.table(report) if report else "nothing is measured")
+    lines = [components.evaluation.table(report), *caveats(report)] if report else ["nothing is measured"]
+    return Measured(report, "\n".join(lines))
 
 
 def log_metrics(components: Components, measured: Measured) -> None:

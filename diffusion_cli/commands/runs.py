@@ -22,7 +22,7 @@ from diffusion_cli.runs.listing import (
     size_text,
     sorted_by,
 )
-from diffusion_cli.runs.results import COMPARED, metrics, show
+from diffusion_cli.runs.results import COMPARED, clear_best, metrics, show
 from diffusion_cli.runs.tables import columns, number_text
 
 FILTERS = ("command", "status", "age", "size")
@@ -104,7 +104,7 @@ def show_runs(keys: dict[str, Any], others: Mapping[str, str]) -> None:
 
 
 def compare(keys: dict[str, Any], others: Mapping[str, str]) -> None:
-    """What runs differ in, and what came of each; the best value of a metric has a star."""
+    """What runs differ in, and what came of each; the best value of a metric has a star where it is clearly the best."""
     runs = selected(keys, others)
     if len(runs) < 2:
         raise UserError("runs", keys["runs"], "two or more are needed: diffusion runs compare DIR DIR")
@@ -118,32 +118,36 @@ def compare(keys: dict[str, Any], others: Mapping[str, str]) -> None:
     ]
     rows = [[key, *(show(result.keys.get(key)) for result in results)] for key in different]
     print("\n" + (columns(["configuration", *names], rows) if rows else "the configurations are equal"))
-    alone = len({show(run.value("dataset")) for run in runs}) == 1
-    rows = [[name.removeprefix("metrics."), *starred(runs, name, alone)] for name in metrics(results)]
+    rows = [[name.removeprefix("metrics."), *starred(runs, name)] for name in metrics(results)]
     if rows:
         print("\n" + columns(["came of it", *names], rows))
 
 
-def starred(runs: Sequence[Listed], name: str, comparable: bool) -> list[str]:
-    """The values of a number, the best of them with a star where they can be compared."""
-    costs = [run.cost(name) for run in runs]
-    known = [cost for cost in costs if cost is not None]
-    best = min(known) if comparable and len(known) > 1 else None
+def starred(runs: Sequence[Listed], name: str) -> list[str]:
+    """The values of a number, the best of them with a star where they can be compared and it is clearly the best."""
+    having = [run for run in runs if run.cost(name) is not None]
+    costs = [(run.result.cost(name), run.result.standard_error(name)) for run in having]
+    comparable = len({run.result.basis(name) for run in having}) == 1
+    best = clear_best(costs) if comparable else None
     return [
-        cell(run.value(name)) + (" *" if cost is not None and cost == best else "")
-        for run, cost in zip(runs, costs, strict=True)
+        cell(run.value(name)) + (" *" if best is not None and run is having[best] else "") for run in runs
     ]
 
 
 def best(keys: dict[str, Any], others: Mapping[str, str]) -> None:
-    """The best finished run of each dataset."""
+    """The best finished run of each dataset, and from how many it is not clearly different."""
     runs = selected(keys | {"status": keys["status"] or FINISHED}, others)
     found = best_of(runs, keys["by"])
     rows = [
-        [dataset, str(run.result.path), f"{name.removeprefix('metrics.')} {cell(run.value(name))}"]
-        for dataset, (name, run) in found.items()
+        [
+            dataset,
+            str(run.result.path),
+            f"{name.removeprefix('metrics.')} {cell(run.value(name))}",
+            f"{close} within the error" if close else "",
+        ]
+        for dataset, (name, run, close) in found.items()
     ]
-    print(columns(["dataset", "run", "best by"], rows))
+    print(columns(["dataset", "run", "best by", "others"], rows))
 
 
 def clean(keys: dict[str, Any], others: Mapping[str, str]) -> None:

@@ -80,22 +80,30 @@ def over_calls(
     return figure
 
 
+class NumberTable(NamedTuple):
+    """Numbers (R, C), nan for an empty cell; their standard errors or nan; the (row, column) that is clearly the best."""
+
+    values: ArrayLike
+    errors: ArrayLike
+    best: tuple[int, int] | None = None
+
+
 @house_style
 def number_tables(
-    rows: Sequence[str], columns: Sequence[str], tables: Mapping[str, ArrayLike], groups: Sequence[str]
+    rows: Sequence[str], columns: Sequence[str], tables: Mapping[str, NumberTable], groups: Sequence[str]
 ) -> Figure:
-    """Named tables of numbers (R, C), one below the other. A cell is darker where its number is larger, on a
-    logarithmic scale; the smallest is in bold, and nan is an empty cell.
+    """Named tables of numbers, one below the other. A cell is darker where its number is larger, on a logarithmic
+    scale; the best is in bold, and nan is an empty cell.
 
     groups: a heading for each column, common to neighbours.
     """
-    figure = new_figure(1.0 + 0.72 * len(columns), 0.25 + len(tables) * (0.55 + 0.26 * len(rows)))
+    figure = new_figure(1.0 + 0.78 * len(columns), 0.25 + len(tables) * (0.55 + 0.34 * len(rows)))
     axes = figure.subplots(len(tables), 1, squeeze=False)[:, 0]
-    for k, (ax, (name, values)) in enumerate(zip(axes, tables.items(), strict=True)):
-        table = np.asarray(values, dtype=np.float64)
-        if table.shape != (len(rows), len(columns)) or not np.isfinite(table).any():
-            raise ValueError(f"{table.shape} numbers do not fit {len(rows)} rows and {len(columns)} columns")
-        _number_table(ax, table)
+    for k, (ax, (name, table)) in enumerate(zip(axes, tables.items(), strict=True)):
+        values = np.asarray(table.values, dtype=np.float64)
+        if values.shape != (len(rows), len(columns)) or not np.isfinite(values).any():
+            raise ValueError(f"{values.shape} numbers do not fit {len(rows)} rows and {len(columns)} columns")
+        _number_table(ax, values, np.asarray(table.errors, dtype=np.float64), table.best)
         ax.set_xticks(range(len(columns)), columns)
         ax.set_yticks(range(len(rows)), rows)
         for tick in (*ax.get_xticklabels(), *ax.get_yticklabels()):
@@ -112,7 +120,9 @@ def number_tables(
     return figure
 
 
-def _number_table(ax: Axes, table: NDArray[np.float64]) -> None:
+def _number_table(
+    ax: Axes, table: NDArray[np.float64], errors: NDArray[np.float64], best: tuple[int, int] | None
+) -> None:
     positive = table[np.isfinite(table) & (table > 0)]
     low, high = (positive.min(), positive.max()) if len(positive) else (1.0, 1.0)
     norm = LogNorm(low, max(high, 3 * low), clip=True)
@@ -121,8 +131,11 @@ def _number_table(ax: Axes, table: NDArray[np.float64]) -> None:
     for (r, c), value in np.ndenumerate(table):
         if np.isfinite(value):
             color = "white" if norm(value) > 0.6 else INK
-            weight = "bold" if value == np.nanmin(table) else "normal"
-            ax.text(c, r, short(value), ha="center", va="center", color=color, weight=weight)
+            weight = "bold" if (r, c) == best else "normal"
+            text = short(value) + (f"\n± {short(float(errors[r, c]))}" if np.isfinite(errors[r, c]) else "")
+            ax.text(
+                c, r, text, ha="center", va="center", color=color, weight=weight, fontsize=6, linespacing=1.1
+            )
     for edge in range(1, len(table)):
         ax.axhline(edge - 0.5, color="white", lw=1)
     ax.spines[:].set_visible(False)

@@ -16,12 +16,14 @@ class Metric:
     label: what tables and figures call it.
     unit: of its value; "" for a plain number.
     better: lower, higher, a number (the nearer to it, the better), or floor (the nearer to the value of true samples).
+    of_all: whether it compares with all of the data, and so says nothing of samples of requested classes alone.
     """
 
     name: str
     label: str
     unit: str = ""
     better: Better | Literal["floor"] = "lower"
+    of_all: bool = False
 
 
 # Units beside those that need no name. The data's own, their square and root; those of an extractor's features, squared.
@@ -30,10 +32,10 @@ FEATURES_SQUARED = "features^2"
 NATS, BITS, BITS_PER_DIMENSION = "nats", "bits", "bits per dimension"
 
 POINTS = (
-    Metric("sliced_w2", "sliced W2", DATA),
+    Metric("sliced_w2", "sliced W2", DATA, of_all=True),
     Metric("outliers", "outliers"),
-    Metric("energy", "energy distance", DATA_ROOT),
-    Metric("coverage", "coverage", DATA),
+    Metric("energy", "energy distance", DATA_ROOT, of_all=True),
+    Metric("coverage", "coverage", DATA, of_all=True),
     Metric("distance_mean", "distance, mean", DATA),
     Metric("distance_p99", "distance, 99 %", DATA),
 )
@@ -46,25 +48,25 @@ MIXTURE = (
 # Of atoms, which have no width to divide by.
 ATOMS = (*MIXTURE[:2], Metric("width_ratio", "width", DATA), MIXTURE[3])
 CHAMFER = (
-    Metric("mmd_cd", "MMD, Chamfer", DATA_SQUARED),
-    Metric("coverage_cd", "COV, Chamfer", better="higher"),
-    Metric("one_nn_cd", "1-NNA, Chamfer", better=0.5),
+    Metric("mmd_cd", "MMD, Chamfer", DATA_SQUARED, of_all=True),
+    Metric("coverage_cd", "COV, Chamfer", better="higher", of_all=True),
+    Metric("one_nn_cd", "1-NNA, Chamfer", better=0.5, of_all=True),
 )
 EARTH_MOVER = (
-    Metric("mmd_emd", "MMD, earth mover", DATA),
-    Metric("coverage_emd", "COV, earth mover", better="higher"),
-    Metric("one_nn_emd", "1-NNA, earth mover", better=0.5),
+    Metric("mmd_emd", "MMD, earth mover", DATA, of_all=True),
+    Metric("coverage_emd", "COV, earth mover", better="higher", of_all=True),
+    Metric("one_nn_emd", "1-NNA, earth mover", better=0.5, of_all=True),
 )
-JSD = Metric("jsd", "JSD, bits", BITS)
+JSD = Metric("jsd", "JSD, bits", BITS, of_all=True)
 STARS = (
     Metric("outline_mean", "outline distance, mean", DATA),
     Metric("outline_p90", "outline distance, 90 %", DATA),
 )
 IMAGES = (
-    Metric("frechet", "Fréchet distance", FEATURES_SQUARED),
-    Metric("kernel", "kernel distance"),
+    Metric("frechet", "Fréchet distance", FEATURES_SQUARED, of_all=True),
+    Metric("kernel", "kernel distance", of_all=True),
     Metric("precision", "precision", better="higher"),
-    Metric("recall", "recall", better="higher"),
+    Metric("recall", "recall", better="higher", of_all=True),
 )
 # Of images: whether a classifier of clean images reads the label that was requested. Of a noise-aware classifier: its own.
 ACCURACY = Metric("accuracy", "accuracy of labels", better="higher")

@@ -103,6 +103,7 @@ class RealImages:
         progress: Progress = silent,
     ) -> None:
         self.extractor, self.device, self.k = extractor, device, neighbours
+        self.num_classes = dataset.num_classes
         train, test = dataset.train, dataset.test
         self.n = min(n, len(train.images))
         rng = np.random.default_rng(mix(seed, Stream.REFERENCES))
@@ -117,7 +118,7 @@ class RealImages:
             self.manifold = Manifold(self.test[some], neighbours)
             looks = [look(extractor, Split(train.images[r]), device, bar) for r in rows]
         self.floor: list[Numbers] = [self.compare(each.features) for each in looks]
-        self.accuracy = agreement(seen.label, test.label)
+        self.accuracy = agreement(seen.label, test.label, dataset.num_classes)
 
     def compare(self, features: Tensor) -> Numbers:
         """The distances of these images from the held-out ones, and precision and recall."""
@@ -133,15 +134,18 @@ class RealImages:
         """The same of n samples, and the fraction of their labels that the extractor reads."""
         seen = look(self.extractor, batch.x0[: self.n], self.device, bar)
         numbers = self.compare(seen.features)
-        accuracy = agreement(seen.label, None if batch.label is None else batch.label[: self.n])
+        given = None if batch.label is None else batch.label[: self.n]
+        accuracy = agreement(seen.label, given, self.num_classes)
         if self.accuracy is not None and accuracy is not None:
             numbers["accuracy"] = accuracy
         return numbers
 
 
-def agreement(a: Tensor | None, b: Tensor | None) -> float | None:
-    """The fraction of equal labels; None where either are missing."""
-    return None if a is None or b is None else float((a == b).double().mean())
+def agreement(seen: Tensor | None, given: Tensor | None, classes: int) -> float | None:
+    """The fraction of samples in which the label is seen that was given; None where no class was given to any."""
+    if seen is None or given is None or not bool((labelled := given < classes).any()):
+        return None
+    return float((seen == given)[labelled].double().mean())
 
 
 def evaluate_images(
@@ -155,7 +159,8 @@ def evaluate_images(
     progress: a bar over the images that are looked at.
 
     Returns a `Measurement` for each of frechet, kernel (without a ratio: its floor is 0 in expectation), precision,
-    recall, and of labelled data accuracy. Last `extractor`: its name, digest, task and held-out accuracy.
+    recall, and of labelled data accuracy. Last `extractor`: its name, digest, task,
+    held-out accuracy and number of features.
     """
     with progress(draws * real.n, unit="image") as bar:
         ours = [real.measure(draw(k), bar) for k in range(draws)]
@@ -176,13 +181,14 @@ def evaluate_images(
             entry = beside_floor(metric, values, floors, real.n, rounding=nothing)
         entry["split"], entry["against"], entry["extractor"] = "test", len(real.test), eye.digest[:16]
         report[metric.name] = entry
-    about = {"name": eye.name, "digest": eye.digest, "task": eye.task, "accuracy": eye.accuracy}
+    about = {"name": eye.name, "digest": eye.digest, "task": eye.task, "accuracy": eye.accuracy,
+             "features": real.test.shape[1]}  # fmt: skip
     return report | {"extractor": about}
 
 
 def images_table(report: Report) -> str:
     """The report of `evaluate_images` as lines of aligned text, and what was compared with what."""
-    entry, eye = measurements(report)["frechet"], cast(dict[str, Any], report["extractor"])
+    entry, eye = next(iter(measurements(report).values())), cast(dict[str, Any], report["extractor"])
     accuracy = (
         ""
         if eye["accuracy"] is None
@@ -193,4 +199,6 @@ def images_table(report: Report) -> str:
         f"real: {entry['floor_draws']} times {entry['n']:,} training images\n"
         f"seen by {eye['name']} {eye['digest'][:16]}{accuracy}"
     )
+    few = entry["n"] <= eye["features"]
+    end += f"\nfew images for {eye['features']} features: the Fréchet distance is mostly bias" if few else ""
     return f"{table_of(report, floor='real images')}\n{end}"

@@ -8,7 +8,7 @@ from typing import Any, NotRequired, TypedDict, TypeGuard, cast
 
 import numpy as np
 
-from diffusion_cli.metrics.catalogue import DATA, DATA_ROOT, DATA_SQUARED, Better, Metric
+from diffusion_cli.metrics.catalogue import DATA, DATA_ROOT, DATA_SQUARED, METRICS, Better, Metric
 
 
 class Measurement(TypedDict):
@@ -95,6 +95,33 @@ def is_measurement(entry: object) -> TypeGuard[Measurement]:
 def measurements(report: Report) -> dict[str, Measurement]:
     """The measurements of a report, without its notes."""
     return {name: entry for name, entry in report.items() if is_measurement(entry)}
+
+
+FEW = 50  # samples in a set, of which fewer say little
+
+
+def of_classes(report: Report) -> Report:
+    """The report on samples of requested classes: without what compares them with all of the data, which is named."""
+    left = [name for name in measurements(report) if name in METRICS and METRICS[name].of_all]
+    kept = {name: entry for name, entry in report.items() if name not in left}
+    return kept | ({"left_out": left} if left else {})
+
+
+def caveats(report: Report) -> list[str]:
+    """What to keep in mind of a report: lines for whoever reads its table."""
+    found, left = measurements(report).values(), report.get("left_out")
+    few = sorted({entry["n"] for entry in found if entry.get("n", FEW) < FEW})
+    lines = []
+    if isinstance(left, list):
+        labels = ", ".join(METRICS[str(name)].label for name in left)
+        lines.append(
+            f"left out, since they compare classes that were requested with all of the data: {labels}"
+        )
+    if few:
+        lines.append(f"few samples: {few[0]} in a set; small differences mean nothing")
+    if found and all(entry.get("spread", 0) is None and entry.get("draws") == 1 for entry in found):
+        lines.append("one draw: the values have no spread of their own; the floor's is about as large")
+    return lines
 
 
 def row_of(report: Report) -> dict[str, float]:

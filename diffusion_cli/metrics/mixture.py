@@ -59,12 +59,14 @@ def measure_modes(density: Points, x: Tensor) -> Modes:
 
 
 def wrong_mode(density: Points, x: Tensor, label: Tensor) -> float:
-    """Fraction of the samples whose most probable mode is not their label's."""
+    """Fraction of the samples whose most probable mode is not that of their label (n,), one for each sample."""
     return float((mode_posterior(density, x.double()).argmax(1) != label).double().mean())
 
 
 def mode_errors(density: Points, x: Tensor, label: Tensor | None = None) -> dict[str, float]:
     """Errors of samples x (n, *shape) as one number each, 0 = perfect but for width_ratio, where that is 1.
+
+    label: (n,), which counts where each sample has one.
 
     * weight_error: total variation distance sum |weight_k - true| / 2. Of samples for given labels the true weights
       are the fractions of these labels.
@@ -73,6 +75,9 @@ def mode_errors(density: Points, x: Tensor, label: Tensor | None = None) -> dict
     * wrong_mode: see `wrong_mode`; only with labels.
     """
     ours, true = measure_modes(density, x), Modes.of_density(density)
+    # What has no label has the number of modes for one.
+    if label is not None and int(label.max()) >= len(true.weight):
+        label = None
     weight = true.weight if label is None else torch.bincount(label, minlength=len(true.weight)) / len(label)
     there = ours.weight > 0.5 / len(x)
     pooled = (ours.weight[there] * ours.width[there].square().mean(1)).sum().sqrt()

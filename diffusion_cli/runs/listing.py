@@ -13,7 +13,7 @@ from typing import Any
 from diffusion_cli.errors import UserError, closest
 from diffusion_cli.runs import config as run_config
 from diffusion_cli.runs.directory import INTERRUPTED, RUNNING, RunDirectory
-from diffusion_cli.runs.results import Result, read_result, show
+from diffusion_cli.runs.results import Result, clear_best, read_result, show
 
 AGES = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 SIZES = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
@@ -45,8 +45,13 @@ class Listed:
 
     def cost(self, name: str) -> float | None:
         """The number of this name, turned so that small is good; None where it has none."""
-        full = name if name in self.result.numbers else f"metrics.{name}"
+        full = full_name(self, name)
         return self.result.cost(full) if full in self.result.numbers else None
+
+
+def full_name(run: Listed, name: str) -> str:
+    """The number that a name means: a metric's may do without "metrics."."""
+    return name if name in run.result.numbers else f"metrics.{name}"
 
 
 def listed(path: Path) -> Listed:
@@ -144,8 +149,9 @@ def sorted_by(runs: Sequence[Listed], by: str) -> list[Listed]:
     return ordered + [run for run in runs if run.value(name) is None]
 
 
-def best_of(runs: Sequence[Listed], by: str | None) -> dict[str, tuple[str, Listed]]:
-    """Dataset -> the number that decides and the run that is best by it: values of different data are not compared.
+def best_of(runs: Sequence[Listed], by: str | None) -> dict[str, tuple[str, Listed, int]]:
+    """Dataset -> the number that decides, the run that is best by it, and how many others it cannot be told from: values of
+    different data are not compared.
 
     by: the number; None: the first metric of the dataset's runs.
     """
@@ -153,9 +159,12 @@ def best_of(runs: Sequence[Listed], by: str | None) -> dict[str, tuple[str, List
     for dataset in dict.fromkeys(show(run.value("dataset")) for run in runs):
         rivals = [run for run in runs if show(run.value("dataset")) == dataset]
         name = by or next((name for run in rivals for name in run.result.better), "loss")
-        costs = [(cost, i) for i, run in enumerate(rivals) if (cost := run.cost(name)) is not None]
+        costs = [(cost, run.result.standard_error(full_name(run, name)), run) for run in rivals
+                 if (cost := run.cost(name)) is not None]  # fmt: skip
         if costs:
-            found[dataset] = name, rivals[min(costs)[1]]
+            least = min(costs, key=lambda entry: entry[0])
+            close = sum(clear_best([least[:2], rival[:2]]) is None for rival in costs if rival is not least)
+            found[dataset] = name, least[2], close
     if not found:
         numbers = dict.fromkeys(name for run in runs for name in (*run.result.better, "loss"))
         raise UserError("by", by, "no finished run has such a number", numbers)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +21,8 @@ from diffusion_cli.runs.directory import FINISHED, RunDirectory
 from diffusion_cli.runs.jobs import in_order
 
 COMPARED = ("ratio", "floor")  # numbers beside a metric's value that are worth a figure
+# Groups whose keys make another loss: its values are not compared.
+OF_THE_LOSS = ("schedule", "parameterization", "objective")
 NOT_ASKED = ("seed", "resume", "optimize", "plots", "device", "threads")  # what makes no other experiment
 
 
@@ -47,12 +49,49 @@ class Result:
         """The number of this name, turned so that small is good."""
         return cost(self.numbers[name], self.better.get(name))
 
+    def standard_error(self, name: str) -> float | None:
+        """The standard error of a number, as `error_of` its measurement."""
+        parts = ("error", "spread", "draws", "floor_spread")
+        return error_of({part: self.numbers.get(f"{name}.{part}") for part in parts})
+
+    def basis(self, name: str) -> str:
+        """What two numbers of this name must have in common to be compared: data, how many samples, and what is the loss."""
+        of = [self.keys.get("dataset"), *(self.numbers.get(f"{name}.{part}") for part in ("n", "against"))]
+        return json.dumps(
+            of + [self.config.get(group) for group in OF_THE_LOSS if name == "loss"], default=str
+        )
+
 
 def cost(value: float, better: str | float | None) -> float:
     """A value turned so that small is good. better: None where nothing says; then small is good already, as of a loss."""
     if isinstance(better, float):
         return abs(value - better)
     return -value if better == "higher" else value
+
+
+def error_of(entry: Mapping[str, Any]) -> float | None:
+    """The standard error of a measurement; of one draw the spread of true samples, as many; None where nothing says."""
+    if entry.get("error") is not None:
+        return entry["error"]
+    spread = entry.get("spread")
+    return entry.get("floor_spread") if spread is None else spread / math.sqrt(entry.get("draws") or 1)
+
+
+def clear_best(costs: Sequence[tuple[float, float | None]]) -> int | None:
+    """The place of the least cost, if it is below every other by more than twice the error of their difference.
+
+    costs: with their standard errors; None where one is unknown, and nothing can be told.
+
+    >>> clear_best([(1.0, 0.1), (2.0, 0.1)]), clear_best([(1.0, 0.1), (1.2, 0.1)])
+    (0, None)
+    """
+    if len(costs) < 2 or any(error is None for _, error in costs):
+        return None
+    least = min(range(len(costs)), key=lambda i: costs[i][0])
+    own, error = costs[least]
+    rivals = (costs[i] for i in range(len(costs)) if i != least)
+    clear = all(other - own > 2 * math.hypot(error or 0.0, more or 0.0) for other, more in rivals)
+    return least if clear else None
 
 
 def read_result(path: str | Path, name: str | None = None) -> Result:
@@ -62,7 +101,7 @@ def read_result(path: str | Path, name: str | None = None) -> Result:
     config = record.current
     words = [str(word).lstrip("+~").partition("=")[0] for word in record.overrides]
     keys = dict(_flatten(config))
-    keys |= {key: value for key, value in record.choices.items() if key in config}
+    keys |= {key: value for key, value in record.choices.items() if key in (*config, "experiment")}
     summary, status = run.summary, run.status
     return Result(
         name if name is not None else str(path),
@@ -185,6 +224,11 @@ class Cell(NamedTuple):
         mean = self.mean(name)
         better = (result.better[name] for result in self.results if name in result.better)
         return None if mean is None else cost(mean, next(better, None))
+
+    def standard_error(self, name: str) -> float | None:
+        """The standard error of the mean: over the seeds, or of the only run's number."""
+        std = self.std(name)
+        return self.results[0].standard_error(name) if std is None else std / math.sqrt(len(self.results))
 
     def text(self, name: str) -> str:
         mean, std = self.mean(name), self.std(name)

@@ -9,11 +9,9 @@ from pathlib import Path
 
 from diffusion_cli.runs.atomic import replacing
 from diffusion_cli.runs.directory import FINISHED
-from diffusion_cli.runs.results import Cell, Result, group, metrics, show, varied
+from diffusion_cli.runs.results import Cell, Result, clear_best, group, metrics, show, varied
 
 SHOWN = 3  # metrics on the terminal
-# Groups whose keys make another loss: its values are not compared.
-OF_THE_LOSS = ("schedule", "parameterization", "objective")
 
 
 def terminal(results: Sequence[Result]) -> str:
@@ -72,7 +70,7 @@ def write_tables(results: Sequence[Result], folder: Path, name: str) -> None:
 def _markdown(
     results: Sequence[Result], keys: Sequence[str], cells: Sequence[Cell], names: Sequence[str]
 ) -> str:
-    best = {name: _best(cells, keys, name) for name in names}
+    best = {name: _best(cells, name) for name in names}
     head = [*keys, "runs", *(name.removeprefix("metrics.") for name in names)]
     rows = [
         [
@@ -84,24 +82,22 @@ def _markdown(
     ]
     lines = ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
     note = "Mean and sample standard deviation over the runs of each row; in bold the best mean"
-    note += " for each dataset." if "dataset" in keys else "."
+    note += " for each dataset" if "dataset" in keys else ""
+    note += ", where it is better than every other by more than twice the error of the difference."
     failed = failures(results, [*varied(results), "seed"])
     missing = ["", "Not in the table:", "", *(f"- {line}" for line in failed)] if failed else []
     return "\n".join([*lines, "", note, *missing]) + "\n"
 
 
-def _best(cells: Sequence[Cell], keys: Sequence[str], name: str) -> set[int]:
-    """Rows with the best mean; values of different datasets are not compared, nor losses of different objectives. None
-    where there is no choice."""
-    if name == "loss" and any(key.partition(".")[0] in OF_THE_LOSS for key in keys):
-        return set()
-    found: dict[str, list[tuple[float, int]]] = {}
+def _best(cells: Sequence[Cell], name: str) -> set[int]:
+    """Rows with the best mean, among those with which it can be compared, where it is clearly the best."""
+    rivals: dict[str, list[tuple[int, float, float | None]]] = {}
     for i, cell in enumerate(cells):
         cost = cell.cost(name)
         if cost is not None:
-            dataset = show(cell.values[list(keys).index("dataset")]) if "dataset" in keys else ""
-            found.setdefault(dataset, []).append((cost, i))
-    return {min(rivals)[1] for rivals in found.values() if len(rivals) > 1}
+            rivals.setdefault(cell.results[0].basis(name), []).append((i, cost, cell.standard_error(name)))
+    found = ((group, clear_best([(cost, error) for _, cost, error in group])) for group in rivals.values())
+    return {group[best][0] for group, best in found if best is not None}
 
 
 def number_text(value: float | None) -> str:

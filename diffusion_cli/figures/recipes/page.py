@@ -100,7 +100,10 @@ def of_many(results: Sequence[Result], sweep: str | None, n: int, frames: int, c
     if ranked:
         best = ranked[0]
         metric = spaced(first.removeprefix("metrics."))
-        subtitle.append(f"the best by {metric}, whose samples follow, is run {best.name}")
+        costs = [(run.cost(first), run.standard_error(first)) for run in ranked]
+        clear = len({run.basis(first) for run in ranked}) == 1 and gather.clear_best(costs) == 0
+        which = "the best" if clear else "the first, but not clearly the best,"
+        subtitle.append(f"{which} by {metric} is run {best.name}, whose samples follow")
         process = process_of(
             trained(best.config | {"device": "cpu"}, RunDirectory(best.path)), n, frames, cells
         )

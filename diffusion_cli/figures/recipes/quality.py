@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from diffusion_cli.errors import ArgumentError, UserError
 from diffusion_cli.figures import quality
 from diffusion_cli.figures.recipes.material import option
 from diffusion_cli.metrics.catalogue import label_of
-from diffusion_cli.metrics.measurement import measurements
+from diffusion_cli.metrics.measurement import Measurement, mean_and_spread, measurements
 from diffusion_cli.prediction import Prediction
 from diffusion_cli.ranges import Count, Many, Steps, checked
 from diffusion_cli.runs import results as gather
@@ -63,7 +63,9 @@ def sampler_study(
 
     def line(one: Components, name: str) -> quality.CallsLine:
         calls = [network_calls(sampler, one.schedule) for sampler in chosen[name]]
-        return quality.CallsLine(calls, [measure(one, sampler)[measure.first] for sampler in chosen[name]])
+        return quality.CallsLine(
+            calls, [measure(one, sampler)[measure.first].value for sampler in chosen[name]]
+        )
 
     lines, best = {name: line(components, name) for name in samplers}, {}
     if exact and components.run is not None and components.dataset.density is not None:
@@ -81,41 +83,71 @@ def objective_table(
     n: Many | None = 5000,
     draws: Count = 1,
 ) -> Figure:
-    """Metrics of a sweep over parameterization (rows), loss and variance of the sampler (columns), means over seeds.
+    """Metrics of a sweep over parameterization (rows), loss and variance of the sampler (columns): means over seeds with
+    their standard errors.
 
-    Runs of objective=hybrid have a variance of their own, which is learned.
+    Runs of objective=hybrid have a variance of their own, which is learned. The rows of Ho et al. 2020, table 2, are
+    parameterization=mean and eps with objective.weighting=vlb (L) and simple, and L with a learned variance is
+    objective=hybrid objective.weighting=vlb objective.vlb=1. Runs that differ in anything else are refused.
 
     variances: of the sampler, for the other runs.
     metrics: of the runs' evaluation, a table each.
     n: samples in each cell; null: as many as the evaluation has.
     draws: independent sets of them.
     """
-    found: dict[tuple[str, tuple[str, str]], list[dict[str, float]]] = {}
+    runs = list(finished(results))
+    refuse_others([key for key in gather.varied(runs) if key.partition(".")[0] not in gather.OF_THE_LOSS[1:]])
+    cells: dict[tuple[str, tuple[str, str]], list[gather.Result]] = {}
+    found: dict[tuple[str, tuple[str, str]], list[dict[str, Number]]] = {}
     measure = Measure(metrics, n, draws)
-    for result in finished(results):
+    for result in runs:
         one = trained(result.config, RunDirectory(result.path))
         learned = one.objective.outputs > 1
-        loss = "L hybrid" if learned else LOSSES[one.objective.weighting]
+        simple = one.objective.weighting == "simple"
+        loss = "L hybrid" if learned and simple else LOSSES[one.objective.weighting]
         chosen: Sequence[Variance] = ["learned"] if learned else variances
         for variance in chosen:
             sampler = DDPM(clip=one.sampler.clip, box=one.sampler.box, variance=variance)
-            row = str(result.keys.get("parameterization"))
-            found.setdefault((row, (loss, variance)), []).append(measure(one, sampler))
+            cell = str(result.keys.get("parameterization")), (loss, variance)
+            cells.setdefault(cell, []).append(result)
+            refuse_others(gather.varied(cells[cell]))
+            found.setdefault(cell, []).append(measure(one, sampler))
     named = {row for row, _ in found}
     rows = [*(name for name in PARAMETERIZATIONS if name in named), *sorted(named - {*PARAMETERIZATIONS})]
     losses, kinds = [*LOSSES.values(), "L hybrid"], [*variances, "learned"]
     columns = sorted({column for _, column in found}, key=lambda c: (losses.index(c[0]), kinds.index(c[1])))
     tables = {
-        measure.name(metric): np.array(
-            [[mean(found.get((row, column), []), metric) for column in columns] for row in rows]
+        measure.name(metric): averaged_table(
+            [[[each[metric] for each in found.get((row, column), [])] for column in columns] for row in rows]
         )
         for metric in metrics
     }
     return quality.number_tables(rows, [c[1] for c in columns], tables, [c[0] for c in columns])
 
 
-def mean(reports: list[dict[str, float]], metric: str) -> float:
-    return float(np.mean([report[metric] for report in reports])) if reports else float("nan")
+def refuse_others(others: Sequence[str]) -> None:
+    """UserError where runs differ in what a table has no place for."""
+    if others:
+        reason = f"the runs differ in {', '.join(others)} too, over which no mean is taken; choose some by runs=[DIR,DIR]"
+        raise UserError("sweep", ..., reason)
+
+
+def averaged_table(cells: Sequence[Sequence[Sequence[Number]]]) -> quality.NumberTable:
+    """Means over the runs of each cell; their standard errors, of a single run its own; and the cell that is clearly best."""
+    values = np.full((len(cells), len(cells[0])), np.nan)
+    errors, costs, places = values.copy(), [], []
+    for place in np.ndindex(values.shape):
+        numbers = cells[place[0]][place[1]]
+        if not numbers:
+            continue
+        mean, std = mean_and_spread([number.value for number in numbers])
+        error = numbers[0].error if std is None else std / math.sqrt(len(numbers))
+        values[place], errors[place] = mean, math.nan if error is None else error
+        if math.isfinite(mean):
+            costs.append((gather.cost(mean, numbers[0].better), error))
+            places.append(place)
+    best = gather.clear_best(costs)
+    return quality.NumberTable(values, errors, None if best is None else places[best])
 
 
 def finished(results: Sequence[gather.Result]) -> Iterator[gather.Result]:
@@ -124,6 +156,14 @@ def finished(results: Sequence[gather.Result]) -> Iterator[gather.Result]:
     if not found:
         raise UserError("sweep", ..., "has no finished run")
     yield from found
+
+
+class Number(NamedTuple):
+    """A metric of one set of samples; its standard error, or None; and which way it is better."""
+
+    value: float
+    error: float | None
+    better: str | float
 
 
 class Measure:
@@ -146,7 +186,7 @@ class Measure:
     def name(self, metric: str) -> str:
         return label_of(metric) + (" / floor" if self.floors[metric] else "")
 
-    def __call__(self, components: Components, sampler: Sampler) -> dict[str, float]:
+    def __call__(self, components: Components, sampler: Sampler) -> dict[str, Number]:
         """metric -> value with this sampler."""
         if self.evaluation is None:
             node = components.config["evaluation"]
@@ -163,11 +203,14 @@ class Measure:
             for metric in self.metrics or list(entries)[:1]:
                 entry = entries[metric]
                 self.floors[metric] = entry.get("floor") if entry.get("ratio") else None
-        values = {metric: entries[metric]["value"] for metric in self.floors}
-        return {
-            metric: math.nan if value is None else value / (self.floors[metric] or 1.0)
-            for metric, value in values.items()
-        }
+        return {metric: self.number(entries[metric], floor or 1.0) for metric, floor in self.floors.items()}
+
+    def number(self, entry: Measurement, unit: float) -> Number:
+        value, error = entry["value"], gather.error_of(entry)
+        better = entry["better"] / unit if isinstance(entry["better"], float) else entry["better"]
+        return Number(
+            math.nan if value is None else value / unit, None if error is None else error / unit, better
+        )
 
 
 def network_calls(sampler: Sampler, schedule: Schedule) -> int:
