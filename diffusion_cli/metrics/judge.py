@@ -15,76 +15,26 @@ from typing import NamedTuple, cast
 
 import torch
 from filelock import FileLock
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from diffusion_cli.dataset.batch import Batch
 from diffusion_cli.dataset.cache import cache_dir
 from diffusion_cli.dataset.images import ImageDataset, Split
+from diffusion_cli.metrics.judge_network import Judge
 from diffusion_cli.metrics.progress import Progress, silent
 from diffusion_cli.noise import Stream, generator, seeded
 from diffusion_cli.runs import checkpoint
 
 log = logging.getLogger(__name__)
-RECIPE = 2  # version of network and training: another one must not take what this one has left in the cache
-FEATURES = 128
-WIDTH = 32
-SIDE = 16  # pixels along a side that the first convolution leaves at most
+RECIPE = 3  # version of network and training: another one must not take what this one has left in the cache
+TEXTURE = 0.5  # variance of the features of texture, as a fraction of the classifier's
+FITTED = 2_000  # training images by which texture is scaled
 BATCH = 128
 MOST_STEPS, LEAST_STEPS, EPOCHS = 1_400, 200, 20
 PEAK, DECAY = 4e-3, 0.02  # learning rate, weight decay
 READ_AT_ONCE = 2**22  # numbers of images that are read at once: 16 MB
 TIMED = (3, 13)  # steps between which one is timed, to estimate the duration of all
-
-
-class Judge(nn.Module):
-    """Classifier of clean images: judge(x) -> logits (B, outputs) = head(features(x)), x (B, C, H, W) in [-1, 1].
-
-    A strided convolution to at most 16 x 16 places and one more, both 32 wide, two 64 wide at half that side, all 3 x 3
-    but the first and with batch normalization; max-pooling; a dense layer to 128 features, SiLU(Linear(dropout(h))),
-    and a linear head. 150,000 weights for digits.
-
-    shape: of an image, (C, H, W).
-    outputs: number of labels, or of rotations.
-    task: `labels`, or `rotations`: by which of 0, 90, 180, 270 degrees was the image turned? (Gidaris et al. 2018,
-        Unsupervised Representation Learning by Predicting Image Rotations; images that are not square: 0 or 180).
-
-    accuracy is that on the held-out part; digest, of all weights, names the judge beside every value that it gave.
-    """
-
-    name = "judge"
-
-    def __init__(self, shape: tuple[int, ...], outputs: int, task: str = "labels") -> None:
-        super().__init__()
-        self.shape, self.outputs, self.task = tuple(shape), outputs, task
-        self.accuracy: float | None = None
-        self.digest = ""
-        channels, *sides = self.shape
-        stride = -(-min(sides) // SIDE)
-        kernel = stride + 3 if stride > 1 else 3
-        padding = (kernel - 1) // 2
-        sides = [(side + 2 * padding - kernel) // stride + 1 for side in sides]
-        layers = [*_layer(channels, WIDTH, kernel, stride, padding), *_layer(WIDTH, WIDTH)]
-        for deeper in ([*_layer(WIDTH, 2 * WIDTH), *_layer(2 * WIDTH, 2 * WIDTH)], []):
-            if min(sides) > 3:
-                layers.append(nn.MaxPool2d(2))
-                sides = [side // 2 for side in sides]
-            layers += deeper
-        self.body = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.2))
-        self.dense = nn.Linear(2 * WIDTH * sides[0] * sides[1], FEATURES)
-        self.head = nn.Linear(FEATURES, outputs)
-
-    def features(self, x: Tensor) -> Tensor:
-        """What the last layer but one sees, (B, 128)."""
-        return F.silu(self.dense(self.body(x)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.features(x))
-
-
-def _layer(before: int, after: int, kernel: int = 3, stride: int = 1, padding: int = 1) -> list[nn.Module]:
-    conv = nn.Conv2d(before, after, kernel, stride, padding, bias=False)
-    return [conv, nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
 
 
 def judge_for(
@@ -203,7 +153,17 @@ def train_judge(dataset: ImageDataset, device: torch.device | str = "cpu") -> It
         rate.step()
         yield Trained(judge, step + 1, steps)
     judge.eval().requires_grad_(False)
+    fit_texture(judge, dataset.train)
     judge.accuracy = accuracy(judge, dataset.test)
+
+
+@torch.no_grad()
+def fit_texture(judge: Judge, split: Split) -> None:
+    """Scales the statistics of texture by up to 2,000 of these images, beside the features of the classifier."""
+    device = next(judge.parameters()).device
+    x = split.batch(slice(None, None, -(-len(split.images) // FITTED))).x0
+    seen = torch.cat([judge.seen(part.to(device)) for part in x.split(at_once(judge.shape))])
+    judge.texture.fit(x.to(device), TEXTURE * float(seen.var(0).sum()))
 
 
 @torch.no_grad()
