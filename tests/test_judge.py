@@ -59,7 +59,9 @@ def test_it_reads_the_labels_and_says_what_it_cost(caplog, cache):
     assert "training a judge of these images, once: 20 steps, about" in caplog.text
     assert f"recognizes {100 * one.accuracy:.2f} % of the labels of 100 held-out images" in caplog.text
     x = data().test.batch(slice(5)).x0
-    assert one.features(x).shape[1] > FEATURES and torch.allclose(one.head(one.features(x)), one(x), atol=1e-5)
+    assert one.features(x).shape[1] > FEATURES and torch.allclose(
+        one.head(one.features(x)), one(x), atol=1e-5
+    )
     assert not one.training and not any(p.requires_grad for p in one.parameters())
 
 

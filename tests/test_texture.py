@@ -23,7 +23,10 @@ def test_the_statistics_of_gaussian_noise_are_those_of_its_formulas():
     assert float(found[0]) == pytest.approx(0, abs=0.05) and float(found[1]) == pytest.approx(5, rel=0.01)
     # the energy of white noise falls with the scale; a fourth of it is left of a mean of 2 x 2
     assert float(found[2]) > float(found[5]) > float(found[8])
-    assert texture(torch.zeros(2, 3, 5, 7)).isfinite().all() and texture(torch.zeros(2, 1, 1, 9)).shape == (2, 2)
+    assert texture(torch.zeros(2, 3, 5, 7)).isfinite().all() and texture(torch.zeros(2, 1, 1, 9)).shape == (
+        2,
+        2,
+    )
 
 
 def test_they_are_scaled_by_real_images_and_nothing_drowns_the_others():
