@@ -100,12 +100,12 @@ class ClassifierGuidance:
 class ExactClassifier:
     """p(label | x_t) of a mixture, in the form of a network: log-probabilities (B, num_classes).
 
-    density: of points or Gaussians; ArgumentError for any other.
+    density: one with labels, or of points, whose index is then the label; ArgumentError for any other.
     """
 
     def __init__(self, density: Density | None) -> None:
-        if not isinstance(density, Points):
-            reason = "only a mixture of points or Gaussians has an exact classifier"
+        if density is None or not (density.num_classes or isinstance(density, Points)):
+            reason = "only a density with labels, or one of points, has an exact classifier"
             raise ArgumentError("density", type(density).__name__, reason)
         self.density = density
         self.num_classes = density.class_posterior(torch.zeros(1, *density.shape), 0.0, 1.0).shape[1]

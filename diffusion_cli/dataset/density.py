@@ -1,7 +1,7 @@
 """Exact densities of clean points and of their noised versions: the ground truth for a diffusion model.
 
-Every density here is that of x0 = c + jitter * n, with n ~ N(0, I) and a centre c on a ring, on points, or on segments
-(those are in `diffusion_cli.dataset.segments`). Given the centre, the noised point is therefore Gaussian,
+Every density here is that of x0 = c + jitter * n, with n ~ N(0, I) and a centre c on a ring, on points, on segments, in
+boxes, ... (each in a module of its own). Given the centre, the noised point is therefore Gaussian,
 
     x_t = alpha x0 + sigma eps,    x_t | c ~ N(alpha c, s^2 I),    s^2 = sigma^2 + alpha^2 jitter^2,        (1)
 
@@ -20,13 +20,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from diffusion_cli.dataset.batch import Batch
 from diffusion_cli.dataset.box import Box
+from diffusion_cli.errors import ArgumentError
 from diffusion_cli.ranges import NonNegative, Positive, checked
 
 # Standard deviations of jitter that belong to the range of the data: beyond them lies one coordinate in 16,000.
@@ -45,20 +46,27 @@ class Density(ABC):
     shape: of one point.
     constants: the float64 tensors that define the distribution of c; copied once to each device that needs them.
     rows_at_once: how many x are evaluated together, at most; bounds the memory.
-    num_classes: number of labels, 0 for none.
+    inner: uniform numbers that a centre needs beside its quantile: 0 on a curve, D in a solid.
+    class_weights: (num_classes,) the probability of each label; None for no labels.
     jitter: standard deviation of the Gaussian around c.
     """
+
+    # Whether the support has a volume, so that samples can be counted that lie outside.
+    solid = False
 
     def __init__(
         self,
         shape: tuple[int, ...],
         *constants: Tensor,
         rows_at_once: int = 2**16,
-        num_classes: int = 0,
+        inner: int = 0,
+        class_weights: Tensor | None = None,
         jitter: float = 0.0,
     ) -> None:
         self.shape = tuple(shape)
-        self.num_classes = num_classes
+        self.inner = inner
+        self.class_weights = class_weights
+        self.num_classes = 0 if class_weights is None else len(class_weights)
         self.jitter = float(jitter)
         self._rows = rows_at_once
         self._constants = constants
@@ -69,8 +77,11 @@ class Density(ABC):
         """log Z (B,) and E[c | x_t] (B, D) for x (B, D), alpha and s (B, 1), label (B,)."""
 
     @abstractmethod
-    def _centres(self, quantile: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Centres (n, D) at quantiles (n,) in [0, 1) of the distribution of c, and their labels (n,) if there are any."""
+    def _centres(self, quantile: Tensor, inner: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Centres (n, D) at quantiles (n,) in [0, 1) of the distribution of c, and their labels (n,) if there are any.
+
+        inner: (n, self.inner) in [0, 1), independent and uniform.
+        """
 
     @abstractmethod
     def _distance(self, x: Tensor) -> Tensor:
@@ -79,7 +90,11 @@ class Density(ABC):
     def sample(self, n: int, generator: torch.Generator) -> Batch:
         """Draw n points (n, *shape) float32, with labels if there are any, on `generator.device`."""
         device, dtype = generator.device, _widest(generator.device)
-        centre, label = self._centres(torch.rand(n, generator=generator, device=device, dtype=dtype))
+
+        def uniform(*size: int) -> Tensor:
+            return torch.rand(size, generator=generator, device=device, dtype=dtype)
+
+        centre, label = self._centres(uniform(n), uniform(n, self.inner))
         if self.jitter:
             around = torch.randn(centre.shape, generator=generator, device=device, dtype=dtype)
             centre = centre + self.jitter * around
@@ -88,16 +103,24 @@ class Density(ABC):
     def reference(self, n: int) -> Tensor:
         """Return n points (n, *shape) float32 that represent the distribution of x0 evenly, without randomness.
 
-        The centres are the quantiles (i + 1/2) / n: equal steps of arc length on a curve. Jitter, if any, adds normal
-        quantiles of a Sobol sequence, which together with the first coordinate i / n is a Hammersley set.
+        The centres are the quantiles (i + 1/2) / n: equal steps of arc length on a curve. What else a point needs, such as
+        jitter, comes from a Sobol sequence, which together with the first coordinate i / n is a Hammersley set.
         """
+        return self._even(n).reshape(n, *self.shape).float()
+
+    def _even(self, n: int) -> Tensor:
         quantile = (torch.arange(n, dtype=torch.float64) + 0.5) / n
-        centre, _ = self._centres(quantile)
+        dims = self.inner + (math.prod(self.shape) if self.jitter else 0)
+        # The first point of the sequence is the origin, whose normal quantiles are infinite.
+        sobol = (
+            torch.quasirandom.SobolEngine(dims).fast_forward(1).draw(n, dtype=torch.float64)
+            if dims
+            else quantile.new_empty(n, 0)
+        )
+        centre, _ = self._centres(quantile, sobol[:, : self.inner])
         if self.jitter:
-            # The first point of the sequence is the origin, whose normal quantiles are infinite.
-            sobol = torch.quasirandom.SobolEngine(centre.shape[1]).fast_forward(1)
-            centre = centre + self.jitter * torch.special.ndtri(sobol.draw(n, dtype=torch.float64))
-        return centre.reshape(n, *self.shape).float()
+            centre = centre + self.jitter * torch.special.ndtri(sobol[:, self.inner :])
+        return centre
 
     def box(self) -> Box:
         """The range of x0: that of the centre, and 4 standard deviations of jitter on every side."""
@@ -105,7 +128,8 @@ class Density(ABC):
 
     def _centre_box(self) -> Box:
         """The range of the centre, which broadcasts against x0."""
-        centres, _ = self._centres((torch.arange(CENTRES, dtype=torch.float64) + 0.5) / CENTRES)
+        quantile = (torch.arange(CENTRES, dtype=torch.float64) + 0.5) / CENTRES
+        centres, _ = self._centres(quantile, quantile[:, None].expand(-1, self.inner))
         return Box.of(centres.view(-1, *self.shape))
 
     def outline(self) -> list[Tensor] | None:
@@ -150,6 +174,14 @@ class Density(ABC):
 
         return self._by_rows(gradient, x, alpha, sigma, label).view(x.shape)
 
+    def class_posterior(self, x: Tensor, alpha: float | Tensor, sigma: float | Tensor) -> Tensor:
+        """log p(y | x_t = x) (B, num_classes): the exact noise-aware classifier, by Bayes' rule. ValueError without labels."""
+        if self.class_weights is None:
+            raise ValueError("there are no labels")
+        rows = torch.ones(len(x), dtype=torch.int64)
+        of_class = [self.log_prob(x, alpha, sigma, y * rows) for y in range(self.num_classes)]
+        return (torch.stack(of_class, 1) + self.class_weights.log().to(x)).log_softmax(1)
+
     def _by_rows(
         self,
         function: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor],
@@ -182,6 +214,30 @@ class Density(ABC):
         if key not in self._copies:
             self._copies[key] = tuple(constant.to(like.dtype).to(like.device) for constant in self._constants)
         return self._copies[key]
+
+
+def priors(weights: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """The parts of a mixture by label: log-probabilities (num_classes + 1, K), and that of each label (num_classes,).
+
+    Row y is the distribution of the part given label y, and the last row the one without a label.
+
+    weights: (K,) of sum 1.
+    label: (K,) int64, of each part, every one of 0..max among them; None for no labels.
+    """
+    log_prior = weights.log()[None]
+    if label is None:
+        return log_prior, None
+    of_class = weights * (label == torch.arange(int(label.max()) + 1)[:, None])
+    class_weights = of_class.sum(1)
+    return torch.cat(((of_class / class_weights[:, None]).log(), log_prior)), class_weights
+
+
+def normalized(weights: Tensor | Sequence[float] | None, count: int) -> Tensor:
+    """Weights (count,) of sum 1, equal ones for None; ArgumentError where they are not `count` positive numbers."""
+    weights = torch.as_tensor([1.0] * count if weights is None else weights, dtype=torch.float64)
+    if weights.shape != (count,) or not ((weights > 0) & weights.isfinite()).all():
+        raise ArgumentError("weights", ..., f"must be {count} positive numbers")
+    return weights / weights.sum()
 
 
 def _widest(device: torch.device) -> torch.dtype:
@@ -224,7 +280,7 @@ class Ring(Density):
         towards = x / rho.clamp_min(torch.finfo(x.dtype).tiny)
         return log_evidence[:, 0], self.radius * i1e / i0e * towards
 
-    def _centres(self, quantile: Tensor) -> tuple[Tensor, None]:
+    def _centres(self, quantile: Tensor, inner: Tensor) -> tuple[Tensor, None]:
         angle = 2 * math.pi * quantile
         return self.radius * torch.stack((angle.cos(), angle.sin()), 1), None
 

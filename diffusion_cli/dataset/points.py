@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from diffusion_cli.dataset.box import Box
-from diffusion_cli.dataset.density import Density
+from diffusion_cli.dataset.density import Density, normalized, priors
+from diffusion_cli.dataset.units import Units
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.ranges import NonNegative, checked
 
@@ -47,27 +48,24 @@ class Points(Density):
         if points.numel() == 0 or not points.isfinite().all():
             raise ArgumentError("points", ..., "must be finite, and at least one")
         count = len(points)
-        weights = torch.as_tensor([1.0] * count if weights is None else weights, dtype=torch.float64)
-        if weights.shape != (count,) or not ((weights > 0) & weights.isfinite()).all():
-            raise ArgumentError("weights", ..., f"must be {count} positive numbers")
-        weights = weights / weights.sum()
+        weights = normalized(weights, count)
         label = torch.arange(count) if labelled else label
-        classes = 0 if label is None else int(label.max()) + 1
-        log_prior = weights.log()[None]
-        # Row y is the distribution of the index given label y, and the last row the one without a label.
-        if label is not None:
-            of_class = weights * (label == torch.arange(classes)[:, None])
-            log_prior = torch.cat(((of_class / of_class.sum(1, keepdim=True)).log(), log_prior))
+        log_prior, class_weights = priors(weights, label)
         super().__init__(
             points.shape[1:],
             points.flatten(1),
             log_prior,
             weights.cumsum(0)[:-1],
             rows_at_once=max(1, PAIRS_AT_ONCE // count),
-            num_classes=classes,
+            class_weights=class_weights,
             jitter=jitter,
         )
         self.label = label
+
+    def in_units(self, units: Units) -> Points:
+        """The same in the units of a run."""
+        points, scale = units.inward(self.points), units.scale
+        return Points(points, self.weights, label=self.label, jitter=self.jitter / scale)
 
     @property
     def points(self) -> Tensor:
@@ -80,16 +78,12 @@ class Points(Density):
         return self._constants[1][-1].exp()
 
     def class_posterior(self, x: Tensor, alpha: float | Tensor, sigma: float | Tensor) -> Tensor:
-        """log p(y | x_t = x) (B, num_classes): the exact noise-aware classifier (Bayes' rule); without labels y is the index
-        of the point."""
+        """As of every density; without labels y is the index of the point."""
+        if self.label is not None and self.num_classes < len(self.label):
+            return super().class_posterior(x, alpha, sigma)
 
         def log_posterior(x: Tensor, alpha: Tensor, s: Tensor, label: Tensor) -> Tensor:
-            log_index = self._log_joint(x, alpha, s, label).log_softmax(1)
-            if self.label is None or self.num_classes == len(self.label):
-                return log_index
-            classes = torch.arange(self.num_classes, device=x.device)[:, None]
-            of_class = self.label.to(x.device) == classes
-            return torch.stack([log_index[:, rows].logsumexp(1) for rows in of_class], 1)
+            return self._log_joint(x, alpha, s, label).log_softmax(1)
 
         return self._by_rows(log_posterior, x, alpha, sigma, None)
 
@@ -106,7 +100,7 @@ class Points(Density):
     def _centre_box(self) -> Box:
         return Box(self.points.amin(0), self.points.amax(0))
 
-    def _centres(self, quantile: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _centres(self, quantile: Tensor, inner: Tensor) -> tuple[Tensor, Tensor | None]:
         points, _, edges = self._on(quantile)
         index = torch.searchsorted(edges, quantile, right=True)
         return points[index], None if self.label is None else self.label.to(index.device)[index]

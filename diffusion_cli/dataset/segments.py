@@ -10,7 +10,8 @@ from numpy.polynomial.legendre import leggauss
 from torch import Tensor
 
 from diffusion_cli.dataset.box import Box
-from diffusion_cli.dataset.density import Density
+from diffusion_cli.dataset.density import Density, normalized, priors
+from diffusion_cli.dataset.units import Units
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.ranges import NonNegative, checked
 
@@ -26,37 +27,55 @@ PAIRS_AT_ONCE = 2**15
 
 @checked
 class Segments(Density):
-    """Centre uniform by arc length on one or several polylines in the plane.
+    """Centre on one or several polylines in the plane, uniform by arc length unless there are weights.
 
     A segment of length l, middle m and unit direction d is a product of two distributions: across it a Gaussian, along it a
-    Gaussian truncated to the segment. Mixed over segments with their lengths l as weights,
+    Gaussian truncated to the segment. Mixed over segments with their lengths l, or weights, as w,
 
-        Z = sum l E_v exp(-|x - alpha (m + l v d)|^2 / (2 s^2)) / sum l,    v uniform on [-1/2, 1/2],
+        Z = sum w E_v exp(-|x - alpha (m + l v d)|^2 / (2 s^2)) / sum w,    v uniform on [-1/2, 1/2],
 
     where the mean over v is a difference of two Gaussian distribution functions, and E[c | x_t] the mean of
     m + l E[v | x_t] d under the segments' posterior probabilities.
 
     strokes: polylines (V, 2), V >= 2, each as it is drawn; a closed one repeats its first vertex at its end.
+    weights: for each stroke (V - 1,), the probability of each of its segments, up to a factor; None: their lengths.
+    label: (strokes,) int64, the label of each stroke; None for no labels.
     jitter: standard deviation of the Gaussian around the curve.
 
-    Raises ArgumentError for strokes of other shapes, non-finite vertices, or no length at all.
+    Raises ArgumentError for strokes of other shapes, non-finite vertices, or no length at all, and for other weights.
     Example: `Segments([torch.tensor([[-1., 0.], [1., 0.]])]).distance(torch.tensor([[0., 3.]]))` is 3.
     """
 
-    def __init__(self, strokes: Sequence[Tensor], *, jitter: NonNegative = 0.0) -> None:
+    def __init__(
+        self,
+        strokes: Sequence[Tensor],
+        *,
+        weights: Sequence[Tensor] | None = None,
+        label: Tensor | None = None,
+        jitter: NonNegative = 0.0,
+    ) -> None:
         strokes = [torch.as_tensor(stroke, dtype=torch.float64) for stroke in strokes]
         if not strokes or any(stroke.shape[1:] != (2,) or len(stroke) < 2 for stroke in strokes):
             raise ArgumentError("strokes", ..., "must be polylines of shape (V, 2) with V >= 2")
-        self.strokes = strokes
+        self.strokes, self.weights, self.label = strokes, weights, label
         start = torch.cat([stroke[:-1] for stroke in strokes])
         step = torch.cat([stroke.diff(dim=0) for stroke in strokes])
         length = step.norm(dim=1)
-        start, step, length = (column[length > 0] for column in (start, step, length))
+        there = length > 0
+        start, step, length = (column[there] for column in (start, step, length))
         if not len(length) or not (start + step).isfinite().all() or not length.isfinite().all():
             raise ArgumentError("strokes", ..., "must be finite and have a length")
         direction = step / length[:, None]
         normal = torch.stack((-direction[:, 1], direction[:, 0]), 1)
-        edges = length.cumsum(0)[:-1] / length.sum()
+        # Arc length for each unit of probability.
+        pace = length.sum().expand(len(length))
+        edges, chance = length.cumsum(0)[:-1] / length.sum(), length / length.sum()
+        if weights is not None:
+            chance = normalized(torch.cat([*weights])[there], len(length))
+            edges, pace = chance.cumsum(0)[:-1], length / chance
+        sizes = torch.tensor([len(stroke) - 1 for stroke in strokes])
+        self._label = None if label is None else label.repeat_interleave(sizes)[there]
+        log_prior, class_weights = priors(chance, self._label)
         super().__init__(
             (2,),
             start + step / 2,
@@ -64,17 +83,25 @@ class Segments(Density):
             normal,
             length,
             edges,
+            pace,
+            log_prior,
             rows_at_once=max(1, PAIRS_AT_ONCE // len(length)),
+            class_weights=class_weights,
             jitter=jitter,
         )
 
+    def in_units(self, units: Units) -> Segments:
+        """The same in the units of a run."""
+        strokes = [units.inward(stroke) for stroke in self.strokes]
+        return Segments(strokes, weights=self.weights, label=self.label, jitter=self.jitter / units.scale)
+
     def _evidence(self, x: Tensor, alpha: Tensor, s: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-        middle, direction, normal, length, _ = self._on(x)
+        middle, direction, normal, length, _, _, log_prior = self._on(x)
         # Offsets (B, K) from each segment's middle, along it and across it, in units of s.
         along = (x @ direction.T - alpha * (middle * direction).sum(1)) / s
         across = (x @ normal.T - alpha * (middle * normal).sum(1)) / s
         width = alpha * length / s
-        log_weight = (length / length.sum()).log() - across.square() / 2
+        log_weight = log_prior[label] - across.square() / 2
         bound = log_weight - (along.abs() - width / 2).clamp_min(0).square() / 2
         near = (bound > bound.amax(1, keepdim=True) - NEGLIGIBLE).flatten().nonzero()[:, 0]
         log_mass, offset = truncated_normal(along.flatten()[near], width.flatten()[near])
@@ -87,18 +114,19 @@ class Segments(Density):
     def _centre_box(self) -> Box:
         return Box.of(torch.cat(self.strokes))
 
-    def _centres(self, quantile: Tensor) -> tuple[Tensor, None]:
-        middle, direction, _, length, edges = self._on(quantile)
+    def _centres(self, quantile: Tensor, inner: Tensor) -> tuple[Tensor, Tensor | None]:
+        middle, direction, _, length, edges, pace, _ = self._on(quantile)
         index = torch.searchsorted(edges, quantile, right=True)
         ends = torch.cat((edges.new_zeros(1), edges))
-        offset = (quantile - ends[index]) * length.sum() - length[index] / 2
-        return middle[index] + offset[:, None] * direction[index], None
+        offset = (quantile - ends[index]) * pace[index] - length[index] / 2
+        label = None if self._label is None else self._label.to(index.device)[index]
+        return middle[index] + offset[:, None] * direction[index], label
 
     def outline(self) -> list[Tensor]:
         return self.strokes
 
     def _distance(self, x: Tensor) -> Tensor:
-        middle, direction, normal, length, _ = self._on(x)
+        middle, direction, normal, length, *_ = self._on(x)
         along = x @ direction.T - (middle * direction).sum(1)
         across = x @ normal.T - (middle * normal).sum(1)
         return torch.hypot(across, (along.abs() - length / 2).clamp_min(0)).amin(1)

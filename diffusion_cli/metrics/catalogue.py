@@ -39,6 +39,7 @@ POINTS = (
     Metric("distance_mean", "distance, mean", DATA),
     Metric("distance_p99", "distance, 99 %", DATA),
 )
+OUTSIDE = Metric("outside", "outside of the support")
 MIXTURE = (
     Metric("weight_error", "error of weights"),
     Metric("mean_error", "error of means", DATA),
@@ -92,6 +93,7 @@ def accuracy_between(low: float, high: float) -> Metric:
 
 _ALL = [
     *POINTS,
+    OUTSIDE,
     *MIXTURE,
     *CHAMFER,
     *EARTH_MOVER,

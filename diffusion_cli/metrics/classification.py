@@ -9,7 +9,6 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from diffusion_cli.dataset.points import Points
 from diffusion_cli.dataset.protocol import Dataset
 from diffusion_cli.metrics.catalogue import ACCURACY, BEST_ACCURACY, POSTERIOR_ERROR, accuracy_between
 from diffusion_cli.metrics.measurement import Measurement, Note, Report, measured
@@ -70,7 +69,7 @@ def _classified(net: nn.Module, dataset: Dataset, schedule: Schedule, n: int, se
         p = net(x_t, level.noise_level).softmax(1)
         parts["level"].append(level.noise_level.exp())
         parts["accuracy"].append((p.argmax(1) == label).double())
-        if isinstance(dataset.density, Points):
+        if dataset.density is not None:
             exact = dataset.density.class_posterior(x_t, level.alpha, level.sigma).exp()
             parts["best_accuracy"].append(exact.argmax(1).eq(label).double())
             parts["posterior_error"].append((p - exact).abs().mean(1))

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from diffusion_cli.dataset.density import Density
-from diffusion_cli.metrics.catalogue import POINTS
+from diffusion_cli.metrics.catalogue import OUTSIDE, POINTS
 from diffusion_cli.metrics.floors import kept
 from diffusion_cli.metrics.measurement import Measurement, Report, beside_floor, table_of
 from diffusion_cli.noise import Stream, generator, mix
@@ -49,6 +49,7 @@ class PointMetrics:
       2,000 in x. It grows when a part of the distribution is missed, which distances to the curve cannot see.
     * distance_mean, distance_p99: mean and 99th percentile of `density.distance(x)`, the distance to the curve
       (of a jittered distribution: to the curve before jitter).
+    * outside: of solids, such as the squares of a checkerboard, the fraction of x that lies in none of them.
 
     A set smaller than one of these sizes is used whole. Raises ValueError when x is not (n, *shape) or not finite.
 
@@ -61,6 +62,7 @@ class PointMetrics:
         self.density = density
         self.n = n
         self.reference = density.reference(n)
+        self.metrics = (*POINTS, OUTSIDE) if density.solid else POINTS
         self.box = density.box()
         self.extent = self.reference.abs().max().item()
         d = math.prod(density.shape)
@@ -74,7 +76,7 @@ class PointMetrics:
     def sizes(self) -> dict[str, int]:
         """How many points enter each metric."""
         fewer = {"energy": min(self.n, ENERGY_POINTS), "coverage": min(self.n, COVERAGE_POINTS)}
-        return {metric.name: fewer.get(metric.name, self.n) for metric in POINTS}
+        return {metric.name: fewer.get(metric.name, self.n) for metric in self.metrics}
 
     def __call__(self, x: Tensor) -> dict[str, float]:
         if tuple(x.shape) != (self.n, *self.density.shape):
@@ -84,14 +86,16 @@ class PointMetrics:
             raise ValueError(f"{bad} of {self.n} samples are not finite")
         x = x.detach().cpu()
         distance = self.density.distance(x).double()
-        return {
+        found = {
             "sliced_w2": self._sliced_w2(x),
             "outliers": self.box.outliers(x),
             "energy": self._energy(x),
             "coverage": self._coverage(x),
             "distance_mean": distance.mean().item(),
             "distance_p99": distance.quantile(0.99).item(),
+            "outside": float((distance > ROUNDING * self.extent).double().mean()),
         }
+        return {metric.name: found[metric.name] for metric in self.metrics}
 
     def _project(self, x: Tensor) -> Rows:
         """The projections (directions, n), each sorted. Rows in one piece are sorted 30 times faster than columns."""
@@ -152,7 +156,7 @@ def evaluate_points(
     floors = kept(about, true, lambda batch: metrics(batch.x0))
     sizes, rounding = metrics.sizes(), ROUNDING * metrics.extent
     report = {}
-    for metric in POINTS:
+    for metric in metrics.metrics:
         values, floor = ([result[metric.name] for result in results] for results in (ours, floors))
         report[metric.name] = beside_floor(metric, values, floor, sizes[metric.name], rounding)
     return report
