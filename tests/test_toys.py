@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor
 from diffusion_cli.dataset.boxes import Boxes
 from diffusion_cli.dataset.branches import Tree
 from diffusion_cli.dataset.density import Density
-from diffusion_cli.dataset.drawings import SHAPES, Drawing
+from diffusion_cli.dataset.drawings import Drawing
 from diffusion_cli.dataset.gaussians import Gaussians
 from diffusion_cli.dataset.product import Product
 from diffusion_cli.dataset.segments import Segments
@@ -32,6 +33,7 @@ from diffusion_cli.dataset.toys import (
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.guidance import ExactClassifier
 from diffusion_cli.metrics.points import PointMetrics
+from diffusion_cli.ranges import range_of
 
 TOYS = {
     "moons": Moons(),
@@ -42,11 +44,11 @@ TOYS = {
     "25gaussians": GaussianGrid(),
     "checkerboard": Checkerboard(labels=True),
     "pinwheel": Pinwheel(),
-    "tree": Tree(),
+    "tree": Tree(depth=4),
     "swiss_roll in space": SwissRoll(dims=3),
     "s_curve in space": SCurve(dims=3),
 }
-LEVELS = [(1 / math.hypot(1, ratio), ratio / math.hypot(1, ratio)) for ratio in (0.05, 0.3, 1.0, 20.0)]
+LEVELS = [(1 / math.hypot(1, ratio), ratio / math.hypot(1, ratio)) for ratio in (0.05, 0.6, 20.0)]
 TRIANGLE = torch.tensor([[-1.0, -0.6], [0.9, -0.8], [0.4, 0.7]], dtype=torch.float64)
 ROUGH = [torch.tensor([1.0, 3.0]), torch.tensor([2.0])]
 FULL = torch.tensor(
@@ -183,9 +185,9 @@ def test_score_is_the_gradient_and_tweedies_formula_holds(name: str, alpha: floa
 
 @pytest.mark.parametrize("name", [name for name, toy in TOYS.items() if toy.shape == (2,)])
 def test_the_noised_density_integrates_to_one(name: str) -> None:
-    axis = torch.linspace(-4.5, 4.5, 181, dtype=torch.float64)
+    axis = torch.linspace(-4, 4, 121, dtype=torch.float64)
     mass = (
-        TOYS[name].density.log_prob(torch.cartesian_prod(axis, axis), 0.8, 0.1).exp()
+        TOYS[name].density.log_prob(torch.cartesian_prod(axis, axis), 0.8, 0.15).exp()
         * (axis[1] - axis[0]) ** 2
     )
     assert mass.sum().item() == pytest.approx(1, abs=1e-4)
@@ -202,23 +204,23 @@ def test_samples_and_reference_follow_one_density_of_about_unit_spread(name: str
     for direction in torch.eye(toy.shape[0]):
         assert stats.ks_2samp(x0 @ direction, reference @ direction).pvalue > 0.001
     # E[x0 | x_t] has the mean of x0, whatever the label
+    x0, label = x0[:4000], None if label is None else label[:4000]
     x_t = 0.6 * x0 + 0.8 * torch.randn(x0.shape, generator=seeded(3))
-    torch.testing.assert_close(
-        density.posterior_mean(x_t, 0.6, 0.8, label).mean(0), x0.mean(0), atol=0.03, rtol=0
-    )
+    mean = density.posterior_mean(x_t, 0.6, 0.8, label).mean(0)
+    torch.testing.assert_close(mean, x0.mean(0), atol=0.06, rtol=0)
 
 
 @pytest.mark.parametrize("name", [name for name, toy in TOYS.items() if toy.num_classes])
 def test_labels_say_from_which_part_a_point_comes(name: str) -> None:
     toy = TOYS[name]
-    x0, label, _ = toy.draw(4000, seeded())
+    x0, label, _ = toy.draw(1000, seeded())
     classifier = ExactClassifier(toy.density)
     read = classifier(x0, torch.full((len(x0),), -3.0)).argmax(1)
     assert (read == label).double().mean() > 0.97
-    assert label.bincount(minlength=toy.num_classes).min() > 4000 / toy.num_classes / 2
+    assert label.bincount(minlength=toy.num_classes).min() > 1000 / toy.num_classes / 2
     posterior = toy.density.class_posterior(x0.double(), 0.3, 0.95).exp()
-    torch.testing.assert_close(posterior.sum(1), torch.ones(4000, dtype=torch.float64))
-    torch.testing.assert_close(posterior.mean(0), toy.density.class_weights, atol=0.03, rtol=0)
+    torch.testing.assert_close(posterior.sum(1), torch.ones(1000, dtype=torch.float64))
+    torch.testing.assert_close(posterior.mean(0), toy.density.class_weights, atol=0.04, rtol=0)
 
 
 def definition(name: str, n: int, random: np.random.Generator) -> np.ndarray:
@@ -295,11 +297,13 @@ def test_wrong_squares_are_counted() -> None:
     assert "outside" not in PointMetrics(Moons().density, 100)(Moons().draw(100, seeded()).x0)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_drawings_lie_within_the_unit_square(shape: str) -> None:
-    drawing = Drawing(shape)
-    x0 = drawing.draw(2000, seeded()).x0
-    assert x0.abs().max() < 1 and x0.abs().max() > 0.85 and drawing.density.distance(x0).max() < 1e-6
+def test_drawings_lie_within_the_unit_square() -> None:
+    shapes = range_of(inspect.signature(Drawing).parameters["shape"].annotation).choices
+    assert len(shapes) == 10
+    for shape in shapes:
+        drawing = Drawing(shape)
+        x0 = drawing.draw(500, seeded()).x0
+        assert 0.85 < x0.abs().max() < 1 and drawing.density.distance(x0).max() < 1e-6
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -12,11 +12,6 @@ from torch import Tensor
 from diffusion_cli.dataset.exact import ExactDataset
 from diffusion_cli.dataset.segments import Segments
 from diffusion_cli.ranges import NonNegative, Rows, checked
-
-Shape = Literal[
-    "star", "heart", "cat", "smiley", "bullseye", "cross", "wave", "h_lines", "v_lines", "slant_lines"
-]
-SHAPES: tuple[str, ...] = get_args(Shape)
 
 
 @checked
@@ -27,7 +22,14 @@ class Drawing(ExactDataset):
     jitter: standard deviation of Gaussian noise on the points.
     """
 
-    def __init__(self, shape: Shape = "star", jitter: NonNegative = 0.0, n: Rows | None = None) -> None:
+    def __init__(
+        self,
+        shape: Literal[
+            "star", "heart", "cat", "smiley", "bullseye", "cross", "wave", "h_lines", "v_lines", "slant_lines"
+        ] = "star",
+        jitter: NonNegative = 0.0,
+        n: Rows | None = None,
+    ) -> None:
         super().__init__(Segments(strokes_of(shape), jitter=jitter), n)
 
 
@@ -54,8 +56,8 @@ def strokes_of(shape: str) -> list[Tensor]:
         return [ears, chin, *eyes, *mouth, nose, *whiskers]
     if shape == "smiley":
         eyes = [_arc((x, 0.3), 0.14, 0, 2 * math.pi) for x in (-0.35, 0.35)]
-        mouth = _arc((0.0, 0.0), 0.6, 1.12 * math.pi, 1.88 * math.pi)
-        return [_arc((0.0, 0.0), 0.95, 0, 2 * math.pi), *eyes, mouth]
+        face, smile = _arc((0.0, 0.0), 0.95, 0, 2 * math.pi), _arc((0.0, 0.0), 0.6, 3.5, 5.9)
+        return [face, *eyes, smile]
     if shape == "bullseye":
         return [_arc((0.0, 0.0), radius, 0, 2 * math.pi) for radius in (0.3, 0.6, 0.9)]
     if shape == "cross":

@@ -18,22 +18,26 @@ from diffusion_cli.dataset.points import Points
 from diffusion_cli.dataset.product import Product
 from diffusion_cli.dataset.segments import Segments
 from diffusion_cli.dataset.units import Units
+from diffusion_cli.errors import ArgumentError
 from diffusion_cli.ranges import NonNegative, Positive, Rows, Several, checked
 
 # Vertices of a curve: a chord of two moons leaves its circle by 5e-6, one of the Swiss roll by 6e-4 of its radius of 14.
 VERTICES = 513
 # Points of a density from which centre and scale are found.
 MOMENTS = 2**14
+SMALLEST = 1e-15
 # Gaussians of an arm of the pinwheel, and how far they reach along it, in standard deviations.
 LINKS, REACH = 33, 4.0
-Dims = Literal[2, 3]
 
 
 class Toy(ExactDataset):
     """Draws of a density whose units are those of a definition; see `ExactDataset`."""
 
     def __init__(self, density: Points | Segments | Boxes | Gaussians | Product, n: Rows | None) -> None:
-        found = Units.of(density.reference(MOMENTS))
+        points = density.reference(MOMENTS)
+        if not SMALLEST < float(points.abs().max()) < 1 / SMALLEST:
+            raise ArgumentError("", ..., "its points are too far from each other, or too close, for float32")
+        found = Units.of(points)
         digits = 1 - math.floor(math.log10(found.scale))
         self.units = Units(tuple(round(x, digits) + 0.0 for x in found.centre), round(found.scale, digits))
         super().__init__(density.in_units(self.units), n)
@@ -76,7 +80,7 @@ class SwissRoll(Toy):
     dims: 2: the spiral, as in papers on generative models; 3: the band, of which the second coordinate is uniform on [0, 21].
     """
 
-    def __init__(self, jitter: NonNegative = 0.25, dims: Dims = 2, n: Rows | None = None) -> None:
+    def __init__(self, jitter: NonNegative = 0.25, dims: Literal[2, 3] = 2, n: Rows | None = None) -> None:
         t = span(1.5 * math.pi, 4.5 * math.pi)
         super().__init__(_surface(curve(t * t.cos(), t * t.sin()), 21.0, dims, jitter), n)
 
@@ -89,7 +93,7 @@ class SCurve(Toy):
     dims: 2: the curve; 3: the band, of which the second coordinate is uniform on [0, 2].
     """
 
-    def __init__(self, jitter: NonNegative = 0.05, dims: Dims = 2, n: Rows | None = None) -> None:
+    def __init__(self, jitter: NonNegative = 0.05, dims: Literal[2, 3] = 2, n: Rows | None = None) -> None:
         t = span(-1.5 * math.pi, 1.5 * math.pi)
         super().__init__(_surface(curve(t.sin(), t.sign() * (t.cos() - 1)), 2.0, dims, jitter), n)
 
