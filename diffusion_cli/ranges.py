@@ -119,6 +119,7 @@ CLASS = Range(either(whole(0), TEXT).accepts, "a class, its number or its name")
 Whole = Annotated[int, whole(0)]
 Count = Annotated[int, whole(1)]
 Several = Annotated[int, whole(2, 2**31)]
+Few = Annotated[int, whole(2, 32)]
 Many = Annotated[int, whole(1, 2**31)]
 Rows = Annotated[int, whole(1, 10**8)]
 Steps = Annotated[int, whole(1, 10**6)]

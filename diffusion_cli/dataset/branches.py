@@ -66,7 +66,7 @@ class Tree(Toy):
     ) -> None:
         if 2 * links * 2**depth > MOST_GAUSSIANS:
             raise ArgumentError("depth", depth, f"makes more than {MOST_GAUSSIANS:,} Gaussians")
-        random = np.random.RandomState(seed)
+        random = np.random.RandomState(seed % 2**32)
         means, covariances, weights, label = [], [], [], []
         for tree, angle in enumerate((0.25 * math.pi, 1.25 * math.pi)):
             for branch in branches(angle, depth, random):

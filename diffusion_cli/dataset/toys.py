@@ -19,7 +19,7 @@ from diffusion_cli.dataset.product import Product
 from diffusion_cli.dataset.segments import Segments
 from diffusion_cli.dataset.units import Units
 from diffusion_cli.errors import ArgumentError
-from diffusion_cli.ranges import NonNegative, Positive, Rows, Several, checked
+from diffusion_cli.ranges import Few, NonNegative, Positive, Rows, checked
 
 # Vertices of a curve: a chord of two moons leaves its circle by 5e-6, one of the Swiss roll by 6e-4 of its radius of 14.
 VERTICES = 513
@@ -137,7 +137,7 @@ class GaussianRing(Toy):
 
     def __init__(
         self,
-        count: Several = 8,
+        count: Few = 8,
         radius: Positive = 5.0,
         sigma: Positive = 0.3162,
         labels: bool = True,
@@ -159,7 +159,7 @@ class GaussianGrid(Toy):
 
     def __init__(
         self,
-        side: Several = 5,
+        side: Few = 5,
         spacing: Positive = 2.0,
         sigma: Positive = 0.05,
         labels: bool = True,
@@ -180,7 +180,7 @@ class Checkerboard(Toy):
     """
 
     def __init__(
-        self, squares: Several = 4, side: Positive = 2.0, labels: bool = False, n: Rows | None = None
+        self, squares: Few = 4, side: Positive = 2.0, labels: bool = False, n: Rows | None = None
     ) -> None:
         cells = torch.cartesian_prod(torch.arange(squares), torch.arange(squares))
         cells = cells[cells.sum(1) % 2 == 0]
@@ -205,7 +205,7 @@ class Pinwheel(Toy):
 
     def __init__(
         self,
-        arms: Several = 5,
+        arms: Few = 5,
         radial: Positive = 0.3,
         tangential: Positive = 0.1,
         rate: Positive = 0.25,
