@@ -13,7 +13,7 @@ from scipy.special import logsumexp
 from torch import Tensor
 
 from diffusion_cli.dataset.boxes import Boxes
-from diffusion_cli.dataset.branches import Tree
+from diffusion_cli.dataset.branches import GaussianTree
 from diffusion_cli.dataset.density import Density
 from diffusion_cli.dataset.drawings import Drawing
 from diffusion_cli.dataset.gaussians import Gaussians
@@ -44,7 +44,7 @@ TOYS = {
     "25gaussians": GaussianGrid(),
     "checkerboard": Checkerboard(labels=True),
     "pinwheel": Pinwheel(),
-    "tree": Tree(depth=4),
+    "tree": GaussianTree(depth=4),
     "swiss_roll in space": SwissRoll(dims=3),
     "s_curve in space": SCurve(dims=3),
 }
@@ -277,13 +277,13 @@ def test_bands_in_space_are_the_curves_and_a_uniform_second_coordinate(toy: Toy,
 
 
 def test_the_tree_has_the_moments_of_its_source() -> None:
-    tree = Tree()
+    tree = GaussianTree()
     x = tree.units.array(tree.density.reference(50_000))
     np.testing.assert_allclose(x.mean(0), 0, atol=0.01)
     np.testing.assert_allclose(x.std(0), 0.5, atol=0.01)
     assert len(tree.density.means) == 2 * 127 * 8 and tree.num_classes == 2
     with pytest.raises(ArgumentError, match="more than"):
-        Tree(depth=20)
+        GaussianTree(depth=20)
 
 
 def test_wrong_squares_are_counted() -> None:

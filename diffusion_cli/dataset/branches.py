@@ -49,7 +49,7 @@ def branches(angle: float, deepest: int, random: np.random.RandomState) -> Itera
 
 
 @checked
-class Tree(Toy):
+class GaussianTree(Toy):
     """Two trees of long, thin Gaussians, the toy of autoguidance (Karras et al. 2024, section 3); x0 is (n, 2).
 
     Each branch is a chain of Gaussians along it and ends in two shorter, thinner and less probable ones. With the defaults it
