@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import logging
+import os
 import platform
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.model.network import Network
+
+log = logging.getLogger(__name__)
+# What torch takes by itself; and whether somebody has said how many threads it is to take.
+_DEFAULT = torch.get_num_threads()
+_chosen = False
 
 
 def device_of(device: str) -> torch.device:
@@ -44,6 +53,42 @@ def precision_of(precision: str, device: torch.device, net: Network) -> torch.dt
 def cpu_multiplies_bf16() -> bool:
     """Whether this processor has instructions for products in bf16 (AVX512-BF16 or AMX)."""
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def choose_threads(threads: int | None) -> None:
+    """Has torch run with so many threads from here on; None: with as many as it has."""
+    global _chosen
+    _chosen = True
+    if threads:
+        torch.set_num_threads(threads)
+
+
+@contextlib.contextmanager
+def threads_kept() -> Iterator[None]:
+    """Afterwards torch has the threads that it had before."""
+    global _chosen
+    before = torch.get_num_threads(), _chosen
+    try:
+        yield
+    finally:
+        _chosen = before[1]
+        torch.set_num_threads(before[0])
+
+
+def limit_threads(shape: Sequence[int], device: torch.device | str) -> None:
+    """Has torch run with one thread where it works on points on a CPU and nobody has chosen: several wait for each other
+    longer than they compute, on a busy machine ten times as long.
+
+    Chosen have the environment variable OMP_NUM_THREADS, `torch.set_num_threads` since this package was imported, and
+    `choose_threads`.
+
+    shape: of one sample. Images are left alone: more threads pay there.
+    """
+    given = _chosen or torch.get_num_threads() != _DEFAULT or "OMP_NUM_THREADS" in os.environ
+    if _DEFAULT > 1 and not given and len(shape) < 3 and torch.device(device).type == "cpu":
+        choose_threads(1)
+        log.warning("torch runs with 1 of %d threads from here on, which is quicker for points; after this, "
+                    "torch.set_num_threads(N) changes it, before it OMP_NUM_THREADS=N", _DEFAULT)  # fmt: skip
 
 
 # Parameters of mallopt, <malloc.h>.

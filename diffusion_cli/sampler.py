@@ -18,6 +18,7 @@ from torch import Tensor
 
 from diffusion_cli.dataset.box import Box
 from diffusion_cli.denoiser import Clipped, Denoiser
+from diffusion_cli.device import limit_threads
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.forward import forward_distribution, jump_variance, posterior
 from diffusion_cli.noise import Noise, NoiseStream
@@ -274,5 +275,6 @@ def chain(
 
     first: the number of the first sample, a multiple of noise.ROWS.
     """
+    limit_threads(shape, device)
     noise = NoiseStream(seed, n, shape, device, first=first)
     return sampler(denoiser, noise(), label, noise)

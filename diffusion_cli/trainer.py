@@ -24,6 +24,7 @@ from diffusion_cli.dataset.batch import Batch
 from diffusion_cli.dataset.protocol import Dataset
 from diffusion_cli.dataset.targets import averaged, exact, stable
 from diffusion_cli.denoiser import NetworkDenoiser
+from diffusion_cli.device import limit_threads
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.model.network import Network, matrices
 from diffusion_cli.noise import Stream, generator, seeded
@@ -234,6 +235,7 @@ def fit(
     steps: updates in all, those of earlier calls among them.
     ema_decay: of the averaged weights.
     """
+    limit_threads(state.net.shape, state.weights.values.device)
     options, dropout = state.optimizer.options, state.net.dropout
     descend = descent_of(denoiser, batches.objective)
     edges = state.totals.edges(batches.schedule)

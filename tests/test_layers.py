@@ -27,7 +27,7 @@ LAYERS = [
     {"figures"},
     {"commands"},
     {"cli"},
-    {"__main__"},
+    {"api", "__main__"},
 ]
 LEVEL = {room: level for level, layer in enumerate(LAYERS) for room in layer}
 METHOD = {"schedule", "forward", "prediction", "denoiser", "objective", "guidance", "sampler", "multistep", "inpainting",

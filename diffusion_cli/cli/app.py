@@ -50,7 +50,9 @@ def entry(module: str) -> Callable[[], None]:
         place = Job(current) if current.mode == RunMode.MULTIRUN else None
         try:
             with Stop() as stop:
-                return run_task(name, config, stop) if place is None else run_job(name, config, stop, place)
+                if place is not None:
+                    return run_job(name, config, stop, place)
+                return run_task(name, config, Session(stop, lock=claim.held()))
         except Exception as error:
             error = explain(error) if is_config_error(error) else error
             expected = isinstance(error, (UserError, RunFailed))
@@ -76,7 +78,7 @@ def entry(module: str) -> Callable[[], None]:
     return guarded
 
 
-def run_task(name: str, config: DictConfig, stop: Stop, alone: bool = True) -> Any:
+def run_task(name: str, config: DictConfig, session: Session) -> Any:
     """Checks the configuration once more (a line or a file of the user's may have taken the callback away), records it
     in a new directory, and calls the command."""
     current = HydraConfig.get()
@@ -90,7 +92,6 @@ def run_task(name: str, config: DictConfig, stop: Stop, alone: bool = True) -> A
         line = [str(word) for word in current.overrides.task]
         paths = absolute_paths(plain)
         run_config.write_record(run.path, run_config.Record(plain, name, choices, line, [], paths))
-    session = Session(stop, alone, claim.held())
     return importlib.import_module(f"diffusion_cli.commands.{name}").main(plain, run, session)
 
 
@@ -118,7 +119,7 @@ def run_job(name: str, config: DictConfig, stop: Stop, place: Job) -> Any:
             if "resume" in config:
                 # what the job has done so far is its own, by its key
                 config.resume = True
-        value = run_task(name, config, stop, alone=False)
+        value = run_task(name, config, Session(stop, alone=False))
         place.finished()
         return value
     return None

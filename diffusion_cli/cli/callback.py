@@ -33,7 +33,7 @@ class Checked(Callback):
     """Refuses a bad configuration, then claims the directory of the run or of the sweep."""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        with _stopping(), _current(config):
+        with _stopping(), current(config):
             command = str(JobRuntime.instance().get("name"))
             directory, resume = _directory(config, "run"), config.get("resume") is True
             if resume and _stamped(config, "run") and not _given(config, "run"):
@@ -70,7 +70,7 @@ class Checked(Callback):
                 raise Passage(error) from None
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        with _stopping(), _current(config):
+        with _stopping(), current(config):
             try:
                 known = job_part(config, complete=False)
             except OmegaConfBaseException:
@@ -94,9 +94,9 @@ class Checked(Callback):
             sweep.begin(config, claimed)
 
 
-def refuse(config: DictConfig, directory: str | None = None) -> None:
+def refuse(config: DictConfig, directory: str | None = None) -> dict[str, Any]:
     """Refuse a job's composed configuration, `hydra` node included, before its directory is made (in a single run) and
-    before anything heavy is imported.
+    before anything heavy is imported; the job's part, plain.
 
     A command's module may define `check(config: dict, directory: str | None) -> None`, which may read files and raises
     UserError. Raises UserError, or OmegaConf's exceptions for what does not resolve.
@@ -105,7 +105,9 @@ def refuse(config: DictConfig, directory: str | None = None) -> None:
         if override.key_or_group in GROUPS and isinstance(override.value(), list):
             raise UserError(override.key_or_group, override.value(), "takes one option, not a list")
     command = importlib.import_module(f"diffusion_cli.commands.{JobRuntime.instance().get('name')}")
-    command.check(checked_config(config), directory)
+    plain = checked_config(config)
+    command.check(plain, directory)
+    return plain
 
 
 def checked_config(config: DictConfig) -> dict[str, Any]:
@@ -125,7 +127,7 @@ def _stopping() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _current(config: DictConfig) -> Iterator[None]:
+def current(config: DictConfig) -> Iterator[None]:
     """Make `${hydra:...}` resolve, which Hydra itself does only when the job begins."""
     holder = HydraConfig.instance()
     before = holder.cfg

@@ -41,7 +41,7 @@ _sweep: Sweep | None = None  # the one that this process launches
 # Before: what the line asks for.
 
 
-def plan(config: DictConfig, judge: Callable[[DictConfig], None]) -> None:
+def plan(config: DictConfig, judge: Callable[[DictConfig], object]) -> None:
     """Sets the threads of jobs that run side by side, then composes every job of the line and has it judged.
 
     judge(job's config) raises UserError. Sweepers that choose values as they go are not judged ahead. Raises

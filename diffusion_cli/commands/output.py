@@ -27,13 +27,10 @@ AMPLIFIED = 30
 
 def prepare_process(threads: int | None) -> None:
     """What a command sets for the whole process: torch's threads (None: torch's choice), and that freed memory is kept."""
-    import torch
-
-    from diffusion_cli.device import keep_freed_memory
+    from diffusion_cli.device import choose_threads, keep_freed_memory
 
     keep_freed_memory()
-    if threads:
-        torch.set_num_threads(threads)
+    choose_threads(threads)
 
 
 def components_of(config: dict[str, Any], session: Session) -> Components:

@@ -6,11 +6,11 @@ import json
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from diffusion_cli.commands.output import components_of, describe, draw_figures, facts
-from diffusion_cli.errors import UserError
+from diffusion_cli.errors import ArgumentError, UserError
 from diffusion_cli.runs.directory import FINISHED, RunDirectory
 from diffusion_cli.runs.session import Session
 
@@ -59,7 +59,7 @@ def main(config: dict[str, Any], run: RunDirectory, session: Session) -> None:
     log.info("%d samples in %.1f s: %s", config["n"], seconds, run.path)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Samples:
     """What was drawn from a run, as NumPy arrays in the units of the data's file.
 
@@ -72,9 +72,21 @@ class Samples:
     x0: NDArray[Any]
     label: NDArray[Any] | None
     class_names: tuple[str, ...]
-    components: Components = field(repr=False)
+    components: Components
     original: NDArray[Any] | None = None
     mask: NDArray[Any] | None = None
+
+    def __repr__(self) -> str:
+        return f"{len(self)} samples, x0 {self.x0.shape}"
+
+    def plot(self) -> Graphic:
+        """The figure of them. ArgumentError where there is none for such data."""
+        for _, graphic in self.graphics():
+            return graphic
+        raise ArgumentError("figure", "samples", "there is none of such data")
+
+    def _repr_png_(self) -> Any:
+        return next((graphic._repr_png_() for _, graphic in self.graphics()), None)
 
     def __len__(self) -> int:
         return len(self.x0)

@@ -54,24 +54,26 @@ class RunDirectory:
 
     @classmethod
     def find(cls, name: str, key: str = "run", root: str | os.PathLike = "outputs") -> RunDirectory:
-        """The trained run meant by `run=NAME`: a directory, or `latest`, the newest finished one below root/train."""
-        if name != "latest":
-            run = cls(name)
-            if not run.path.is_dir():
-                raise UserError(key, name, "no such directory")
-            config.read_record(run.path, key)
-            if not run.checkpoints():
-                raise UserError(key, name, "is not a trained run: it has no checkpoints")
-            return run
-        found = [cls(file.parent) for file in Path(root).glob("train/*/*/summary.json")]
-        finished = [run for run in found if run.status == FINISHED and run.checkpoints()]
-        if not finished:
-            raise UserError(
-                key,
-                name,
-                f"there is no finished run below {Path(root, 'train')}; train one, or say run=DIR",
-            )
-        return max(finished, key=lambda run: run.summary_file.stat().st_mtime)
+        """The trained run meant by `run=NAME`: a directory, or its name below root/train; `latest`, the newest finished one
+        there; or a dataset: the newest one of that."""
+        below = Path(root, "train")
+        path = Path(name) if name == "latest" or Path(name).is_dir() else below / name
+        if name == "latest" or (path.parent == below and path.is_dir()):
+            found = below.glob(f"{'*' if name == 'latest' else path.name}/*/summary.json")
+            runs = [
+                run for file in found if (run := cls(file.parent)).status == FINISHED and run.checkpoints()
+            ]
+            if not runs:
+                reason = f"there is no finished run below {below}; train one, or say {key}=DIR"
+                raise UserError(key, name, reason)
+            return max(runs, key=lambda run: run.summary_file.stat().st_mtime)
+        run = cls(path)
+        if not run.path.is_dir():
+            raise UserError(key, name, "no such directory")
+        config.read_record(run.path, key)
+        if not run.checkpoints():
+            raise UserError(key, name, "is not a trained run: it has no checkpoints")
+        return run
 
     @property
     def record(self) -> Record:

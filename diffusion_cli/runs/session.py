@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -19,23 +21,26 @@ class Session(NamedTuple):
 
     alone: false for a job of a sweep, beside which others may run.
     lock: of the output directory, where this process holds it already.
+    quiet: no progress is shown.
     """
 
     stop: Stop
     alone: bool = True
     lock: Place | None = None
+    quiet: bool = False
 
     def bar(self, total: int, done: int = 0, unit: str = "step", stops: bool = True) -> Any:
-        """A progress bar with rate and remaining time; where stderr is no terminal, and for a job among others, lines.
+        """A progress bar with rate and remaining time, in a terminal or a notebook; elsewhere, and for a job among others, lines.
 
         stops: whether an update raises Interrupted where a signal has come.
         """
         check = self.stop.check if stops else lambda: None
-        if not self.alone or not _is_terminal():
+        if self.quiet:
+            return Lines(total, done, unit, check, every=math.inf)
+        if not self.alone or not (_is_terminal() or in_notebook()):
             return Lines(total, done, unit, check)
-        from tqdm import tqdm
 
-        class Bar(tqdm):
+        class Bar(_tqdm()):  # type: ignore[misc]
             def update(self, n: float | None = 1) -> bool | None:
                 check()
                 return super().update(n)
@@ -74,6 +79,22 @@ class Lines:
             left = f"{(self.total - self.done) / rate:.0f} s left" if rate > 0 else ""
             parts = (f"{self.unit} {self.done:g} of {self.total}", self.note, f"{rate:.3g} a second", left)
             log.info("%s", ", ".join(part for part in parts if part))
+
+
+def in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook."""
+    return "ipykernel.kernelapp" in sys.modules
+
+
+def _tqdm() -> Any:
+    """tqdm's bar, a notebook's where this is one and has the package for it."""
+    with warnings.catch_warnings():
+        # that a notebook lacks ipywidgets: the bar is then one of characters
+        warnings.simplefilter("ignore")
+        from tqdm.auto import tqdm as of_notebook
+    from tqdm import tqdm as of_terminal
+
+    return of_notebook if in_notebook() else of_terminal
 
 
 def _is_terminal() -> bool:

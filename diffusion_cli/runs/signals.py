@@ -30,9 +30,13 @@ class Stop:
     Where a launcher requeues jobs (submitit's hook on SIGUSR2), that signal is the launcher's once the run is saved,
     and SIGTERM, which the cluster sends beside it, only saves. at_once: called with the signal before the process is
     left by a second one.
+
+    leaves: false where the process is the user's own, a notebook's for example: a second signal then raises
+        KeyboardInterrupt wherever the program is.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, leaves: bool = True) -> None:
+        self.leaves = leaves
         self.signum: int | None = None
         self.at_once: Callable[[int], None] = lambda signum: None
         self._before: dict[int, Any] = {}
@@ -77,6 +81,8 @@ class Stop:
         else:
             with contextlib.suppress(Exception):
                 self.at_once(number)
+            if not self.leaves:
+                raise KeyboardInterrupt
             os._exit(128 + number)
 
 

@@ -1,0 +1,76 @@
+"""What a command is called in from Python: what it says, its threads, and what an interrupt does."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from diffusion_cli.cli.waiting import wait_briefly
+from diffusion_cli.errors import Interrupted
+from diffusion_cli.runs.session import Session
+from diffusion_cli.runs.signals import Stop
+
+log = logging.getLogger(__name__)
+_said: set[str] = set()
+
+
+@contextlib.contextmanager
+def calling(
+    threads: int | None, quiet: bool, directory: Path | None = None, log_format: str = ""
+) -> Iterator[Session]:
+    """The session of one call. An interrupt of the keyboard leaves as KeyboardInterrupt, once all is saved.
+
+    threads: torch's while the call lasts; afterwards it has those that it had before.
+    quiet: nothing is shown but warnings.
+    directory, log_format: of the command's own log; None: it has none.
+    """
+    wait_briefly(os.environ)
+    import torch
+
+    from diffusion_cli.device import threads_kept
+
+    before = torch.get_num_threads()
+    with (
+        threads_kept(),
+        _heard(quiet, directory and directory / "train.log", log_format),
+        Stop(leaves=False) as stop,
+    ):
+        if threads and threads != before and "threads" not in _said:
+            _said.add("threads")
+            log.info("torch runs with %d of %d threads here; threads=N changes it", threads, before)
+        try:
+            yield Session(stop, quiet=quiet)
+        except Interrupted as error:
+            if error.signum == signal.SIGINT:
+                raise KeyboardInterrupt(str(error)) from None
+            raise SystemExit(128 + error.signum) from None
+
+
+@contextlib.contextmanager
+def _heard(quiet: bool, file: Path | None, log_format: str) -> Iterator[None]:
+    """Within, what the package logs is printed, as in a terminal, where the program has not said what becomes of it."""
+    logger = logging.getLogger("diffusion_cli")
+    handlers: list[logging.Handler] = []
+    if not logger.hasHandlers():
+        handlers.append(logging.StreamHandler(sys.stdout))
+        handlers[0].setLevel(logging.WARNING if quiet else logging.INFO)
+    if file is not None:
+        handlers.append(logging.FileHandler(file))
+        handlers[-1].setFormatter(logging.Formatter(log_format))
+    level = logger.level
+    if level == logging.NOTSET:
+        logger.setLevel(logging.INFO)
+    for handler in handlers:
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        for handler in handlers:
+            logger.removeHandler(handler)
+            handler.close()

@@ -1,0 +1,54 @@
+"""Arguments of Python as words of the command line."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
+from typing import Any
+
+from diffusion_cli.errors import ArgumentError
+
+# What Hydra reads as it stands; other texts are quoted.
+PLAIN = re.compile(r"[A-Za-z_][\w-]*(?:[./][A-Za-z_][\w-]*)*")
+NO_TEXTS = ("null", "true", "false", "inf", "nan")
+
+
+def words_of(words: Sequence[str], keys: Mapping[str, Any]) -> list[str]:
+    """The words of a line: strings as they are, then each keyword argument as KEY=VALUE.
+
+    >>> words_of(["optimizer.lr=1e-3"], {"dataset": "circle", "label": [0, 1], "stages": None})
+    ['optimizer.lr=1e-3', 'dataset=circle', 'label=[0,1]', 'stages=null']
+    """
+    for word in words:
+        if not isinstance(word, str) or word.startswith("-") or "=" not in word:
+            raise ArgumentError(str(word), ..., 'must be a string such as "optimizer.lr=1e-3"')
+    return [*words, *(f"{key}={typed(key, value)}" for key, value in keys.items())]
+
+
+def typed(key: str, value: Any) -> str:
+    """A value as it is typed. ArgumentError for `key` where it cannot be."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Integral):
+        return str(int(value))
+    if isinstance(value, Real):
+        number = float(value)
+        return repr(number) if math.isfinite(number) else str(number)
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(typed(key, item) for item in value) + "]"
+    if isinstance(value, (str, os.PathLike)):
+        return _quoted(os.fspath(value))
+    reason = f'takes no {type(value).__name__}; a key with a dot is a string: "{key}.NAME=VALUE"'
+    raise ArgumentError(key, value, reason)
+
+
+def _quoted(text: str) -> str:
+    if PLAIN.fullmatch(text) and text.lower() not in NO_TEXTS:
+        return text
+    # within quotes a backslash means itself, but before a quote
+    return "'" + re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), text) + "'"
