@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from diffusion_cli.cli.waiting import wait_briefly
+from diffusion_cli.commands import output
 from diffusion_cli.errors import Interrupted
-from diffusion_cli.runs.session import Session
+from diffusion_cli.runs.session import Session, in_notebook
 from diffusion_cli.runs.signals import Stop
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ def calling(
     ):
         if threads and threads != before and "threads" not in _said:
             _said.add("threads")
-            log.info("torch runs with %d of %d threads here; threads=N changes it", threads, before)
+            log.info("torch runs with %d threads here, not with %d; threads=N changes it", threads, before)
         try:
             yield Session(stop, quiet=quiet)
         except Interrupted as error:
@@ -59,6 +60,9 @@ def _heard(quiet: bool, file: Path | None, log_format: str) -> Iterator[None]:
     if not logger.hasHandlers():
         handlers.append(logging.StreamHandler(sys.stdout))
         handlers[0].setLevel(logging.WARNING if quiet else logging.INFO)
+        if in_notebook():
+            # what a cell returns shows them
+            handlers[0].addFilter(lambda record: record.funcName != output.log_metrics.__name__)
     if file is not None:
         handlers.append(logging.FileHandler(file))
         handlers[-1].setFormatter(logging.Formatter(log_format))
