@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from diffusion_cli.__main__ import main
 from diffusion_cli.dataset.image_folder import ImageFolder
 from diffusion_cli.errors import ArgumentError
 
@@ -102,3 +104,47 @@ def test_a_folder_without_images_names_what_it_has(tmp_path: Path) -> None:
     (tmp_path / "data" / "a.heic").write_bytes(b"x")
     with pytest.raises(ArgumentError, match=r"it has \.heic"):
         ImageFolder(str(tmp_path / "data"))
+
+
+def test_sixteen_bits_among_bytes_and_a_range(tmp_path: Path) -> None:
+    add(tmp_path / "data", 2)
+    (tmp_path / "other").mkdir()
+    for k, value in enumerate((0, 500, 4000)):
+        for folder in ("data", "other"):
+            Image.fromarray(np.full((6, 6), value, np.uint16)).save(tmp_path / folder / f"deep{k}.png")
+    data = ImageFolder(str(tmp_path / "data"), test=0, image_size=6)
+    assert data.train.images.dtype == torch.uint16 and data.train.high == 65535
+    assert set(data.train.images[:, 0, 0, 0].tolist()) == {0, 257, 500, 4000}
+    assert data.about["modes"] == {"L, 16 bit": 3, "RGB": 2} and "16 bit" in data.about["made"]
+    deep = ImageFolder(str(tmp_path / "other"), test=0, image_size=6, channels=1, range=[0, 4000])
+    assert (
+        deep.fingerprint != ImageFolder(str(tmp_path / "other"), test=0, image_size=6, channels=1).fingerprint
+    )
+    assert deep.train.batch(slice(None)).x0[:, 0, 0, 0].tolist() == [-1.0, -0.75, 1.0]
+    assert deep.draw(9, torch.Generator().manual_seed(0)).x0.shape == (9, 1, 6, 6)
+
+
+def test_sizes_and_enlargement_are_said(tmp_path: Path) -> None:
+    add(tmp_path / "data", 2)
+    Image.new("RGB", (30, 20)).save(tmp_path / "data" / "large.png")
+    data = ImageFolder(str(tmp_path / "data"), test=0, image_size=[8, 10], resize="pad")
+    assert (
+        data.shape == (3, 8, 10) and data.about["sizes"] == "6 x 6 to 20 x 30" and data.about["enlarged"] == 2
+    )
+    assert data.about["made"] == "3 x 8 x 10, 8 bit, the whole image, with black bars"
+
+
+def test_of_one_image_a_run_goes_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    add(tmp_path / "one", 1)
+    tiny = "steps=2 model.width=8 model.features=16 batch_size=2 stages.every=0 n=3 threads=1 sampler.steps=2"
+    line = ["train", "dataset=image_folder", "dataset.root=one", "dataset.image_size=[4,8]", *tiny.split()]
+    assert main(line) == 2
+    assert "dataset.test=0 trains on all" in capsys.readouterr().err
+    assert main([*line, "dataset.test=0", "hydra.run.dir=run"]) == 0
+    with np.load(tmp_path / "run" / "samples.npz") as arrays:
+        assert arrays["x0"].shape == (3, 3, 4, 8)
+    names = {file.stem for file in (tmp_path / "run" / "figures").iterdir()}
+    assert {"samples", "data", "loss", "trajectories"} <= names

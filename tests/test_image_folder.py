@@ -157,7 +157,7 @@ def test_decoded_once_and_again_when_anything_changes(root, cache, monkeypatch):
     monkeypatch.setattr(image_folder, "decode_all", lambda *given: decoded.append(1) or decode_all(*given))
     first = read(root).fingerprint
     assert read(root).fingerprint == first and len(decoded) == 1
-    assert entries(cache) == ["damaged.json", "images.npy", "sha256"]
+    assert entries(cache) == ["found.json", "images.npy", "sha256"]
 
     before = (root / "3.png").stat()
     add(root, 200, name="3.png")

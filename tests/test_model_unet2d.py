@@ -77,7 +77,7 @@ def test_images_keep_their_shape_and_type(shape: tuple[int, ...], options: dict)
         ((1, 30, 30), {}, r"levels=\[1,2\]: each but the first halves the size; images of 30x30 in patches of 2 allow 1 lev"),
         ((1, 28, 30), {}, "images of 28x30 in patches of 2 allow 1"),
         ((1, 28, 28), {"levels": [1, 1, 1, 1], "patch": 1}, "in patches of 1 allow 3 levels at most"),
-        ((1, 27, 28), {}, "patch=2: must divide the image's 27x28 pixels"),
+        ((1, 27, 28), {}, "patch=2: must divide the image's 27x28 pixels; with these levels the nearest size is 28x28"),
         ((2,), {}, "UNet2d needs images of shape"),
         ((1, 28, 28), {"attention": [28]}, "attention=28: no level has maps of this height; .*choose from 14, 7"),
         ((1, 28, 28), {"attention": 7}, "attention=7: must be a list"),

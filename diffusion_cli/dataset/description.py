@@ -32,14 +32,21 @@ def description_of(dataset: Dataset) -> dict[str, Any]:
 
 
 def spread_of(dataset: ImageDataset) -> dict[str, Any]:
-    """Mean, standard deviation and range of the bytes of training images, of 1,000 of them where there are more."""
-    images = dataset.train.images[:: max(1, len(dataset.train.images) // 1000)].float()
-    low, high = images.aminmax()
-    return {
-        "mean": round(float(images.mean()), 2),
-        "standard deviation": round(float(images.std()), 2),
-        "range": [int(low), int(high)],
+    """Mean, standard deviation and range of the values of training images, of 1,000 of them where there are more."""
+    train = dataset.train
+    images = train.images[:: max(1, len(train.images) // 1000)].float()
+    facts: dict[str, Any] = {
+        "mean": _rounded(images.mean().item()),
+        "standard deviation": _rounded(images.std().item()),
+        "range": [_rounded(end.item()) for end in images.aminmax()],
+        "black, white": [_rounded(train.low), _rounded(train.high)],
     }
+    beyond = ((images < train.low) | (images > train.high)).float().mean().item()
+    return facts | ({"beyond black or white": f"{beyond:.2%} of the values"} if beyond else {})
+
+
+def _rounded(value: float) -> float:
+    return int(value) if value == int(value) else float(f"{value:.4g}")
 
 
 def lines_of(facts: dict[str, Any]) -> str:

@@ -1,10 +1,10 @@
-"""Images as data: a training part and a held-out one, bytes in memory or mapped from a file, batches in [-1, 1]."""
+"""Images as data: a training part and a held-out one, in memory or mapped from a file, batches in [-1, 1]."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch import Tensor
 from diffusion_cli.dataset.batch import Batch
 from diffusion_cli.dataset.held_out import distinct_rows
 from diffusion_cli.dataset.protocol import Dataset
+from diffusion_cli.errors import ArgumentError
 from diffusion_cli.ranges import checked
 
 # Bytes; larger training parts stay where they are, and their batches travel.
@@ -22,20 +23,28 @@ MOST_ON_GPU = 8 * 2**30
 class Split:
     """A part of the images; the `HeldOut` of dataset.protocol.
 
-    images: (N, C, H, W) uint8, in memory or memory-mapped.
+    images: (N, C, H, W) uint8, uint16 or float32, in memory or memory-mapped.
     label: (N,) int64, or None.
+    low, high: the values that are black and white; what lies beyond them is taken for them.
     """
 
     images: Tensor
     label: Tensor | None = None
+    low: float = 0.0
+    high: float = 255.0
 
     @property
     def count(self) -> int:
         return len(self.images)
 
     def batch(self, rows: Tensor | list[int] | slice) -> Batch:
-        """The images of these rows as float32 x0 = byte / 127.5 - 1 in [-1, 1]."""
-        x0 = self.images[rows].float().div_(127.5).sub_(1)
+        """The images of these rows as float32 x0 = 2 (value - low) / (high - low) - 1 in [-1, 1]."""
+        x0 = self.images[rows].float()
+        if self.low:
+            x0 = x0.sub(self.low)
+        x0 = x0.div_((self.high - self.low) / 2).sub_(1)
+        if (self.low, self.high) != (0.0, 255.0):
+            x0.clamp_(-1, 1)
         return Batch(x0, None if self.label is None else self.label[rows])
 
     def draw(self, n: int, generator: torch.Generator) -> Batch:
@@ -48,7 +57,40 @@ class Split:
         return self.batch(distinct_rows(len(self.images), n, seed))
 
     def to(self, device: torch.device) -> Split:
-        return Split(self.images.to(device), None if self.label is None else self.label.to(device))
+        # No GPU indexes numbers of 16 bits without a sign.
+        images = self.images.int() if self.images.dtype == torch.uint16 else self.images
+        return replace(
+            self, images=images.to(device), label=None if self.label is None else self.label.to(device)
+        )
+
+    def rows(self, rows: Tensor | list[int] | slice) -> Split:
+        """A part of these images."""
+        return replace(self, images=self.images[rows], label=None if self.label is None else self.label[rows])
+
+
+# Of numbers that are no bytes: ranges that people use, the narrowest first.
+USUAL = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0), (0.0, 65535.0))
+
+
+def black_and_white(images: Tensor, given: Sequence[float] | None) -> tuple[float, float]:
+    """The values that are black and white: the given ones, or of integers without a sign the range of their bits.
+
+    Raises ArgumentError (range) for other numbers without a given range, for an empty one, and one in which no value lies.
+    """
+    depth = {torch.uint8: 255.0, torch.uint16: 65535.0}.get(images.dtype)
+    if given is None and depth is not None:
+        return 0.0, depth
+    some = images[:: max(1, len(images) // 1000)].double()
+    least, most = some.min().item(), some.max().item()
+    if given is None:
+        low, high = next((pair for pair in USUAL if pair[0] <= least and most <= pair[1]), (least, most))
+        reason = f"the images hold numbers from {least:g} to {most:g}; say which are black and white"
+        raise ArgumentError("range", None, f"{reason}: dataset.range=[{low:g},{high:g}]")
+    low, high = map(float, given)
+    if not low < high or high <= least or most <= low:
+        reason = f"must be [black,white], black below white; the images hold {least:g} to {most:g}"
+        raise ArgumentError("range", list(given), reason)
+    return low, high
 
 
 @checked
@@ -82,7 +124,7 @@ class ImageDataset(Dataset):
         flip: bool = False,
     ) -> None:
         if not labels:
-            train, test, class_names = Split(train.images), Split(test.images), ()
+            train, test, class_names = replace(train, label=None), replace(test, label=None), ()
         self.train, self.test, self.flip = train, test, flip
         # Where nothing is held out, the loss by which checkpoints are compared is that of training.
         self.held_out = test if len(test.images) else train
@@ -91,7 +133,16 @@ class ImageDataset(Dataset):
         self.num_classes = len(self.class_names)
         self.count = len(train.images)
         self.label_counts = None if train.label is None else train.label.bincount(minlength=self.num_classes)
-        content = (digest, self.shape, len(train.images), len(test.images), self.class_names, flip)
+        content = (
+            digest,
+            self.shape,
+            len(train.images),
+            len(test.images),
+            self.class_names,
+            flip,
+            train.low,
+            train.high,
+        )
         self.fingerprint = hashlib.sha256(repr(content).encode()).hexdigest()
         self._copies: dict[torch.device, Split] = {}
 
@@ -105,7 +156,7 @@ class ImageDataset(Dataset):
 
     def _near(self, device: torch.device) -> Split:
         """The training part on the device, if it fits; `train` itself stays where it is."""
-        if device.type == "cpu" or self.train.images.numel() > MOST_ON_GPU:
+        if device.type == "cpu" or self.train.images.nbytes > MOST_ON_GPU:
             return self.train
         if device not in self._copies:
             self._copies[device] = self.train.to(device)

@@ -178,7 +178,8 @@ def _hold_out(base: Path, images: Sequence[Entry], test: float) -> tuple[list[in
         return [*range(n)], []
     count = min(max(1, round(test * n)), n - 1) if 0 < test < 1 else test
     if n < 2 or not 1 <= count < n:
-        raise ArgumentError("test", test, f"of {n} images at least one must be held out, and one be left")
+        reason = f"of {n} images at least one must be held out, and one be left; dataset.test=0 trains on all"
+        raise ArgumentError("test", test, reason)
     digests = [hashlib.sha256(entry.path.relative_to(base).as_posix().encode()).digest() for entry in images]
     out = set(sorted(range(n), key=digests.__getitem__)[: int(count)])
     return [row for row in range(n) if row not in out], sorted(out)

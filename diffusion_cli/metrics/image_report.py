@@ -116,7 +116,7 @@ class RealImages:
             self.within = mean_kernel(self.test)
             some = torch.from_numpy(rng.permutation(len(self.test))[: self.n])
             self.manifold = Manifold(self.test[some], neighbours)
-            looks = [look(extractor, Split(train.images[r]), device, bar) for r in rows]
+            looks = [look(extractor, train.rows(torch.from_numpy(r)), device, bar) for r in rows]
         self.floor: list[Numbers] = [self.compare(each.features) for each in looks]
         self.accuracy = agreement(seen.label, test.label, dataset.num_classes)
 

@@ -192,12 +192,15 @@ def _heights(shape: tuple[int, ...], patch: int, levels: Sequence[int]) -> list[
     if len(shape) != 3 or min(shape) < 1:
         raise ArgumentError("", ..., f"UNet2d needs images of shape (C, H, W), not {shape}")
     height, width = shape[1:]
+    unit = patch * 2 ** (len(levels) - 1)
+    near = [max(round(side / unit), 1) * unit for side in (height, width)]
+    nearest = f"; with these levels the nearest size is {near[0]}x{near[1]}"
     if height % patch or width % patch:
-        raise ArgumentError("patch", patch, f"must divide the image's {height}x{width} pixels")
+        raise ArgumentError("patch", patch, f"must divide the image's {height}x{width} pixels{nearest}")
     sizes = [(height / patch / 2**i, width / patch / 2**i) for i in range(len(levels))]
     fit = sum(h.is_integer() and w.is_integer() for h, w in sizes)
     if fit < len(levels):
-        reason = f"images of {height}x{width} in patches of {patch} allow {fit} levels at most"
+        reason = f"images of {height}x{width} in patches of {patch} allow {fit} levels at most{nearest}"
         raise ArgumentError("levels", list(levels), f"each but the first halves the size; {reason}")
     return [int(h) for h, _ in sizes]
 
