@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import torch
 from PIL import Image
 
 from diffusion_cli.__main__ import main
+from diffusion_cli.dataset.decode import Form, decode
 from diffusion_cli.dataset.image_folder import ImageFolder
+from diffusion_cli.dataset.own_images import read_own_images
 from diffusion_cli.errors import ArgumentError
 
 
@@ -148,3 +151,35 @@ def test_of_one_image_a_run_goes_to_its_end(
         assert arrays["x0"].shape == (3, 3, 4, 8)
     names = {file.stem for file in (tmp_path / "run" / "figures").iterdir()}
     assert {"samples", "data", "loss", "trajectories"} <= names
+
+    # Its samples complete a picture of one's own, made what the data were, with and without the data.
+    picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    Image.fromarray(picture).save("own.png")
+    line = ["sample", "run=run", "inpaint=left_half", "image=own.png", "completions=2", "repaint.passes=1"]
+    shutil.move("one", "elsewhere")
+    assert main([*line, "hydra.run.dir=own"]) == 0
+    with np.load(tmp_path / "own" / "samples.npz") as arrays:
+        assert arrays["x0"].shape == (2, 3, 4, 8)
+        known = decode(Path("own.png"), Form(4, 8, 3))[..., :4] / 127.5 - 1
+        assert np.abs(arrays["x0"][..., :4] - known).max() < 1e-6
+    assert (tmp_path / "own" / "figures" / "inpainting.png").stat().st_size > 3000
+    for words, message in {
+        "image=no.png": "image=no.png: no such file",
+        "image=run/train.log": "image=run/train.log: is no PNG",
+        "inpaint=null": "image=own.png: is completed where a mask hides it; say inpaint=box",
+    }.items():
+        assert main([*line, words, "hydra.run.dir=bad"]) == 2
+        assert message in capsys.readouterr().err and not (tmp_path / "bad").exists()
+
+
+def test_a_picture_of_another_size_is_refused_where_nothing_is_resized(tmp_path: Path) -> None:
+    Image.fromarray(np.full((28, 28), 128, np.uint8)).save(tmp_path / "a.png")
+    Image.fromarray(np.full((28, 28), 1000, np.uint16)).save(tmp_path / "deep.png")
+    files = [str(tmp_path / "a.png"), str(tmp_path / "deep.png")]
+    x0 = read_own_images(files, (1, 28, 28), {})
+    assert x0.shape == (2, 1, 28, 28)
+    assert x0[:, 0, 0, 0].tolist() == pytest.approx([128 / 127.5 - 1, 1000 / 32767.5 - 1], abs=1e-6)
+    deep = read_own_images(files, (1, 28, 28), {"range": [0, 2000]})
+    assert deep[:, 0, 0, 0].tolist() == [1.0, 0.0]
+    with pytest.raises(ArgumentError, match="is 28 x 28, and the images of the run are 32 x 28"):
+        read_own_images(files, (1, 32, 28), {})

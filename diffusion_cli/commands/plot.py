@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from diffusion_cli.commands.output import draw_figures, prepare_process
+from diffusion_cli.commands.sample import check_image
 from diffusion_cli.errors import UserError
 from diffusion_cli.options.check import TARGET, check_config
 from diffusion_cli.options.signature import read
@@ -24,6 +25,7 @@ COMPARED = ("sweep", "runs", "x", "y", "hue")
 
 def check(config: dict[str, Any], directory: str | None) -> None:
     """For a figure of many runs: whether they have what it shows. For another: that none are named."""
+    check_image(config)
     many = wanted_results(config)
     for result in many.results if isinstance(many, results.Comparison) else many or ():
         # perhaps a stranger's

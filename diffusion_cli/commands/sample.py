@@ -22,11 +22,21 @@ if TYPE_CHECKING:
     from diffusion_cli.metrics.progress import Progress
 
 log = logging.getLogger(__name__)
-PAINTED = ("inpaint", "completions", "repaint")
+PAINTED = ("inpaint", "image", "completions", "repaint")
+MASKS = ("inpaint=box", "inpaint=left_half", "inpaint=FILE")
 
 
 def check(config: dict[str, Any], directory: str | None) -> None:
-    """Nothing beyond the keys themselves."""
+    """A picture is for in-painting."""
+    check_image(config)
+
+
+def check_image(config: dict[str, Any]) -> None:
+    """UserError for a picture to complete of which nothing is hidden."""
+    if config["image"] is not None and config["inpaint"] is None:
+        raise UserError(
+            "image", config["image"], "is completed where a mask hides it; say inpaint=box", MASKS
+        )
 
 
 def main(config: dict[str, Any], run: RunDirectory, session: Session) -> None:
@@ -56,7 +66,7 @@ def main(config: dict[str, Any], run: RunDirectory, session: Session) -> None:
         seconds=round(seconds, 3),
         **describe(components.device),
     )
-    log.info("%d samples in %.1f s: %s", config["n"], seconds, run.path)
+    log.info("%d samples in %.1f s: %s", len(samples), seconds, run.path)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -117,7 +127,7 @@ class Samples:
 
 
 def new_samples(components: Components, progress: Progress) -> Samples:
-    """The samples that the components' config means, completions of held-out data where it says `inpaint`."""
+    """The samples that the components' config means; where it says `inpaint`, completions of held-out data or pictures."""
     from diffusion_cli.figures.recipes.completions import complete
 
     config, names = components.config, components.dataset.class_names

@@ -173,11 +173,13 @@ class Repaint:
 class Masked(OfRun):
     """inpaint: the pixels that are known of held-out data, which the samples complete: a shape, or a file that is white
         (or true) where they are; null: no in-painting.
-    completions: samples for each of the n held-out examples.
+    image: a picture of your own that is completed in place of held-out ones, or a list of them; null: n held-out ones.
+    completions: samples for each of the examples.
     repaint: how the unknown pixels are made to fit.
     """
 
     inpaint: Literal["left_half", "right_half", "box", "random"] | MaskFile | None = None
+    image: str | Sequence[str] | None = None
     completions: Count = 1
     repaint: Repaint
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from torch import Tensor
 
 from diffusion_cli.dataset.mask import make_mask, spread
-from diffusion_cli.errors import in_group
+from diffusion_cli.dataset.own_images import read_own_images
+from diffusion_cli.errors import UserError, in_group
 from diffusion_cli.inpainting import Inpainting, Known
 from diffusion_cli.metrics.progress import Progress, silent
 from diffusion_cli.noise import NoiseStream
@@ -29,7 +31,8 @@ class Completions(NamedTuple):
 
 
 def complete(components: Components, n: int, progress: Progress = silent) -> Completions:
-    """`completions` samples for each of n held-out points that agree with it on the pixels of the mask `inpaint`.
+    """`completions` samples for each of n held-out points, or of the pictures `image`, that agree with it on the pixels of
+    the mask `inpaint`.
 
     Labels are the points' own, unless the config asks for others. progress(total) -> a bar with `update` and `close`.
     """
@@ -37,9 +40,12 @@ def complete(components: Components, n: int, progress: Progress = silent) -> Com
     each, shape = config["completions"], components.dataset.shape
     mask = make_mask(config["inpaint"], shape, seed)
     with in_group(""):
-        original, label, _ = components.dataset.held_out.distinct(n, seed)
+        if config["image"] is None:
+            original, label, _ = components.dataset.held_out.distinct(n, seed)
+        else:
+            original, label = own_images(components), None
     if config["label"] is not None or label is None:
-        label = components.labels(n)
+        label = components.labels(len(original))
     original = original.repeat_interleave(each, 0).to(device)
     label = None if label is None else label.repeat_interleave(each).to(device)
     noise = NoiseStream(seed, len(original), shape, device)
@@ -56,3 +62,12 @@ def complete(components: Components, n: int, progress: Progress = silent) -> Com
         original=components.units.array(original),
         mask=mask.numpy(),
     )
+
+
+def own_images(components: Components) -> Tensor:
+    """The pictures that `image` names, as images of the run."""
+    config, dataset = components.config, components.dataset
+    files = config["image"]
+    if dataset.kind != "images":
+        raise UserError("image", files, "the data of this run are no images")
+    return read_own_images([files] if isinstance(files, str) else files, dataset.shape, config["dataset"])
