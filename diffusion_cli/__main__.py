@@ -23,6 +23,7 @@ usage: diffusion COMMAND [group=option] [key=value] [flags]        (or: python -
 
 commands
   train      fit a network to a dataset; leaves a run directory with checkpoints, samples, figures and metrics
+  distill    teach a student to sample in one call, or a few, what a run samples in many
   sample     draw new samples from a run
   evaluate   measure the samples of a run
   plot       draw one figure
@@ -36,6 +37,7 @@ examples
   diffusion train -m dataset=circle,square seed=0,1,2         a sweep: six runs
   diffusion sample run=latest n=5000 sampler=ddim sampler.steps=10
   diffusion evaluate run=runs/mine
+  diffusion distill run=runs/mine calls=1
   diffusion plot figure=loss
   diffusion runs sort=metrics.sliced_w2 dataset=circle
 

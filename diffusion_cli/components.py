@@ -23,10 +23,19 @@ from diffusion_cli.dataset.batch import Batch
 from diffusion_cli.dataset.protocol import NO_LABEL
 from diffusion_cli.dataset.remembered import Remembered, is_memory
 from diffusion_cli.dataset.units import Units
-from diffusion_cli.denoiser import Batched, Denoiser, ExactDenoiser, MeasuredVariance, NetworkDenoiser
+from diffusion_cli.denoiser import (
+    Batched,
+    Denoiser,
+    ExactDenoiser,
+    Jump,
+    MeasuredVariance,
+    NetworkDenoiser,
+    Student,
+)
 from diffusion_cli.device import device_of, free_memory, precision_of
+from diffusion_cli.distillation import jumps_of
 from diffusion_cli.errors import ArgumentError, UserError, in_group
-from diffusion_cli.guidance import ClassifierFree, ClassifierGuidance, ExactClassifier
+from diffusion_cli.guidance import ClassifierFree, ClassifierGuidance, ExactClassifier, Unguided
 from diffusion_cli.metrics.classification import ClassifierEvaluation
 from diffusion_cli.metrics.measurement import Report, in_units, of_classes
 from diffusion_cli.metrics.progress import Progress, silent
@@ -58,6 +67,7 @@ class Components:
     label: the classes to sample, in turn, by number or name; none: no class; None: as in the data.
     net: the network with its averaged weights; None: the exact denoiser of the dataset's density stands for it.
     run: where the network comes from, or None.
+    teacher: of a student, to which it leaves the last call.
     tick: called between the steps of what takes long; it may raise, to stop it.
     """
 
@@ -75,6 +85,7 @@ class Components:
     label: int | str | list[int | str] | None = None
     net: Network | None = None
     run: RunDirectory | None = None
+    teacher: Components | None = None
     tick: Callable[[], None] = field(default=lambda: None, repr=False)
 
     def varied(self, **groups: dict[str, Any]) -> Components:
@@ -102,17 +113,25 @@ class Components:
     @cached_property
     def denoiser(self) -> Denoiser:
         """The guided denoiser of the network, or without one the exact denoiser, guided."""
+        if self.net is not None and self.net.numbers:
+            teacher = self.teacher or replace(self, net=None)
+            return Batched(self._student(self.net.eval(), teacher.unguided), self.config["sample_batch"])
+        if isinstance(self.sampler, Multistep) and self.sampler.order == 3 and self.net is not None:
+            log.warning(
+                "sampler.order=3: third order amplifies the error of a trained network; compare order 2"
+            )
+        return self._guided(self.unguided)
+
+    @property
+    def unguided(self) -> Denoiser:
+        """The denoiser of the network, or without one the exact denoiser."""
         if self.net is None:
-            return self._guided(self.exact)
+            return self.exact
         if not self.objective.generates:
             raise UserError(
                 "run", str(self.run.path if self.run else ...), "is a classifier, which draws no samples"
             )
-        if isinstance(self.sampler, Multistep) and self.sampler.order == 3:
-            log.warning(
-                "sampler.order=3: third order amplifies the error of a trained network; compare order 2"
-            )
-        return self._guided(Batched(self.network_denoiser(self.net.eval()), self.config["sample_batch"]))
+        return Batched(self.network_denoiser(self.net.eval()), self.config["sample_batch"])
 
     @property
     def exact(self) -> ExactDenoiser:
@@ -124,6 +143,28 @@ class Components:
         """A network, trained or in training, as a denoiser of this run's precision, without guidance."""
         precision = precision_of(self.config["precision"], self.device, net)
         return NetworkDenoiser(net, self.parameterization, self.schedule, precision)
+
+    @cached_property
+    def jumps(self) -> list[Jump]:
+        """Of a student (config `calls`): those of so many calls, of half as many, and so on down to one."""
+        counts = [count for count in (1, 2, 4) if count <= self.config["calls"]]
+        return jumps_of([samplers.DDIM(steps=count).times(self.schedule) for count in counts])
+
+    def _student(self, net: Network, teacher: Denoiser) -> Student:
+        """A student's network, under the guidance weight that it takes as an input."""
+        if not isinstance(self.sampler, samplers.DDIM) or self.sampler.eta:
+            raise UserError("sampler", ..., "a student makes its own jumps, by sampler=ddim alone")
+        most, w = self.config["w_max"], 0.0
+        if isinstance(self.guidance, ClassifierFree) and most is not None:
+            w = self.guidance.w
+        elif not isinstance(self.guidance, Unguided):
+            reason = "this student has learned none; one that is distilled with w_max=3 takes guidance=cfg"
+            raise UserError("guidance", ..., reason)
+        if most is not None and not 0 <= w <= most:
+            raise UserError("guidance.w", w, f"this student has learned weights from 0 to {most:g}")
+        plain = self.network_denoiser(net)
+        given = (net, plain.parameterization, plain.schedule, plain.precision)
+        return Student(*given, self.guidance(teacher), self.jumps, None if most is None else w)
 
     def _guided(self, denoiser: Denoiser) -> Denoiser:
         if isinstance(self.sampler, samplers.DDPM) and self.sampler.variance == "analytic":
@@ -258,7 +299,10 @@ class Components:
         """The network with its initial weights, which depend on the seed alone."""
         shape, outputs = self.dataset.shape, self.objective.outputs
         classes = self.dataset.num_classes if self.objective.generates else 0
+        # A student is told where it goes, and under which weight of guidance.
+        numbers = 1 + (self.config["w_max"] is not None) if "calls" in self.config else 0
         extra = {"outputs": outputs} if outputs > 1 else {}
+        extra |= {"numbers": numbers} if numbers else {}
         with seeded(self.seed, Stream.WEIGHTS):
             module = make(self.config, "model", shape=shape, num_classes=classes, **extra)
             net = as_network(module, shape, classes, outputs)
@@ -270,11 +314,31 @@ class Components:
         with in_group("objective"):
             return LabelClassifier(net, self.dataset.num_classes)
 
+    @property
+    def remembered(self) -> dict[str, Any]:
+        """What a student's checkpoint keeps of its teacher: this config, and the weights of the network."""
+        assert self.net is not None
+        return {"config": self.config, "ema": self.net.state_dict()}
+
     def restored(self, run: RunDirectory) -> Components:
         """The same with the network of a trained run (config `weights`: last, best, or a step)."""
-        net = self.new_net()
-        fit_in(net, chosen(run, self.config.get("weights", LAST))["state"]["ema"], "run", run)
-        return replace(self, net=net.eval(), run=run)
+        net, saved = self.new_net(), chosen(run, self.config.get("weights", LAST))
+        fit_in(net, saved["state"]["ema"], "run", run)
+        return replace(self, net=net.eval(), run=run, teacher=self._teacher(saved.get("teacher"), run))
+
+    def _teacher(self, saved: Any, run: RunDirectory) -> Components | None:
+        """The teacher that a student's checkpoint, which may be a stranger's, keeps; None: the exact denoiser."""
+        if saved is None:
+            return None
+        theirs = saved["config"]
+        check_config(theirs)
+        teacher = build(
+            theirs | {"device": self.config["device"], "sample_batch": self.config["sample_batch"]},
+            self.dataset,
+        )
+        net = teacher.new_net()
+        fit_in(net, saved["ema"], "run", run)
+        return replace(teacher, net=net.eval())
 
 
 def build(config: Config, dataset: Any = None) -> Components:

@@ -1,7 +1,9 @@
-"""Denoisers: `denoise(x_t, t, label) -> Prediction`, whatever stands behind it."""
+"""Denoisers: `denoise(x_t, t, label, to) -> Prediction`, whatever stands behind it."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor
 from diffusion_cli.dataset.box import Box
 from diffusion_cli.dataset.density import Density
 from diffusion_cli.dataset.protocol import Dataset
+from diffusion_cli.errors import ArgumentError
 from diffusion_cli.forward import learned_variance, posterior
 from diffusion_cli.model.network import Network
 from diffusion_cli.noise import Stream, generator
@@ -20,17 +23,25 @@ from diffusion_cli.schedule import Level, Schedule
 MEASURED_ON = 8192
 
 
+# From a time to an earlier one.
+Jump = tuple[float, float]
+
+
 class Denoiser(Protocol):
     """The best guess of what was noised.
 
     x_t: (B, *shape).
     t: a number or (B,), in (0, T].
     label: None (unconditional) or (B,) int64, where num_classes means "no label".
+    to: the time that the step with this prediction leads to. A student answers with the prediction whose DDIM step
+        arrives there; the best guess of x0 depends on it no more than on None.
     """
 
     schedule: Schedule
 
-    def __call__(self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None) -> Prediction: ...
+    def __call__(
+        self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None, to: float | None = None
+    ) -> Prediction: ...
 
 
 class NetworkDenoiser:
@@ -52,7 +63,9 @@ class NetworkDenoiser:
         self.net, self.parameterization, self.schedule = net, parameterization, schedule
         self.precision = precision
 
-    def __call__(self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None) -> Prediction:
+    def __call__(
+        self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None, to: float | None = None
+    ) -> Prediction:
         level = self.schedule.level(t, like=x_t)
         output, weight = self.split(self.output(x_t, level, label))
         prediction = self.parameterization.decode(output, x_t, level)
@@ -62,12 +75,15 @@ class NetworkDenoiser:
         variance = learned_variance(weight, level, level.before)
         return prediction._replace(variance=((variance - q.variance) / q.of_x0**2).clamp(min=0))
 
-    def output(self, x_t: Tensor, level: Level, label: Tensor | None) -> Tensor:
+    def output(
+        self, x_t: Tensor, level: Level, label: Tensor | None, numbers: Tensor | None = None
+    ) -> Tensor:
         """The raw output of the network, which training compares with `parameterization.target`."""
-        return self.run(x_t * self.parameterization.scale(level), level.noise_level.to(x_t), label)
+        more = () if numbers is None else (numbers,)
+        return self.run(x_t * self.parameterization.scale(level), level.noise_level.to(x_t), label, *more)
 
     def run(self, x: Tensor, *conditions: Tensor | None) -> Tensor:
-        """The network itself, in its precision. conditions: the noise level, and a label."""
+        """The network itself, in its precision. conditions: the noise level, a label, and further numbers."""
         if self.precision == torch.float32:
             return self.net(x, *conditions)
         with torch.autocast(x.device.type, self.precision):
@@ -83,13 +99,67 @@ class NetworkDenoiser:
         return output[:, 0], output[:, 1].sigmoid()
 
 
+class Student(NetworkDenoiser):
+    """A network that has learned jumps along its teacher's paths, and the teacher itself for what lies between.
+
+    Where `to` is the end of a jump, its prediction is the one by which DDIM's step leads to x_s, so that the sampler is
+    DDIM through the times of the jumps. With to=None, and for the last call, from t = 1, the teacher answers.
+
+    net: takes as numbers the place that it goes to (`destination`), and where `w` is given the guidance weight.
+    parameterization, schedule, precision: as of any network.
+    teacher: a denoiser with the same schedule.
+    jumps: the pairs (t, s) that it has learned; ArgumentError for others.
+    w: guidance weight; None for a student of an unguided teacher.
+    """
+
+    def __init__(
+        self,
+        net: Network,
+        parameterization: Parameterization,
+        schedule: Schedule,
+        precision: torch.dtype,
+        teacher: Denoiser,
+        jumps: Sequence[Jump],
+        w: float | None = None,
+    ) -> None:
+        super().__init__(net, parameterization, schedule, precision)
+        self.teacher, self.jumps, self.w = teacher, jumps, w
+
+    def __call__(
+        self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None, to: float | None = None
+    ) -> Prediction:
+        if to is None or float(t) <= 1 < self.schedule.T:
+            return self.teacher(x_t, t, label)
+        jump = (float(t), end_of_jump(to))
+        if not any(math.dist(jump, one) < 1e-6 for one in self.jumps):
+            learned = ", ".join(f"from {start:.4g} to {end:.4g}" for start, end in self.jumps)
+            reason = f"this student has learned to jump {learned} in time, and nothing else"
+            raise ArgumentError("steps", ..., reason)
+        level = self.schedule.level(t, like=x_t)
+        given = [destination(self.schedule, to), *(() if self.w is None else (self.w,))]
+        output = self.output(x_t, level, label, torch.tensor([given]).to(x_t))
+        return self.parameterization.decode(output, x_t, level)
+
+
+def end_of_jump(s: float) -> float:
+    """Where a jump to time s ends: down to t = 1, whose noise DDIM's step adds, all lead to the end of the path itself."""
+    return s if s > 1 else 0.0
+
+
+def destination(schedule: Schedule, s: float) -> float:
+    """The noise level log(sigma/alpha) at the end of a jump, as a network is given it; that of t = 1 for the end of paths."""
+    return float(schedule.level(max(s, 1.0), like=schedule.alpha_bar).noise_level)
+
+
 class ExactDenoiser:
     """The best denoiser there is: x0 = E[x0 | x_t], from a density known in closed form."""
 
     def __init__(self, density: Density, schedule: Schedule) -> None:
         self.density, self.schedule = density, schedule
 
-    def __call__(self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None) -> Prediction:
+    def __call__(
+        self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None, to: float | None = None
+    ) -> Prediction:
         level = self.schedule.level(t, like=x_t)
         x0 = self.density.posterior_mean(x_t, level.alpha, level.sigma, label)
         return Prediction.from_x0(x0, x_t, level)
@@ -102,8 +172,10 @@ class Clipped:
         self.denoiser, self.schedule = denoiser, denoiser.schedule
         self.box = box if isinstance(box, Box) else Box.around(box)
 
-    def __call__(self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None) -> Prediction:
-        free = self.denoiser(x_t, t, label)
+    def __call__(
+        self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None, to: float | None = None
+    ) -> Prediction:
+        free = self.denoiser(x_t, t, label, to)
         x0 = self.box.clamp(free.x0)
         return Prediction.from_x0(x0, x_t, self.schedule.level(t, like=x_t))._replace(variance=free.variance)
 
@@ -114,12 +186,14 @@ class Batched:
     def __init__(self, denoiser: Denoiser, size: int) -> None:
         self.denoiser, self.size, self.schedule = denoiser, size, denoiser.schedule
 
-    def __call__(self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None) -> Prediction:
+    def __call__(
+        self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None, to: float | None = None
+    ) -> Prediction:
         if len(x_t) <= self.size:
-            return self.denoiser(x_t, t, label)
+            return self.denoiser(x_t, t, label, to)
         parts = [slice(i, i + self.size) for i in range(0, len(x_t), self.size)]
         return Prediction.joined(
-            [self.denoiser(x_t[rows], part_of(t, rows), part_of(label, rows)) for rows in parts]
+            [self.denoiser(x_t[rows], part_of(t, rows), part_of(label, rows), to) for rows in parts]
         )
 
 
@@ -154,8 +228,10 @@ class MeasuredVariance:
         self.eps = torch.randn(self.x0.shape, generator=g, device=self.x0.device)
         self.measured: dict[float, Tensor] = {}
 
-    def __call__(self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None) -> Prediction:
-        return self.denoiser(x_t, t, label)._replace(variance=self.variance(float(t)).to(x_t))
+    def __call__(
+        self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None, to: float | None = None
+    ) -> Prediction:
+        return self.denoiser(x_t, t, label, to)._replace(variance=self.variance(float(t)).to(x_t))
 
     def variance(self, t: float) -> Tensor:
         """The measured variance at time t, 0-d."""

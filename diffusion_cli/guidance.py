@@ -58,13 +58,18 @@ class ClassifierFree:
 
 
 class ClassifierFreeGuided:
-    """Two answers of one denoiser, extrapolated. Both x0 and eps are affine in eps, so one rule serves both."""
+    """Two answers of one denoiser, extrapolated. Both x0 and eps are affine in eps, so one rule serves both.
 
-    def __init__(self, denoiser: Denoiser, w: float) -> None:
+    w: one weight, or one for each point, (B, 1, ..., 1).
+    """
+
+    def __init__(self, denoiser: Denoiser, w: float | Tensor) -> None:
         self.denoiser, self.w, self.schedule = denoiser, w, denoiser.schedule
 
-    def __call__(self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None) -> Prediction:
-        given, free = self.denoiser(x_t, t, label), self.denoiser(x_t, t, None)
+    def __call__(
+        self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None, to: float | None = None
+    ) -> Prediction:
+        given, free = (self.denoiser(x_t, t, y, to) for y in (label, None))
         x0, eps = (a + self.w * (a - b) for a, b in ((given.x0, free.x0), (given.eps, free.eps)))
         return Prediction(x0, eps, given.variance)
 
@@ -122,8 +127,10 @@ class ClassifierGuided:
     def __init__(self, denoiser: Denoiser, classifier: Classifier, s: float) -> None:
         self.denoiser, self.classifier, self.s, self.schedule = denoiser, classifier, s, denoiser.schedule
 
-    def __call__(self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None) -> Prediction:
-        free = self.denoiser(x_t, t, None)
+    def __call__(
+        self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None, to: float | None = None
+    ) -> Prediction:
+        free = self.denoiser(x_t, t, None, to)
         if label is None:
             return free
         level = self.schedule.level(t, like=x_t)

@@ -121,8 +121,10 @@ class KnownReplaced:
     def __init__(self, denoiser: Denoiser, known: Known) -> None:
         self.denoiser, self.known, self.schedule = denoiser, known, denoiser.schedule
 
-    def __call__(self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None) -> Prediction:
-        free = self.denoiser(x_t, t, label)
+    def __call__(
+        self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None, to: float | None = None
+    ) -> Prediction:
+        free = self.denoiser(x_t, t, label, to)
         x0 = torch.where(self.known.mask, self.known.x0, free.x0)
         return Prediction.from_x0(x0, x_t, self.schedule.level(t, like=x_t))._replace(variance=free.variance)
 
@@ -146,22 +148,26 @@ class LikelihoodGuided:
         self.denoiser, self.known, self.schedule = denoiser, known, denoiser.schedule
         self.weight, self.batch = weight, batch
 
-    def __call__(self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None) -> Prediction:
+    def __call__(
+        self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None, to: float | None = None
+    ) -> Prediction:
         size = self.batch or len(x_t)
         parts = [slice(i, i + size) for i in range(0, len(x_t), size)]
         return Prediction.joined(
             [
-                self._guided(x_t[rows], part_of(t, rows), part_of(label, rows), self.known.x0[rows])
+                self._guided(x_t[rows], part_of(t, rows), part_of(label, rows), to, self.known.x0[rows])
                 for rows in parts
             ]
         )
 
-    def _guided(self, x_t: Tensor, t: float | Tensor, label: Tensor | None, known_x0: Tensor) -> Prediction:
+    def _guided(
+        self, x_t: Tensor, t: float | Tensor, label: Tensor | None, to: float | None, known_x0: Tensor
+    ) -> Prediction:
         level = self.schedule.level(t, like=x_t)
         v = level.sigma**2 / (level.alpha**2 + level.sigma**2)
         with torch.enable_grad():
             x = x_t.detach().requires_grad_()
-            free = self.denoiser(x, t, label)
+            free = self.denoiser(x, t, label, to)
             error = torch.where(self.known.mask, known_x0 - free.x0, 0.0)
             log_likelihood = -(error.square() / (2 * v).to(x)).sum()
             (slope,) = torch.autograd.grad(log_likelihood, x)

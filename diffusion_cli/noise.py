@@ -63,6 +63,8 @@ class Stream(IntEnum):
     SPLIT = 31
     # Training again: the points over which stable targets are means.
     TARGETS = 32
+    # Distillation: noise, labels and guidance weights of the teacher's paths.
+    PATHS = 33
 
 
 def mix(seed: int, stream: Stream, *position: int) -> int:

@@ -21,6 +21,7 @@ from diffusion_cli.ranges import Finite, Many, NonNegative, Positive, checked
 from diffusion_cli.schedule import Level, Schedule
 
 LOSSES: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss}
+PSEUDO_HUBER = "pseudo_huber"
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,15 @@ class Loss(ABC):
 
     @abstractmethod
     def __call__(
-        self, denoiser: NetworkDenoiser, x0: Tensor, t: Tensor, eps: Tensor, label: Tensor | None
+        self,
+        denoiser: NetworkDenoiser,
+        x0: Tensor,
+        t: Tensor,
+        eps: Tensor,
+        label: Tensor | None,
+        numbers: Tensor | None = None,
     ) -> Tensor:
-        """The loss of each sample, (B,). x0, eps (B, *shape); t (B,); label (B,) or None."""
+        """The loss of each sample, (B,). x0, eps (B, *shape); t (B,); label (B,), numbers (B, k), or None."""
 
     def draw_times(self, schedule: Schedule, n: int, generator: torch.Generator) -> Tensor:
         """(n,) times in [1, T]: int64, or real for lognormal."""
@@ -76,7 +83,9 @@ class Loss(ABC):
 class Objective(Loss):
     """loss(output - target), weighted by the noise level, at random times.
 
-    loss: mse, l1 or huber (delta = 1), the mean over the coordinates of a sample.
+    loss: mse, l1 or huber (delta = 1), the mean over the coordinates of a sample; or pseudo_huber, sqrt(e^2 + c^2) - c of
+        the root mean square e over them (Song & Dhariwal 2023, eq. 7).
+    c: where pseudo_huber turns from the square of an error to its size.
     weighting: factor on the squared error of eps, for loss=mse: simple, vlb or min_snr. simple: none, on the network's
         own output (Ho et al. 2020, eq. 14, for eps). vlb: beta^2 / (2 sigma_q^2 alpha_t (1 - alpha_bar)), the variational
         bound with sigma_q^2 = beta (eq. 12). min_snr: min(SNR, gamma) / SNR (Hang et al. 2023, eq. 5).
@@ -89,7 +98,8 @@ class Objective(Loss):
     references: fresh points that stable targets average over beside the batch. Sets of points need none.
     """
 
-    loss: Literal["mse", "l1", "huber"] = "mse"
+    loss: Literal["mse", "l1", "huber", "pseudo_huber"] = "mse"
+    c: Positive = 0.01
     weighting: Literal["simple", "vlb", "min_snr"] = "simple"
     gamma: Positive = 5.0
     targets: Literal["sample", "stable", "exact"] = "sample"
@@ -103,10 +113,17 @@ class Objective(Loss):
             raise ArgumentError("targets", self.targets, reason)
 
     def __call__(
-        self, denoiser: NetworkDenoiser, x0: Tensor, t: Tensor, eps: Tensor, label: Tensor | None
+        self,
+        denoiser: NetworkDenoiser,
+        x0: Tensor,
+        t: Tensor,
+        eps: Tensor,
+        label: Tensor | None,
+        numbers: Tensor | None = None,
     ) -> Tensor:
         level = denoiser.schedule.level(t, like=x0)
-        output, _ = denoiser.split(denoiser.output(level.alpha * x0 + level.sigma * eps, level, label))
+        x_t = level.alpha * x0 + level.sigma * eps
+        output, _ = denoiser.split(denoiser.output(x_t, level, label, numbers))
         target = denoiser.parameterization.target(x0, eps, level)
         return self.compare(output, target, level, denoiser.parameterization)
 
@@ -129,6 +146,9 @@ class Objective(Loss):
         self, output: Tensor, target: Tensor, level: Level, parameterization: Parameterization
     ) -> Tensor:
         """The weighted loss, (B,), of an output."""
+        if self.loss == PSEUDO_HUBER:
+            square = (output - target).square().flatten(1).mean(1)
+            return (square + self.c**2).sqrt() - self.c
         loss = LOSSES[self.loss](output, target, reduction="none").flatten(1).mean(1)
         return loss if self.weighting == "simple" else loss * self._weight(level, parameterization)
 
@@ -157,7 +177,13 @@ class Hybrid(Objective):
     vlb: NonNegative = 0.001
 
     def __call__(
-        self, denoiser: NetworkDenoiser, x0: Tensor, t: Tensor, eps: Tensor, label: Tensor | None
+        self,
+        denoiser: NetworkDenoiser,
+        x0: Tensor,
+        t: Tensor,
+        eps: Tensor,
+        label: Tensor | None,
+        numbers: Tensor | None = None,
     ) -> Tensor:
         level = denoiser.schedule.level(t, like=x0)
         x_t = level.alpha * x0 + level.sigma * eps
@@ -182,7 +208,13 @@ class Classification(Loss):
     generates: ClassVar[bool] = False
 
     def __call__(
-        self, denoiser: NetworkDenoiser, x0: Tensor, t: Tensor, eps: Tensor, label: Tensor | None
+        self,
+        denoiser: NetworkDenoiser,
+        x0: Tensor,
+        t: Tensor,
+        eps: Tensor,
+        label: Tensor | None,
+        numbers: Tensor | None = None,
     ) -> Tensor:
         if label is None:
             raise ArgumentError("label", None, "a classifier is trained on labelled data")
@@ -191,8 +223,8 @@ class Classification(Loss):
         return F.cross_entropy(logits, label, reduction="none")
 
 
-# (x0, t, eps, label) -> losses (B,), where the gradient of their mean has been added to that of the weights.
-Descent = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
+# (x0, t, eps, label, numbers) -> losses (B,), where the gradient of their mean has been added to that of the weights.
+Descent = Callable[[Tensor, Tensor, Tensor, Tensor | None, Tensor | None], Tensor]
 
 
 def descent_of(denoiser: NetworkDenoiser, objective: Loss) -> Descent:
@@ -205,16 +237,21 @@ def descent_of(denoiser: NetworkDenoiser, objective: Loss) -> Descent:
 
 
 def is_plain(net: MLP) -> bool:
-    """Whether it is an MLP without classes on a CPU, neither compiled nor watched nor changed by a subclass."""
+    """Whether it is an MLP with no condition but the noise level, on a CPU, neither compiled, watched nor subclassed."""
     hooks = net._compiled_call_impl or net._forward_hooks or net._forward_pre_hooks
-    return type(net) is MLP and not net.num_classes and net.head.weight.device.type == "cpu" and not hooks
+    return (
+        type(net) is MLP
+        and not (net.num_classes or net.numbers)
+        and net.head.weight.device.type == "cpu"
+        and not hooks
+    )
 
 
 def by_autograd(denoiser: NetworkDenoiser, objective: Loss) -> Descent:
     """For every objective and network."""
 
-    def descend(x0: Tensor, t: Tensor, eps: Tensor, label: Tensor | None) -> Tensor:
-        losses = objective(denoiser, x0, t, eps, label)
+    def descend(x0: Tensor, t: Tensor, eps: Tensor, label: Tensor | None, numbers: Tensor | None) -> Tensor:
+        losses = objective(denoiser, x0, t, eps, label, numbers)
         losses.mean().backward()
         return losses.detach()
 
@@ -226,7 +263,7 @@ def written_out(denoiser: NetworkDenoiser, net: MLP) -> Descent:
     layers, schedule, parameterization = WrittenOut(net), denoiser.schedule, denoiser.parameterization
 
     @torch.no_grad()
-    def descend(x0: Tensor, t: Tensor, eps: Tensor, label: Tensor | None) -> Tensor:
+    def descend(x0: Tensor, t: Tensor, eps: Tensor, label: Tensor | None, numbers: Tensor | None) -> Tensor:
         level = schedule.level(t, like=x0)
         x = (level.alpha * x0 + level.sigma * eps) * parameterization.scale(level)
         output = layers.forward(x, level.noise_level.to(x))

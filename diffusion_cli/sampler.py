@@ -61,7 +61,7 @@ class Move(NamedTuple):
     x: Tensor
     prediction: Prediction
     past: tuple[Visit, ...]
-    denoise: Callable[[Tensor, float], Prediction]
+    denoise: Callable[..., Prediction]
     noise: Noise
 
     def mean(self, variance: Tensor | float) -> Tensor:
@@ -98,8 +98,8 @@ def walk(
     """
     schedule = denoiser.schedule
 
-    def denoise(x: Tensor, t: float) -> Prediction:
-        return denoiser(x, t, label)
+    def denoise(x: Tensor, t: float, to: float | None = None) -> Prediction:
+        return denoiser(x, t, label, to)
 
     state, past = State(times[0], x, None), tuple[Visit, ...]()
     yield state
@@ -109,7 +109,7 @@ def walk(
             state, past = State(s, forward_distribution(schedule, x, s, t).draw(noise()), None), ()
         else:
             now, then = schedule.level(t, like=x), schedule.level(s, like=x)
-            prediction = denoise(x, t)
+            prediction = denoise(x, t, s)
             move = Move(t, s, now, then, x, prediction, past, denoise, noise)
             state, past = State(s, step(move), prediction), (Visit(now, prediction), *past)[:memory]
         yield state

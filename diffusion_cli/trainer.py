@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -34,17 +34,33 @@ from diffusion_cli.schedule import Schedule
 
 
 class TrainingBatch(NamedTuple):
-    """What an objective compares: x0, eps (B, *shape); t (B,); label (B,) int64 or None."""
+    """What an objective compares: x0, eps (B, *shape); t (B,); label (B,) int64, numbers (B, k), or None."""
 
     x0: Tensor
     t: Tensor
     eps: Tensor
     label: Tensor | None
+    numbers: Tensor | None = None
+
+
+class BatchSource(Protocol):
+    """Step -> batch, of which every number is a function of (seed, step)."""
+
+    @property
+    def schedule(self) -> Schedule: ...
+
+    @property
+    def objective(self) -> Loss: ...
+
+    @property
+    def seed(self) -> int: ...
+
+    def __call__(self, step: int) -> TrainingBatch: ...
 
 
 @dataclass(frozen=True)
 class Batches:
-    """Step -> batch, of which every number is a function of (seed, step).
+    """Batches of the data, noised.
 
     dataset: where the clean points come from.
     schedule: the noise levels.
@@ -85,7 +101,7 @@ class Batches:
 
     def _means(self, batch: TrainingBatch, source: Tensor | None, step: int) -> TrainingBatch:
         """The batch with x0 and eps as their means given x_t and the label; x_t stays what it was."""
-        x0, t, eps, label = batch
+        x0, t, eps, label, _ = batch
         level = self.schedule.level(t, like=x0)
         if self.objective.targets == "exact":
             if self.dataset.density is None:
@@ -223,7 +239,7 @@ def _copied(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def fit(
     state: TrainState,
     denoiser: NetworkDenoiser,
-    batches: Batches,
+    batches: BatchSource,
     steps: int,
     ema_decay: float = 0.99,
 ) -> Iterator[TrainState]:

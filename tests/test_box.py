@@ -67,7 +67,7 @@ class Wild:
 
     schedule = schedule.cosine(T=10)
 
-    def __call__(self, x_t: torch.Tensor, t: object, label: object = None) -> Prediction:
+    def __call__(self, x_t: torch.Tensor, t: object, label: object = None, to: object = None) -> Prediction:
         return Prediction.from_x0(x_t.sign() * 100, x_t, self.schedule.level(float(t), like=x_t))  # type: ignore[arg-type]
 
 

@@ -166,7 +166,7 @@ def test_guidance_by_a_classifier_is_the_same_in_batches(exact, points):
     class WithVariance:
         schedule = exact.schedule
 
-        def __call__(self, x_t, t, label=None):
+        def __call__(self, x_t, t, label=None, to=None):
             return exact(x_t, t, None)._replace(variance=torch.tensor(0.25))
 
     steered = ClassifierGuidance(ExactClassifier(DENSITY))(WithVariance())

@@ -44,7 +44,7 @@ class Normal:
         d = torch.Size(shape).numel()
         self.C = torch.full((d, d), rho).double().fill_diagonal_(1)
 
-    def __call__(self, x_t, t, label=None):
+    def __call__(self, x_t, t, label=None, to=None):
         level = self.schedule.level(t, like=x_t)
         gain = torch.linalg.solve(
             level.alpha**2 * self.C + level.sigma**2 * torch.eye(len(self.C)), level.alpha * self.C

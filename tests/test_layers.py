@@ -23,6 +23,7 @@ LAYERS = [
     {"objective", "guidance", "sampler"},
     {"metrics", "multistep", "inpainting"},
     {"trainer"},
+    {"distillation"},
     {"components"},
     {"figures"},
     {"commands"},
@@ -31,9 +32,9 @@ LAYERS = [
 ]
 LEVEL = {room: level for level, layer in enumerate(LAYERS) for room in layer}
 METHOD = {"schedule", "forward", "prediction", "denoiser", "objective", "guidance", "sampler", "multistep", "inpainting",
-          "trainer", "optimizer", "noise"}  # fmt: skip
+          "trainer", "optimizer", "noise", "distillation"}  # fmt: skip
 HYDRA = {"hydra", "omegaconf"}
-ROOT_MODULES = 18  # at most
+ROOT_MODULES = 19  # at most
 
 
 def room_of(path: Path, package: Path) -> str:

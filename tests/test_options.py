@@ -318,10 +318,12 @@ EXISTS_FOR = {
     "figure=inpainting": {"inpaint", "completions"},
     "guidance=classifier": {"run"},
     "model=mlp_smooth": {"x_embedding"},
+    "model=mlp_student": {"width", "depth", "fade"},
     "model=unet2d_cifar": {"width", "levels", "blocks", "middle", "attention", "dropout", "patch", "norm", "skips", "resample",
                            "features"},
     "objective=huber": {"loss"},
     "objective=l1": {"loss"},
+    "objective=pseudo_huber": {"loss"},
     "objective=stable": {"targets"},
     "optimizer=adam": {"kind"},
     "optimizer=muon": {"kind"},
@@ -448,6 +450,7 @@ def test_what_is_composed_passes(command: str, composed: Compose) -> None:
 
 EXACT = {
     "train": (),
+    "distill": ("run=exact",),
     "sample": ("run=exact",),
     "evaluate": ("run=exact",),
     "plot": ("run=exact", "figure=schedules"),

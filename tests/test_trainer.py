@@ -216,7 +216,7 @@ def test_no_network_beats_the_exact_denoisers_loss():
     """The floor is the loss of the exact denoiser; any other output on the same draws does worse on average."""
     circle, s, o = Circle(), schedule.loglinear(20), Objective()
     batches = Batches(circle, s, o, 20_000, seed=1)
-    x0, t, eps, label = batches(0)
+    x0, t, eps, label, _ = batches(0)
     exact = ExactDenoiser(circle.density, s)
     floor = o.irreducible(exact, V(), x0, t, eps, label).mean()
     level = s.level(t, x0)
@@ -261,7 +261,7 @@ def test_the_loss_is_logged_by_noise_level():
     denoiser = NetworkDenoiser(net, V(), s)
     expected = {"loss_0.1_1": [], "loss_1_10": []}
     for step in range(5):
-        x0, t, eps, label = batches(step)
+        x0, t, eps, label, _ = batches(step)
         ratio = s.level(t, like=x0).noise_level.exp()
         for (low, high), name in zip(((0.1, 1), (1, 10)), expected, strict=True):
             expected[name].append(o(denoiser, x0, t, eps, label)[(ratio > low) & (ratio <= high)])

@@ -25,7 +25,7 @@ from diffusion_cli.cli.plain import job_part, line_words, tree
 from diffusion_cli.errors import Passage, TakenError, UserError
 from diffusion_cli.options.check import check_complete, check_config
 from diffusion_cli.options.groups import GROUPS
-from diffusion_cli.runs.config import FILE, read_record
+from diffusion_cli.runs.config import FILE, TRAININGS, read_record
 from diffusion_cli.runs.directory import unfinished
 
 
@@ -49,7 +49,7 @@ class Checked(Callback):
             if not exclusive and not resume:
                 _refuse_second_run(directory, command)
             _set(config, "run.dir", claim.claim_directory("hydra.run.dir", directory, exclusive))
-            if command == "train" and not exclusive:
+            if command in TRAININGS and not exclusive:
                 claim.hold(directory)
                 try:
                     # what another process may have written there in the meantime
@@ -171,12 +171,12 @@ def _given(config: DictConfig, kind: str) -> bool:
 
 def _refuse_second_run(directory: str, command: str) -> None:
     """A training is put over nothing that was there before; and nothing over a training."""
-    if command == "train":
+    if command in TRAININGS:
         taken = any(Path(directory, name).exists() for name in (".hydra/config.yaml", FILE))
         reason = "a run is already there; resume=true continues it, or choose another directory"
     else:
         recorded = Path(directory, FILE).exists()
-        taken = recorded and read_record(Path(directory), "hydra.run.dir").command == "train"
+        taken = recorded and read_record(Path(directory), "hydra.run.dir").command in TRAININGS
         reason = "a trained run is there, which nothing is written over; choose another directory"
     if taken:
         raise UserError("hydra.run.dir", directory, reason)

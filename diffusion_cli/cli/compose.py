@@ -21,6 +21,22 @@ from diffusion_cli.runs.config import DATA_PLACES, FILE, Record, length
 from diffusion_cli.runs.directory import RunDirectory
 
 ANEW = ("sampler", "guidance", "evaluation")  # groups of which a run's own choice may be replaced
+# What a student has of its teacher: the data, the noise, and what is drawn and measured; and where its network is its teacher's,
+# how that is trained. In the plane it has one of its own (configs/distill.yaml), in which no wave fades with the noise.
+OF_TEACHER = (
+    "dataset",
+    "schedule",
+    "parameterization",
+    "guidance",
+    "evaluation",
+    "figures",
+    "stages",
+    "n",
+    "sample_batch",
+)
+OF_ITS_NETWORK = ("model", "optimizer", "batch_size", "ema", "threads")
+REPLACED_NETWORKS = ("diffusion_cli.model.mlp.MLP", "diffusion_cli.model.unet1d.UNet1d")
+OF_STUDENT = ("model", "objective", "optimizer", "logger")
 MANY = "results"  # the argument of a figure of many runs
 
 
@@ -38,7 +54,7 @@ class Found(NamedTuple):
 def complete_config(config: DictConfig, command: str, words: Sequence[str]) -> Found | None:
     """Completes what the files of a command have composed, in place.
 
-    command: train, sample, evaluate or plot.
+    command: train, distill, sample, evaluate or plot.
     words: the line's, which have not been applied yet.
     """
     said = {override.key_or_group: override for override in parsed(words)}
@@ -126,19 +142,24 @@ def lay_run_under(config: DictConfig, command: str, said: dict[str, Override]) -
     missing = [group for group in GROUPS if group != "figure" and group not in saved]
     if missing:
         raise UserError("run", str(run.path), f"its {FILE} says nothing of {', '.join(missing)}")
+    anew = (*ANEW, *(OF_STUDENT if command == "distill" else ()))
     for key, override in said.items():
         first = key.partition(".")[0]
         if (
             first not in keys_of(command)
-            and first not in (*ANEW, "figure", FIGURES)
+            and first not in (*anew, "figure", FIGURES)
             and key not in [f"dataset.{place}" for place in DATA_PLACES]
             and not override.is_add()
         ):
             reason = "comes from the run; leave it out, or say run=exact for no run at all"
             raise UserError(key, override.value(), reason)
     own = {key for key in keys_of(command) if key not in saved or key in ("label", "resume", "plots")}
+    if command == "distill":
+        replaced = saved["model"].get(TARGET) in REPLACED_NETWORKS
+        own = {*saved} - {*OF_TEACHER, *(() if replaced else OF_ITS_NETWORK)}
+        config.init = None if replaced else str(run.path)
     for key, value in saved.items():
-        if key not in own and not (key in ANEW and key in said):
+        if key not in own and not (key in anew and key in said):
             config[key] = value
     if "guidance" in said:
         keep_label_dropout(config, said["guidance"].value(), saved["guidance"].get("label_dropout", 0.0))

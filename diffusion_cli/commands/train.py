@@ -6,7 +6,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,7 +41,7 @@ from diffusion_cli.runs.session import Session
 if TYPE_CHECKING:
     from diffusion_cli.components import Components
     from diffusion_cli.model.network import Network
-    from diffusion_cli.trainer import TrainState
+    from diffusion_cli.trainer import BatchSource, TrainState
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +59,9 @@ def check(config: dict[str, Any], directory: str | None) -> None:
     if directory and config["resume"] and Path(directory, run_config.FILE).is_file():
         run = RunDirectory(directory)
         record = run_config.read_record(run.path, "hydra.run.dir")
-        if record.command != "train":
-            reason = f"holds what `{record.command}` left, which is no training to go on with"
+        command = "distill" if "calls" in config else "train"
+        if record.command != command:
+            reason = f"holds what `{record.command}` left, which is nothing that `{command}` goes on with"
             raise UserError("hydra.run.dir", directory, reason)
         before = record.current
         check_same(config, before, quiet=True)
@@ -76,8 +77,17 @@ def main(config: dict[str, Any], run: RunDirectory, session: Session) -> float |
     return value_of(run, config["optimize"])
 
 
-def train_run(config: dict[str, Any], run: RunDirectory, session: Session) -> None:
+def train_run(
+    config: dict[str, Any],
+    run: RunDirectory,
+    session: Session,
+    make: Callable[[dict[str, Any]], Components] | None = None,
+    lessons: Lessons | None = None,
+) -> None:
     """Trains in `run`, resuming where `resume` says so; a finished run goes on where more steps are asked for.
+
+    make: config -> components; None: components.build.
+    lessons: what is learned; None: the data.
 
     A job of a sweep waits for another process that trains here: the same job, left over from a sweep that was killed.
     """
@@ -90,14 +100,14 @@ def train_run(config: dict[str, Any], run: RunDirectory, session: Session) -> No
 
         run.sweep_up()
         prepare_process(config["threads"])
-        components = in_steps(build(config))
+        components = in_steps((make or build)(config))
         for key, n in (
             ("n", config["n"]),
             ("stages.n", config["stages"]["n"]),
             ("evaluation.n", components.evaluation.n),
         ):
             components.refuse_too_many(key, n)
-        training = Training(components, run, session)
+        training = Training(components, run, session, lessons)
         warn_of_outliers(components)
         session.stop.at_once = lambda signum: training.write_summary(INTERRUPTED, Interrupted(signum))
         try:
@@ -114,8 +124,8 @@ def train_run(config: dict[str, Any], run: RunDirectory, session: Session) -> No
             reason = explained(error, run)
             with contextlib.suppress(OSError):
                 training.write_summary(INTERRUPTED if stopped else FAILED, reason)
-            if stopped and run.checkpoints():
-                step = step_of(run.checkpoints()[-1])
+            if stopped and (run.checkpoints() or run.paths_file(0).exists()):
+                step = step_of(run.checkpoints()[-1]) if run.checkpoints() else 0
                 log.info(
                     "saved at step %d; the same line with hydra.run.dir=%s resume=true goes on",
                     step,
@@ -179,45 +189,27 @@ def new_state(components: Components) -> TrainState:
     return state
 
 
-def training_steps(components: Components, state: TrainState) -> Iterator[TrainState]:
-    """The generator that trains; see trainer.fit."""
-    from diffusion_cli import trainer
-
-    config = components.config
-    # a classifier needs every label
-    dropout = components.guidance.label_dropout if components.objective.generates else 0.0
-    batches = trainer.Batches(
-        components.dataset,
-        components.schedule,
-        components.objective,
-        config["batch_size"],
-        components.seed,
-        dropout,
-        components.device,
-    )
-    denoiser = components.network_denoiser(state.net)
-    return trainer.fit(state, denoiser, batches, config["steps"], config["ema"]["decay"])
-
-
-def score(components: Components, net: Network) -> float:
-    """The mean loss of a network on a few fixed batches, the same at every step, of held-out data where there are any:
-    by it checkpoints are compared. Training is not touched: no random state is shared."""
-    import torch
-
+def of_data(training: Training) -> tuple[BatchSource, BatchSource]:
+    """The batches of training, and those by which checkpoints are compared: of held-out data, where there are any."""
     from diffusion_cli.noise import Stream
     from diffusion_cli.trainer import Batches
 
-    c = components
-    batches = Batches(
-        c.dataset,
-        c.schedule,
-        c.objective,
-        c.config["batch_size"],
-        c.seed,
-        device=c.device,
-        stream=Stream.SCORE,
-        held_out=True,
+    c = training.components
+    given = (c.dataset, c.schedule, c.objective, c.config["batch_size"], c.seed)
+    # a classifier needs every label
+    dropout = c.guidance.label_dropout if c.objective.generates else 0.0
+    return (
+        Batches(*given, label_dropout=dropout, device=c.device),
+        Batches(*given, device=c.device, stream=Stream.SCORE, held_out=True),
     )
+
+
+def score(components: Components, net: Network, batches: BatchSource) -> float:
+    """The mean loss of a network on a few fixed batches, the same at every step. Training is not touched: no random state
+    is shared."""
+    import torch
+
+    c = components
     with torch.no_grad():
         denoiser = c.network_denoiser(net.eval())
         losses = [c.objective(denoiser, *batches(k)).mean() for k in range(SCORE_BATCHES)]
@@ -227,13 +219,15 @@ def score(components: Components, net: Network) -> float:
 class Training:
     """One run's course: what is logged, saved and drawn, and when."""
 
-    def __init__(self, components: Components, run: RunDirectory, session: Session):
+    def __init__(
+        self, components: Components, run: RunDirectory, session: Session, lessons: Lessons | None = None
+    ) -> None:
         from diffusion_cli.dataset.description import description_of, lines_of
 
         self.components, self.run, self.config, self.session = components, run, components.config, session
         # What is wrong with these is said before anything is written.
         _ = components.times, self.config["logger"]
-        self.logger = components.logger
+        self.logger, self.lessons = components.logger, lessons or of_data
         self.figures = self.chosen_figures()
         self.state = new_state(components)
         self.facts = description_of(components.dataset)
@@ -280,6 +274,8 @@ class Training:
         return replace(self.components, net=self.state.ema)
 
     def train(self) -> None:
+        from diffusion_cli.trainer import fit
+
         config, state, stop = self.config, self.state, self.session.stop
         limit = config["max_minutes"]
         every = config["stages"]["every"] if self.components.objective.generates else 0
@@ -288,13 +284,15 @@ class Training:
         if every and state.step == 0:
             self.save_stage()
         self.write_summary(RUNNING)
+        batches, self.scored = self.lessons(self)
         self.monitor.prepare(state.ema)
         if self.monitor.due(state.step):
             self.evaluate_again(logger)
         # A signal is looked at where the step can be saved.
         bar = self.session.bar(config["steps"], state.step, stops=False)
         with contextlib.closing(logger), bar as progress:
-            for _ in training_steps(self.components, state):
+            denoiser = self.components.network_denoiser(state.net)
+            for _ in fit(state, denoiser, batches, config["steps"], config["ema"]["decay"]):
                 last = state.step == config["steps"]
                 if last or state.step % config["log_every"] == 0:
                     row = self.log_row()
@@ -355,7 +353,7 @@ class Training:
         self.run.check_place()
         self.refuse_divergence()
         if state.step % kept["every"] == 0 or state.step == self.config["steps"]:
-            value = score(self.components, state.ema)
+            value = score(self.components, state.ema, self.scored)
             if math.isfinite(value) and (self.best is None or value < self.best["score"]):
                 self.best = {"step": state.step, "score": value}
         self.table.write()
@@ -366,6 +364,8 @@ class Training:
             "data": self.data(),
             "best": self.best,
         }
+        if self.components.teacher is not None:
+            content["teacher"] = self.components.teacher.remembered
         checkpoint.save(self.run.checkpoint_file(state.step), content)
         self.run.prune(kept["keep"], self.best["step"] if self.best else None)
 
@@ -425,3 +425,7 @@ class Training:
             seed=self.components.seed,
             **describe(self.components.device),
         )
+
+
+# Called once a training has begun: what it learns, and by what its checkpoints are compared.
+Lessons = Callable[[Training], tuple["BatchSource", "BatchSource"]]

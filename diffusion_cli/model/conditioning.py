@@ -1,29 +1,49 @@
-"""What a network is given beside x: noise level and label, as one vector, the context."""
+"""What a network is given beside x: noise level, label and further numbers, as one vector, the context."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
+from diffusion_cli.model.embedding import GaussianFourier
+from diffusion_cli.model.network import zeroed
+
 
 class Conditioning(nn.Module):
-    """context = from_noise_level(noise_level) + table[label], (B or 1, features).
+    """context = from_noise_level(noise_level) + table[label] + sum_k Linear(fourier(numbers[k])), (B or 1, features).
 
-    Each input is one summand. The label's exists only where there are classes.
+    Each input is one summand. The label's exists only where there are classes. Those of the further numbers start at zero:
+    a network that takes over the weights of one without them starts as the same function.
 
     from_noise_level: maps noise levels (L,) to (L, features).
     num_classes: number of labels, 0 for none.
     features: length of the context.
+    numbers: how many further numbers there are.
     """
 
-    def __init__(self, from_noise_level: nn.Module, num_classes: int, features: int) -> None:
+    def __init__(
+        self, from_noise_level: nn.Module, num_classes: int, features: int, numbers: int = 0
+    ) -> None:
         super().__init__()
         self.from_noise_level = from_noise_level
         self.from_label = LabelEmbedding(num_classes, features) if num_classes else None
+        waves = [GaussianFourier() for _ in range(numbers)]
+        self.from_numbers = nn.ModuleList(
+            nn.Sequential(wave, zeroed(nn.Linear(wave.features, features, bias=False))) for wave in waves
+        )
 
-    def forward(self, levels: NoiseLevels, label: Tensor | None) -> Tensor:
-        """ValueError for a label where there are no classes."""
+    def forward(self, levels: NoiseLevels, label: Tensor | None, numbers: Tensor | None = None) -> Tensor:
+        """ValueError for a label where there are no classes, and for other numbers than it has places for.
+
+        numbers: (B or 1, k), or None.
+        """
         context = levels.spread(self.from_noise_level(levels.values))
+        if (0 if numbers is None else numbers.shape[1]) != len(self.from_numbers):
+            raise ValueError(f"this network takes {len(self.from_numbers)} numbers beside the noise level")
+        for embed, column in zip(
+            self.from_numbers, numbers.unbind(1) if numbers is not None else (), strict=True
+        ):
+            context = context + embed(column)
         if self.from_label is not None:
             return context + self.from_label(label)
         if label is not None:

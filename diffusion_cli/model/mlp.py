@@ -77,8 +77,9 @@ class MLP(Network):
         fade: bool = True,
         zero_init: bool = True,
         outputs: Count = 1,
+        numbers: Whole = 0,
     ) -> None:
-        super().__init__(shape, num_classes, outputs)
+        super().__init__(shape, num_classes, outputs, numbers)
         self.width, self.fade, self.activation = width, fade, ACTIVATIONS[activation]
         coordinates = math.prod(self.shape)
         chosen = x_embedding or ("rings" if coordinates == 2 else "harmonics")
@@ -95,14 +96,18 @@ class MLP(Network):
         # b is added where there are fewer rows.
         from_noise_level.bias = self.from_x.bias
         self.from_x.register_parameter("bias", None)
-        self.context = Conditioning(nn.Sequential(embed_noise_level, from_noise_level), num_classes, width)
+        self.context = Conditioning(
+            nn.Sequential(embed_noise_level, from_noise_level), num_classes, width, numbers
+        )
         self.blocks = nn.ModuleList(Linear(width, width) for _ in range(depth))
         self.head = zeroed(nn.Linear(width, outputs * coordinates), zero_init)
 
-    def features(self, x: Tensor, noise_level: Tensor, label: Tensor | None = None) -> Tensor:
+    def features(
+        self, x: Tensor, noise_level: Tensor, label: Tensor | None = None, numbers: Tensor | None = None
+    ) -> Tensor:
         """The hidden features in front of the head, (B, width)."""
         levels = NoiseLevels(noise_level)
-        context = self.context(levels, label)
+        context = self.context(levels, label, numbers)
         h = self.activation(self.from_x(self.waves(x, levels)).add_(context))
         for block in self.blocks:
             h = self.activation(block(h)).add_(h)
@@ -121,6 +126,8 @@ class MLP(Network):
         """Leaves features() alone, without parameters that it does not need."""
         del self.head
 
-    def forward(self, x: Tensor, noise_level: Tensor, label: Tensor | None = None) -> Tensor:
-        out = self.head(self.features(x, noise_level, label))
+    def forward(
+        self, x: Tensor, noise_level: Tensor, label: Tensor | None = None, numbers: Tensor | None = None
+    ) -> Tensor:
+        out = self.head(self.features(x, noise_level, label, numbers))
         return out.view(x.shape) if self.outputs == 1 else out.view(len(x), self.outputs, *self.shape)

@@ -9,17 +9,19 @@ from torch import Tensor, nn
 
 
 class Network(nn.Module):
-    """net(x, noise_level, label) -> like x, or (B, outputs, *shape) if outputs > 1.
+    """net(x, noise_level, label, numbers) -> like x, or (B, outputs, *shape) if outputs > 1.
 
     x: (B, *shape), float.
     noise_level: log(sigma / alpha), (B,), or (1,) for the whole batch.
     label: int64 (B,) in 0..num_classes, where num_classes means "no label", as does None.
+    numbers: (B or 1, k), of a network with k = `numbers` > 0 further inputs; else it is not given.
 
     Training and sampling read these attributes; a network of your own sets those that differ.
 
     shape: of one sample.
     num_classes: number of labels, 0 for a network without labels.
     outputs: values for each coordinate; 2 adds the interpolation weight of a learned variance.
+    numbers: further inputs beside the noise level: of a student, where it goes and the guidance weight.
     dropout: probability of dropping an activation in training. Training seeds torch's global generators for each step of
         a network where it is not 0.
     bf16_pays: whether large matrix products take most of the time, so that bfloat16 is faster on a CPU.
@@ -28,9 +30,12 @@ class Network(nn.Module):
     dropout: float = 0.0
     bf16_pays: bool = False
 
-    def __init__(self, shape: Sequence[int], num_classes: int = 0, outputs: int = 1) -> None:
+    def __init__(
+        self, shape: Sequence[int], num_classes: int = 0, outputs: int = 1, numbers: int = 0
+    ) -> None:
         super().__init__()
-        self.shape, self.num_classes, self.outputs = tuple(shape), num_classes, outputs
+        self.shape, self.num_classes = tuple(shape), num_classes
+        self.outputs, self.numbers = outputs, numbers
 
     def check_shape(self, x: Tensor) -> None:
         """Raises ValueError where x is not (B, *shape)."""

@@ -184,8 +184,9 @@ class SetNet(Network):
         time_scale: Positive = 0.25,
         zero_init: bool = True,
         outputs: Count = 1,
+        numbers: Whole = 0,
     ) -> None:
-        super().__init__(shape, num_classes, outputs)
+        super().__init__(shape, num_classes, outputs, numbers)
         if len(self.shape) != 2 or self.shape[1] != 2:
             raise ArgumentError("", ..., f"SetNet needs sets of points of shape (P, 2), not {self.shape}")
         if width % heads:
@@ -200,7 +201,7 @@ class SetNet(Network):
             nn.SiLU(),
             Linear(context, context),
         )
-        self.context = Conditioning(from_noise_level, num_classes, context)
+        self.context = Conditioning(from_noise_level, num_classes, context, numbers)
 
         def block() -> SetBlock:
             pools: dict[str, Pool] = {"mean": mean_pool, "max": max_pool}
@@ -221,9 +222,11 @@ class SetNet(Network):
         if x.ndim != 3 or x.shape[2] != 2:
             raise ValueError(f"x has shape {tuple(x.shape)}, not (B, P, 2)")
 
-    def forward(self, x: Tensor, noise_level: Tensor, label: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, noise_level: Tensor, label: Tensor | None = None, numbers: Tensor | None = None
+    ) -> Tensor:
         self.check_shape(x)
-        g = self.context(NoiseLevels(noise_level), label)
+        g = self.context(NoiseLevels(noise_level), label, numbers)
         phi = self.embed_x(x)
         h = self.from_x(torch.cat([x, phi], dim=-1))
         for block in self.blocks:

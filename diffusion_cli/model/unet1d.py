@@ -66,8 +66,9 @@ class UNet1d(Network):
         time_scale: Positive = 0.25,
         zero_init: bool = True,
         outputs: Count = 1,
+        numbers: Whole = 0,
     ) -> None:
-        super().__init__(shape, num_classes, outputs)
+        super().__init__(shape, num_classes, outputs, numbers)
         if len(self.shape) != 1 or self.shape[0] < 2:
             raise ArgumentError("", ..., f"UNet1d needs signals of shape (L,), L >= 2, not {self.shape}")
 
@@ -82,7 +83,7 @@ class UNet1d(Network):
         self.kernels = [2 if length > 1 else 1 for length in self.lengths[:-1]]
 
         from_noise_level = nn.Sequential(GaussianFourier(features, time_scale), nn.Linear(features, features))
-        self.context = Conditioning(from_noise_level, num_classes, features)
+        self.context = Conditioning(from_noise_level, num_classes, features, numbers)
         self.encoder, self.decoder = nn.ModuleList(), nn.ModuleList()
         before = 1
         for i, (width, kernel) in enumerate(zip(channels, self.kernels, strict=True)):
@@ -98,9 +99,11 @@ class UNet1d(Network):
         head = nn.ConvTranspose1d(before, outputs, self.kernels[0], self.kernels[0])
         self.head = zeroed(head, zero_init)
 
-    def forward(self, x: Tensor, noise_level: Tensor, label: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, noise_level: Tensor, label: Tensor | None = None, numbers: Tensor | None = None
+    ) -> Tensor:
         self.check_shape(x)
-        context = F.silu(self.context(NoiseLevels(noise_level), label))
+        context = F.silu(self.context(NoiseLevels(noise_level), label, numbers))
         h, skips = x.unsqueeze(1), []
         for block, kernel, length in zip(self.encoder, self.kernels, self.lengths[1:], strict=True):
             h = block(F.pad(h, (0, -h.shape[-1] % kernel)), context, length)

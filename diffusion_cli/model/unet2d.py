@@ -95,8 +95,9 @@ class UNet2d(Network):
         time_scale: Positive = 0.25,
         zero_init: bool = True,
         outputs: Count = 1,
+        numbers: Whole = 0,
     ) -> None:
-        super().__init__(shape, num_classes, outputs)
+        super().__init__(shape, num_classes, outputs, numbers)
         self.dropout, self.patch, self.channels_last = dropout, patch, norm == "layer"
         self.widths = widths = [width * multiplier for multiplier in levels]
         attending = _attending(attention or (), _heights(self.shape, patch, levels))
@@ -114,7 +115,7 @@ class UNet2d(Network):
             nn.SiLU(),
             nn.Linear(features, features),
         )
-        self.context = Conditioning(from_noise_level, num_classes, features)
+        self.context = Conditioning(from_noise_level, num_classes, features, numbers)
         pixels = self.shape[0] * patch**2
         self.stem = nn.Conv2d(pixels, widths[0], 3, padding=1)
         self.encoder, self.middle, self.decoder = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
@@ -150,8 +151,10 @@ class UNet2d(Network):
             # As the images lie in memory: a CPU need not rearrange the weights in every step.
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def forward(self, x: Tensor, noise_level: Tensor, label: Tensor | None = None) -> Tensor:
-        context = self._context(noise_level, label)
+    def forward(
+        self, x: Tensor, noise_level: Tensor, label: Tensor | None = None, numbers: Tensor | None = None
+    ) -> Tensor:
+        context = self._context(noise_level, label, numbers)
         h, kept = self._encode(x, context)
         for part, join in zip(self.decoder, self.joins, strict=True):
             h = part(torch.cat([h, kept.pop()], dim=1) if join else h, context)
@@ -169,8 +172,8 @@ class UNet2d(Network):
         """Leaves features() alone, without parameters that it does not need."""
         del self.decoder, self.norm, self.head
 
-    def _context(self, noise_level: Tensor, label: Tensor | None) -> Tensor:
-        return F.silu(self.context(NoiseLevels(noise_level), label))
+    def _context(self, noise_level: Tensor, label: Tensor | None, numbers: Tensor | None = None) -> Tensor:
+        return F.silu(self.context(NoiseLevels(noise_level), label, numbers))
 
     def _encode(self, x: Tensor, context: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The state behind the middle, and those kept for the decoder."""

@@ -21,7 +21,7 @@ DEEPEST_CONFIG = 32
 PLAIN_NAME = re.compile(r"[\w-]{1,100}")
 DIRECTIVES = {"_target_", "_args_", "_partial_", "_recursive_", "_convert_"}  # what Hydra's instantiate obeys
 TARGET = "_target_"
-OF_ALL = ("train", "plot", "sample")  # commands whose keys together are all there are
+OF_ALL = ("distill", "plot", "sample")  # commands whose keys together are all there are
 
 RUN_NAMED = Argument(
     RUN, "str", TEXT, MISSING, "a run of objective=classifier, or exact for a mixture's own posterior."

@@ -27,7 +27,7 @@ FIGURE = Group("a figure", ("figures.recipes",), given=("components", "results")
 
 GROUPS = {
     "dataset": Group("the data to learn", ("dataset",)),
-    "model": Group("the network", ("model",), given=("shape", "num_classes", "outputs")),
+    "model": Group("the network", ("model",), given=("shape", "num_classes", "outputs", "numbers")),
     "schedule": Group("the noise schedule", ("schedule",), functions=True),
     "parameterization": Group("what the network predicts", ("prediction",)),
     "objective": Group("the loss", ("objective",)),

@@ -21,6 +21,7 @@ from diffusion_cli.ranges import (
     Device,
     Many,
     MaskFile,
+    NonNegative,
     Positive,
     Several,
     Steps,
@@ -165,6 +166,26 @@ class OfRun:
     sample_batch: Many = 10000
 
 
+@dataclass(kw_only=True)
+class Distill(Train):
+    """Teach a student to sample in one call, or a few, what its teacher samples in many.
+
+    run: the teacher: a trained run's directory, latest (the newest finished one), or exact (the exact denoiser of dataset=...).
+    run_weights: of the teacher: last, best (by the loss on fixed batches) or the STEP of a checkpoint.
+    calls: network calls of a sample; the student serves half as many, too, down to one.
+    trajectories: ways of the teacher from noise to data, which are drawn once and kept in the run's directory.
+    trajectory_steps: calls of the teacher for each of them.
+    w_max: the student takes the weight of classifier-free guidance as an input, from 0 to this; null: no guidance.
+    """
+
+    run: str = "latest"
+    run_weights: Literal["last", "best"] | Count = "last"
+    calls: Literal[1, 2, 4] = 2
+    trajectories: Many = 131072
+    trajectory_steps: Steps = 40
+    w_max: NonNegative | None = None
+
+
 class Repaint:
     """How the unknown pixels are made to fit: the arguments of inpainting.Inpainting."""
 
@@ -221,7 +242,7 @@ class Plot(Masked):
     hue: str | Sequence[str] | None = None
 
 
-COMPOSED = ("train", "sample", "evaluate", "plot")  # whose configuration Hydra composes
+COMPOSED = ("train", "distill", "sample", "evaluate", "plot")  # whose configuration Hydra composes
 COMMANDS = (*COMPOSED, *POSITIONAL)
 
 

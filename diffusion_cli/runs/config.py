@@ -14,6 +14,8 @@ from diffusion_cli.errors import UserError
 from diffusion_cli.runs.atomic import write_json
 
 FILE = "config.json"
+# Commands that leave a trained run.
+TRAININGS = ("train", "distill")
 # Keys of a dataset that say where its files are, which may have moved.
 DATA_PLACES = ("path", "root")
 LARGEST = 2**20  # bytes; no config of ours was ever a hundredth of it

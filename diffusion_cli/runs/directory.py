@@ -151,6 +151,9 @@ class RunDirectory:
         with replacing(self.samples_file) as part:
             np.savez(part, **arrays)
 
+    def paths_file(self, lot: int) -> Path:
+        return self.path / "paths" / f"lot_{lot:05d}.safetensors"
+
     def stage_file(self, step: int) -> Path:
         return self.path / "stages" / f"step_{step:08d}.npz"
 

@@ -56,6 +56,10 @@ def _of_training(file: Path) -> dict[str, Any]:
         isinstance(state, dict) and isinstance(state.get("ema"), dict) and isinstance(state.get("step"), int)
     )
     known = best is None or (isinstance(best, dict) and isinstance(best.get("step"), int))
+    teacher = content.get("teacher", {"config": {}, "ema": {}})
+    known &= isinstance(teacher, dict) and all(
+        isinstance(teacher.get(key), dict) for key in ("config", "ema")
+    )
     if not (whole and known and all(isinstance(content.get(key), dict) for key in ("config", "made_with"))):
         raise checkpoint.Damaged(f"{file}: not a checkpoint of a training")
     return content

@@ -228,7 +228,11 @@ class CallCounter:
         self.schedule, self.calls = schedule, 0
 
     def __call__(
-        self, x_t: torch.Tensor, t: float | torch.Tensor, label: torch.Tensor | None = None
+        self,
+        x_t: torch.Tensor,
+        t: float | torch.Tensor,
+        label: torch.Tensor | None = None,
+        to: float | None = None,
     ) -> Prediction:
         self.calls += 1
         return Prediction(torch.zeros_like(x_t), x_t, torch.zeros_like(x_t))

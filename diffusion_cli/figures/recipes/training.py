@@ -45,7 +45,7 @@ def loss_floor(components: Components, n: int) -> float | None:
     c = components
     if c.dataset.density is None or not isinstance(c.objective, Objective) or c.objective.loss != "mse":
         return None
-    x0, t, eps, label = Batches(c.dataset, c.schedule, c.objective, n, c.seed, stream=Stream.LOSS_FLOOR)(0)
+    x0, t, eps, label, _ = Batches(c.dataset, c.schedule, c.objective, n, c.seed, stream=Stream.LOSS_FLOOR)(0)
     exact = ExactDenoiser(c.dataset.density, c.schedule)
     with torch.no_grad():
         return float(c.objective.irreducible(exact, c.parameterization, x0, t, eps, label).mean())

@@ -1,0 +1,5 @@
+"""`diffusion distill`."""
+
+from diffusion_cli.cli.app import entry
+
+main = entry(__name__)

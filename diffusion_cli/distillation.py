@@ -1,0 +1,107 @@
+"""Distillation: a student that makes in one call the way for which its teacher needs many.
+
+The teacher's deterministic paths are drawn once, x_T to x_0, and kept at a few times. The student learns to jump between
+them: from x_t to x_s it is to give the prediction whose DDIM step arrives there,
+
+    x0 = (x_s - r x_t) / (alpha_s - r alpha_t),    r = sigma_s / sigma_t,    eps = (x_t - alpha_t x0) / sigma_t
+
+(Salimans & Ho 2022, appendix G), which for s = 0 is the end of the path itself (Luhman & Luhman 2021). A batch of jumps
+is therefore one of training as any other: x0, eps, t, and where it goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from diffusion_cli.denoiser import Denoiser, Jump, destination, end_of_jump
+from diffusion_cli.noise import Stream, generator
+from diffusion_cli.objective import Loss
+from diffusion_cli.prediction import Prediction
+from diffusion_cli.sampler import Sampler, walk
+from diffusion_cli.schedule import Level, Schedule
+from diffusion_cli.trainer import TrainingBatch
+
+
+def jumps_of(calls: Sequence[Sequence[float]]) -> list[Jump]:
+    """The jumps (t, s) of a student, each once; the last call, from t = 1, is its teacher's.
+
+    calls: the falling times of the samplers that it is to serve.
+    """
+    every = [jump for times in calls for jump in pairwise(times)]
+    return list(dict.fromkeys((t, end_of_jump(s)) for t, s in every if t > 1 or len(every) == 1))
+
+
+def jump_prediction(x_t: Tensor, x_s: Tensor, now: Level, then: Level) -> Prediction:
+    """The prediction at x_t by which DDIM's step leads to x_s."""
+    kept = then.sigma / now.sigma
+    x0 = (x_s - kept * x_t) / (then.alpha - kept * now.alpha)
+    return Prediction.from_x0(x0, x_t, now)
+
+
+def path_states(
+    sampler: Sampler,
+    denoiser: Denoiser,
+    x_T: Tensor,
+    label: Tensor | None,
+    times: Sequence[float],
+    tick: Callable[[], None] = lambda: None,
+) -> Tensor:
+    """x at each of `times`, which fall from T to 0, on the paths of a deterministic sampler: (K, n, *shape).
+
+    tick: called after each step; it may raise, to stop it.
+    """
+    every = sorted({*times, *sampler.times(denoiser.schedule)}, reverse=True)
+    found = []
+    for state in walk(sampler.step, sampler.clipped(denoiser), x_T, every, label, memory=sampler.memory):
+        tick()
+        if state.t in times:
+            found.append(state.x)
+    return torch.stack(found)
+
+
+@dataclass(frozen=True)
+class JumpBatches:
+    """Step -> batch of jumps along stored paths; an equal part of it for each jump.
+
+    x: (K, N, *shape), the states of N paths.
+    times: (K,), of the states.
+    label: (N,) int64, or None.
+    w: (N,) guidance weight of each path, or None.
+    jumps: to be learned.
+    schedule, objective: of the student.
+    size: jumps in a batch.
+    seed: of all batches.
+    stream: the use of the seed.
+    """
+
+    x: Tensor
+    times: Sequence[float]
+    label: Tensor | None
+    w: Tensor | None
+    jumps: Sequence[Jump]
+    schedule: Schedule
+    objective: Loss
+    size: int
+    seed: int
+    stream: Stream = Stream.TRAINING
+
+    def __call__(self, step: int) -> TrainingBatch:
+        device = self.x.device
+        g = generator(self.seed, self.stream, step, device=device)
+        row = torch.randint(self.x.shape[1], (self.size,), generator=g, device=device)
+        which = torch.arange(self.size) % len(self.jumps)
+        place = {t: k for k, t in enumerate(self.times)}
+        start, end = (torch.tensor([place[j[k]] for j in self.jumps])[which].to(device) for k in (0, 1))
+        t, s = (torch.tensor([j[k] for j in self.jumps], dtype=torch.float64)[which] for k in (0, 1))
+        x_t, x_s = self.x[start, row], self.x[end, row]
+        now, then = (self.schedule.level(time, like=x_t.double()) for time in (t, s))
+        x0, eps, _ = jump_prediction(x_t.double(), x_s.double(), now, then)
+        to = torch.tensor([destination(self.schedule, j[1]) for j in self.jumps])[which].to(x_t)
+        numbers = torch.stack([to] if self.w is None else [to, self.w[row]], 1)
+        label = None if self.label is None else self.label[row]
+        return TrainingBatch(x0.to(x_t), t.to(x_t), eps.to(x_t), label, numbers)
