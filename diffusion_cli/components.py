@@ -147,7 +147,8 @@ class Components:
     @cached_property
     def jumps(self) -> list[Jump]:
         """Of a student (config `calls`): those of so many calls, of half as many, and so on down to one."""
-        counts = [count for count in (1, 2, 4) if count <= self.config["calls"]]
+        calls = self.config["calls"]
+        counts = [n for n in (1, 2, 4) if n == calls or (n < calls and self.config["method"] == "paths")]
         return jumps_of([samplers.DDIM(steps=count).times(self.schedule) for count in counts])
 
     def _student(self, net: Network, teacher: Denoiser) -> Student:

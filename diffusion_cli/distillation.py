@@ -6,7 +6,8 @@ them: from x_t to x_s it is to give the prediction whose DDIM step arrives there
     x0 = (x_s - r x_t) / (alpha_s - r alpha_t),    r = sigma_s / sigma_t,    eps = (x_t - alpha_t x0) / sigma_t
 
 (Salimans & Ho 2022, appendix G), which for s = 0 is the end of the path itself (Luhman & Luhman 2021). A batch of jumps
-is therefore one of training as any other: x0, eps, t, and where it goes.
+is therefore one of training as any other: x0, eps, t, and where it goes. Or there are no paths, and the student learns to
+make two of its teacher's steps at once, then two of its own, and so on.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from diffusion_cli.denoiser import Denoiser, Jump, destination, end_of_jump
 from diffusion_cli.noise import Stream, generator
 from diffusion_cli.objective import Loss
 from diffusion_cli.prediction import Prediction
-from diffusion_cli.sampler import Sampler, walk
+from diffusion_cli.sampler import DDIM, Sampler, walk
 from diffusion_cli.schedule import Level, Schedule
-from diffusion_cli.trainer import TrainingBatch
+from diffusion_cli.trainer import BatchSource, TrainingBatch
 
 
 def jumps_of(calls: Sequence[Sequence[float]]) -> list[Jump]:
@@ -105,3 +106,58 @@ class JumpBatches:
         numbers = torch.stack([to] if self.w is None else [to, self.w[row]], 1)
         label = None if self.label is None else self.label[row]
         return TrainingBatch(x0.to(x_t), t.to(x_t), eps.to(x_t), label, numbers)
+
+
+@dataclass(frozen=True)
+class HalvingBatches:
+    """Step -> batch of jumps over two steps of a teacher, which in each round is the student of the round before
+    (Salimans & Ho 2022, algorithm 2).
+
+    data: batches of the data, noised here at the starts of the jumps.
+    calls: of the student at the end.
+    rounds: in each the number of jumps is halved.
+    steps: of training, in equal parts for the rounds.
+    teacher: number of the round, from 0, and the jumps of the round before -> denoiser.
+    """
+
+    data: BatchSource
+    calls: int
+    rounds: int
+    steps: int
+    teacher: Callable[[int, Sequence[Jump]], Denoiser]
+
+    @property
+    def schedule(self) -> Schedule:
+        return self.data.schedule
+
+    @property
+    def objective(self) -> Loss:
+        return self.data.objective
+
+    @property
+    def seed(self) -> int:
+        return self.data.seed
+
+    def times(self, round: int) -> list[float]:
+        """The ends of the steps of this round's teacher: T, ..., 0."""
+        count = max(self.calls - 1, 1) * 2 ** (self.rounds - round)
+        ends = torch.linspace(self.schedule.T, 1, count + 1, dtype=torch.float64)
+        return [*ends[:-1].tolist(), 0.0]
+
+    @torch.no_grad()
+    def __call__(self, step: int) -> TrainingBatch:
+        round = step * self.rounds // self.steps
+        times = self.times(round)
+        teacher = self.teacher(round, [*pairwise(times)])
+        x0, _, eps, label, _ = self.data(step)
+        ways = [times[k : k + 3] for k in range(0, len(times) - 1, 2)]
+        found = []
+        for rows, (t, middle, s) in zip(torch.arange(len(x0)).tensor_split(len(ways)), ways, strict=True):
+            now, then = self.schedule.level(t, like=x0), self.schedule.level(s, like=x0)
+            x_t = (now.alpha * x0[rows] + now.sigma * eps[rows]).to(x0)
+            *_, end = walk(DDIM().step, teacher, x_t, [t, middle, s], None if label is None else label[rows])
+            jump = jump_prediction(x_t.double(), end.x.double(), now, then)
+            to = torch.full((len(rows), 1), destination(self.schedule, s))
+            found.append((jump.x0.to(x0), torch.full((len(rows),), t), jump.eps.to(x0), to.to(x0)))
+        columns = [torch.cat(parts) for parts in zip(*found, strict=True)]
+        return TrainingBatch(columns[0], columns[1].to(x0), columns[2], label, columns[3])

@@ -177,16 +177,11 @@ def home(tmp_path_factory):
         assert main([*line, "hydra.run.dir=line"]) == 0
         few = ["steps=30", "plots=false", "stages.every=0", "model.width=16", "device=cpu"]
         assert main(["train", "dataset=gmm2px", *few, "hydra.run.dir=teacher"]) == 0
-        line = [
-            "distill",
-            "run=teacher",
-            *SMALL,
-            "trajectories=600",
-            "steps=200",
-            "calls=4",
-            "w_max=2",
-            "ema.decay=0.9",
-        ]
+        halving = ["method=progressive", "rounds=3", "steps=450", "n=1000"]
+        line = ["distill", "run=exact", "dataset=gaussian1d", *SMALL, *halving]
+        assert main([*line, "hydra.run.dir=halved"]) == 0
+        more = ["trajectories=600", "steps=200", "calls=4", "w_max=2", "ema.decay=0.9"]
+        line = ["distill", "run=teacher", *SMALL, *more]
         assert main([*line, "hydra.run.dir=pixels"]) == 0
     return folder
 
@@ -218,6 +213,20 @@ def test_one_call_of_a_student_is_the_way_of_the_differential_equation(cli):
         x_T = NoiseStream(0, 1000, (1,))()
         assert (drawn("drawn") - on_path(x_T, 0.0)).abs().mean() < near
         shutil.rmtree("drawn")
+
+
+def test_two_steps_at_once_again_and_again_lead_to_one_call(cli):
+    """As eight steps of DDIM, of which one is far from."""
+    from diffusion_cli.noise import NoiseStream
+
+    code, error = cli("sample", "run=halved", "sampler.steps=1", "plots=false", "hydra.run.dir=one")
+    assert code == 0, error
+    x_T = NoiseStream(0, 1000, (1,))()
+    times = [*torch.linspace(50, 1, 9, dtype=torch.float64).tolist()[:-1], 0.0]
+    *_, eight = walk(DDIM().step, EXACT, x_T, times)
+    *_, one = walk(DDIM().step, EXACT, x_T, [50.0, 0.0])
+    assert (drawn("one") - eight.x).abs().mean() < 0.06 < 0.3 < (one.x - eight.x).abs().mean()
+    assert len([*Path("halved/rounds").iterdir()]) == 2
 
 
 def test_a_student_stands_alone_and_takes_the_weight_of_guidance(cli, home):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from diffusion_cli.components import Components
+    from diffusion_cli.noise import Stream
     from diffusion_cli.trainer import BatchSource
 
 log = logging.getLogger(__name__)
@@ -35,10 +37,13 @@ def check(config: dict[str, Any], directory: str | None) -> None:
     if config["w_max"] is not None and not config["guidance"]["label_dropout"]:
         reason = "guidance needs a teacher that was trained with labels and label dropout"
         raise UserError("w_max", config["w_max"], reason)
+    if config["w_max"] is not None and config["method"] != "paths":
+        raise UserError("w_max", config["w_max"], "is for method=paths")
 
 
 def main(config: dict[str, Any], run: RunDirectory, session: Session) -> float | None:
-    train.train_run(config, run, session, with_teacher, of_paths)
+    lessons = of_paths if config["method"] == "paths" else of_halving
+    train.train_run(config, run, session, with_teacher, lessons)
     return value_of(run, config["optimize"])
 
 
@@ -56,33 +61,71 @@ def with_teacher(config: dict[str, Any]) -> Components:
 
 
 def of_paths(training: train.Training) -> tuple[BatchSource, BatchSource]:
-    """Jumps along the teacher's paths, which are drawn where the run does not hold them yet."""
+    """Jumps along the teacher's paths, of which some are kept back to compare checkpoints by."""
+    from diffusion_cli.noise import Stream
+
+    total = training.config["trajectories"]
+    paths, first = kept_paths(training, total), max(1, total // HELD_OUT)
+    return paths(slice(first, None), Stream.TRAINING), paths(slice(first), Stream.SCORE)
+
+
+def of_halving(training: train.Training) -> tuple[BatchSource, BatchSource]:
+    """Jumps over two steps of the round before's student, which is kept when its round ends; and a few of the teacher's
+    paths to compare checkpoints by."""
+    from diffusion_cli.denoiser import Denoiser, Jump, Student
+    from diffusion_cli.distillation import HalvingBatches
+    from diffusion_cli.noise import Stream
+    from diffusion_cli.runs import checkpoint
+
+    c, config, run = training.components, training.config, training.run
+    data, _ = train.of_data(training)
+    first = teacher_of(c).unguided
+    made: dict[int, Denoiser] = {0: first}
+
+    def teacher(number: int, jumps: Sequence[Jump]) -> Denoiser:
+        if number not in made:
+            file, net = run.round_file(number), c.new_net()
+            try:
+                net.load_state_dict(checkpoint.load(file))
+            except checkpoint.Damaged:
+                net.load_state_dict(training.state.ema.state_dict())
+                checkpoint.save(file, net.state_dict())
+            plain = c.network_denoiser(net.eval())
+            given = (net, plain.parameterization, plain.schedule, plain.precision)
+            made[number] = Student(*given, first, jumps)
+        return made[number]
+
+    halving = HalvingBatches(data, config["calls"], config["rounds"], config["steps"], teacher)
+    paths = kept_paths(training, max(1, config["trajectories"] // HELD_OUT))
+    return halving, paths(slice(None), Stream.SCORE)
+
+
+def kept_paths(training: train.Training, total: int) -> Callable[[slice, Stream], BatchSource]:
+    """So many paths of the teacher, drawn where the run does not hold them yet: (rows, stream) -> batches of jumps."""
     import torch
 
     from diffusion_cli.distillation import JumpBatches
-    from diffusion_cli.noise import Stream
 
     c = training.components
     times = sorted({time for jump in c.jumps for time in jump}, reverse=True)
-    lots = drawn_paths(training, times)
+    lots = drawn_paths(training, total, times)
     x = torch.cat([lot["x"] for lot in lots], 1).to(c.device)
     label, w = (
         torch.cat([lot[key] for lot in lots]).to(c.device) if key in lots[0] else None
         for key in ("label", "w")
     )
-    first = max(1, x.shape[1] // HELD_OUT)
 
-    def part(rows: slice, stream: Stream) -> JumpBatches:
+    def batches(rows: slice, stream: Stream) -> JumpBatches:
         def some(given: Tensor | None) -> Tensor | None:
             return None if given is None else given[rows]
 
         given = (c.jumps, c.schedule, c.objective, c.config["batch_size"], c.seed, stream)
         return JumpBatches(x[:, rows], times, some(label), some(w), *given)
 
-    return part(slice(first, None), Stream.TRAINING), part(slice(first), Stream.SCORE)
+    return batches
 
 
-def drawn_paths(training: train.Training, times: list[float]) -> list[dict[str, Any]]:
+def drawn_paths(training: train.Training, total: int, times: list[float]) -> list[dict[str, Any]]:
     """The teacher's paths in lots: x (K, n, *shape) at these times; where there are any label and w, (n,)."""
     from diffusion_cli.noise import ROWS
     from diffusion_cli.runs import checkpoint
@@ -92,9 +135,9 @@ def drawn_paths(training: train.Training, times: list[float]) -> list[dict[str, 
     made_by = "" if teacher.net is None else checkpoint.digest(teacher.net.state_dict())
     size = ROWS * max(1, min(LOT, config["sample_batch"]) // ROWS)
     lots: list[dict[str, Any]] = []
-    with training.session.bar(config["trajectories"], unit="path") as progress:
-        for first in range(0, config["trajectories"], size):
-            file, rows = run.paths_file(len(lots)), min(size, config["trajectories"] - first)
+    with training.session.bar(total, unit="path") as progress:
+        for first in range(0, total, size):
+            file, rows = run.paths_file(len(lots)), min(size, total - first)
             try:
                 lot = checkpoint.load(file)
             except checkpoint.Damaged:

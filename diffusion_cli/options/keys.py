@@ -172,17 +172,22 @@ class Distill(Train):
 
     run: the teacher: a trained run's directory, latest (the newest finished one), or exact (the exact denoiser of dataset=...).
     run_weights: of the teacher: last, best (by the loss on fixed batches) or the STEP of a checkpoint.
-    calls: network calls of a sample; the student serves half as many, too, down to one.
+    method: paths or progressive. paths: regression on the teacher's whole ways. progressive: two steps of the teacher at
+        once, then two of its own, and so on, halving their number in each of `rounds` rounds (Salimans & Ho 2022).
+    calls: network calls of a sample; a student of paths serves half as many, too, down to one.
+    rounds: of method=progressive.
     trajectories: ways of the teacher from noise to data, which are drawn once and kept in the run's directory.
-    trajectory_steps: calls of the teacher for each of them.
+    trajectory_steps: calls of the teacher for each trajectory.
     w_max: the student takes the weight of classifier-free guidance as an input, from 0 to this; null: no guidance.
     """
 
     run: str = "latest"
     run_weights: Literal["last", "best"] | Count = "last"
+    method: Literal["paths", "progressive"] = "paths"
     calls: Literal[1, 2, 4] = 2
+    rounds: Literal[1, 2, 3, 4, 5, 6, 7, 8] = 5
     trajectories: Many = 131072
-    trajectory_steps: Steps = 40
+    trajectory_steps: Steps = 32
     w_max: NonNegative | None = None
 
 

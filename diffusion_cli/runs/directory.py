@@ -151,6 +151,9 @@ class RunDirectory:
         with replacing(self.samples_file) as part:
             np.savez(part, **arrays)
 
+    def round_file(self, number: int) -> Path:
+        return self.path / "rounds" / f"round_{number}.safetensors"
+
     def paths_file(self, lot: int) -> Path:
         return self.path / "paths" / f"lot_{lot:05d}.safetensors"
 
