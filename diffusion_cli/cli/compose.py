@@ -17,7 +17,7 @@ from diffusion_cli.options.check import TARGET, arguments_of, check_config
 from diffusion_cli.options.groups import EXACT, FIGURES, GROUPS
 from diffusion_cli.options.keys import defaults_of, keys_of
 from diffusion_cli.options.signature import MISSING, read
-from diffusion_cli.runs.config import DATA_PLACES, FILE, Record, length
+from diffusion_cli.runs.config import DATA_PLACES, FILE, TRAININGS, Record, length
 from diffusion_cli.runs.directory import RunDirectory
 
 ANEW = ("sampler", "guidance", "evaluation")  # groups of which a run's own choice may be replaced
@@ -62,7 +62,7 @@ def complete_config(config: DictConfig, command: str, words: Sequence[str]) -> F
         for key, value in (defaults_of("train") | defaults_of(command)).items():
             fill(config, key, value)
         found = lay_like_under(config, said) if command == "train" else lay_run_under(config, command, said)
-        if command == "train":
+        if command in TRAININGS:
             choose_length(config, said)
         for group in GROUPS:
             if group != "figure":
