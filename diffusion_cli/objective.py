@@ -30,9 +30,12 @@ class Loss(ABC):
 
     times: how training times are drawn: uniform over 1..T, stratified or lognormal. stratified: the same as uniform with
         one draw from each of B equal parts, for less noise in the loss. lognormal: log(sigma/alpha) ~ N(mean, std^2),
-        kept within the schedule (Karras et al. 2022, table 1).
+        kept within the schedule (Karras et al. 2022, table 1); mean 0 and std 1 are the logit-normal times of flow
+        matching (Esser et al. 2024), for there log(sigma/alpha) is the logit of time.
     mean: mean of log(sigma/alpha), for times=lognormal.
     std: standard deviation of log(sigma/alpha), for times=lognormal.
+    coupling: which noise goes with which point of a batch: independent or optimal. optimal: the assignment of least
+        transport, within classes where there are labels (Tong et al. 2024; Cheng & Schwing 2025), which straightens paths.
     """
 
     # Outputs of the network for each coordinate.
@@ -43,6 +46,7 @@ class Loss(ABC):
     times: Literal["uniform", "stratified", "lognormal"] = "stratified"
     mean: Finite = -1.2
     std: Positive = 1.2
+    coupling: Literal["independent", "optimal"] = "independent"
 
     @property
     def targets(self) -> Literal["sample", "stable", "exact"]:
@@ -111,6 +115,11 @@ class Objective(Loss):
         if self.targets != "sample" and (self.loss != "mse" or self.outputs > 1):
             reason = "is for the loss mse alone: only there a mean serves as well as what it is the mean of"
             raise ArgumentError("targets", self.targets, reason)
+        if self.targets != "sample" and self.coupling != "independent":
+            reason = (
+                "is for targets=sample: means over references take the noise for independent of the point"
+            )
+            raise ArgumentError("coupling", self.coupling, reason)
 
     def __call__(
         self,

@@ -134,6 +134,29 @@ class V:
 
 
 @dataclass(frozen=True)
+class Velocity:
+    """The network puts out eps - x0, the velocity of flow matching.
+
+    Lipman et al. 2023, eq. 23; Liu et al. 2023, eq. 1. On the straight way a x0 + b eps, a + b = 1, it is the derivative in
+    b; here x_t is that point scaled to unit variance, (a, b) = (alpha, sigma) / (alpha + sigma). Its square is that of eps'
+    error, weighted by ((alpha + sigma) / alpha)^2.
+    """
+
+    def target(self, x0: Tensor, eps: Tensor, level: Level) -> Tensor:
+        return eps - x0
+
+    def decode(self, output: Tensor, x_t: Tensor, level: Level) -> Prediction:
+        total = level.alpha + level.sigma
+        return Prediction((x_t - level.sigma * output) / total, (x_t + level.alpha * output) / total)
+
+    def scale(self, level: Level) -> float:
+        return 1.0
+
+    def gain(self, level: Level) -> Tensor:
+        return (level.alpha + level.sigma) / level.alpha
+
+
+@dataclass(frozen=True)
 class Mean:
     """The network puts out the mean of q(x_{t-1} | x_t, x0).
 

@@ -238,3 +238,17 @@ def loglinear(T: Steps = 50, sigma_min: Positive = 0.01, sigma_max: Positive = 2
     _check_rising(sigma_min=sigma_min, sigma_max=sigma_max)
     ratio = torch.exp(_ramp(math.log(sigma_min), math.log(sigma_max), T))
     return Schedule("loglinear", torch.cat((torch.ones(1, dtype=torch.float64), 1 / (1 + ratio**2))))
+
+
+@checked
+def flow(T: Steps = 50, sigma_max: Positive = 100.0) -> Schedule:
+    """The straight way of flow matching, a x0 + b eps with a = 1 - b and b in equal steps, scaled to unit variance.
+
+    Lipman et al. 2023; alpha_bar = a^2 / (a^2 + b^2). An Euler step of the velocity eps - x0 in b is a step of DDIM in t,
+    for any network (parameterization=velocity has it put out that velocity).
+
+    T: number of time steps.
+    sigma_max: sigma/alpha = b/a at t = T, where b stops short of 1: at pure noise alpha would be 0.
+    """
+    b = torch.arange(T + 1, dtype=torch.float64) / T * (sigma_max / (1 + sigma_max))
+    return Schedule("flow", (1 - b) ** 2 / ((1 - b) ** 2 + b**2))

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from diffusion_cli.dataset.batch import Batch
 from diffusion_cli.dataset.protocol import Dataset
-from diffusion_cli.dataset.targets import averaged, exact, stable
+from diffusion_cli.dataset.targets import averaged, coupled, exact, stable
 from diffusion_cli.denoiser import NetworkDenoiser
 from diffusion_cli.device import limit_threads
 from diffusion_cli.errors import ArgumentError
@@ -88,6 +88,8 @@ class Batches:
         x0, label, source = self.draw(self.size, g)
         t = self.objective.draw_times(self.schedule, self.size, g)
         eps = torch.randn(x0.shape, generator=g, device=x0.device)
+        if self.objective.coupling == "optimal":
+            eps = coupled(x0, eps, label)
         if label is not None and self.label_dropout:
             dropped = torch.rand(self.size, generator=g, device=x0.device) < self.label_dropout
             label = label.masked_fill(dropped, self.dataset.num_classes)

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from diffusion_cli import schedule
-from diffusion_cli.prediction import X0, Eps, Mean, V
+from diffusion_cli.prediction import X0, Eps, Mean, V, Velocity
 
-EACH = [Eps(), X0(), V(), V(sigma_data=0.3), Mean()]
+EACH = [Eps(), X0(), V(), V(sigma_data=0.3), Velocity(), Mean()]
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ ALL = {
     "sigmoid": schedule.sigmoid,
     "cosine": schedule.cosine,
     "loglinear": schedule.loglinear,
+    "flow": schedule.flow,
 }
 THEIRS = {
     "linear": "linear",

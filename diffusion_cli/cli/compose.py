@@ -26,7 +26,6 @@ ANEW = ("sampler", "guidance", "evaluation")  # groups of which a run's own choi
 OF_TEACHER = (
     "dataset",
     "schedule",
-    "parameterization",
     "guidance",
     "evaluation",
     "figures",
@@ -34,9 +33,9 @@ OF_TEACHER = (
     "n",
     "sample_batch",
 )
-OF_ITS_NETWORK = ("model", "optimizer", "batch_size", "ema", "threads")
+OF_ITS_NETWORK = ("model", "parameterization", "optimizer", "batch_size", "ema", "threads")
 REPLACED_NETWORKS = ("diffusion_cli.model.mlp.MLP", "diffusion_cli.model.unet1d.UNet1d")
-OF_STUDENT = ("model", "objective", "optimizer", "logger")
+OF_STUDENT = ("model", "parameterization", "objective", "optimizer", "logger")
 MANY = "results"  # the argument of a figure of many runs
 
 

@@ -16,7 +16,8 @@ from diffusion_cli.options.keys import keys_of
 from diffusion_cli.options.signature import MISSING, Argument, Signature, read
 
 CHOSEN = {"train": [*(g for g in GROUPS if g != "figure"), "experiment"],
-          "distill": ["dataset", "model", "objective", "optimizer", "guidance", "sampler", "evaluation", "logger"],
+          "distill": ["dataset", "model", "parameterization", "objective", "optimizer", "guidance", "sampler", "evaluation",
+                      "logger"],
           "sample": ["sampler", "guidance"],
           "evaluate": ["sampler", "guidance", "evaluation"],
           "plot": ["figure", "sampler", "guidance"],

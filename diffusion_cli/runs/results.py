@@ -102,6 +102,7 @@ def read_result(path: str | Path, name: str | None = None) -> Result:
     words = [str(word).lstrip("+~").partition("=")[0] for word in record.overrides]
     keys = dict(_flatten(config))
     keys |= {key: value for key, value in record.choices.items() if key in (*config, "experiment")}
+    keys |= {"command": record.command, "network_calls": calls_of(config)}
     summary, status = run.summary, run.status
     return Result(
         name if name is not None else str(path),
@@ -115,6 +116,16 @@ def read_result(path: str | Path, name: str | None = None) -> Result:
         str(summary["error"]) if "error" in summary and status != FINISHED else None,
         record.command,
     )
+
+
+def calls_of(config: dict[str, Any]) -> int | None:
+    """How often the network is called for a sample, by a configuration; None where it does not say."""
+    sampler, schedule = config.get("sampler"), config.get("schedule")
+    if not (isinstance(sampler, dict) and isinstance(schedule, dict)):
+        return None
+    steps = sampler.get("steps") or schedule.get("T")
+    twice = str(sampler.get("_target_")).endswith(".Heun")
+    return (2 * steps - 1 if twice else steps) if isinstance(steps, int) else None
 
 
 def value_of(run: RunDirectory, optimize: str | None) -> float | None:
