@@ -24,7 +24,12 @@ from diffusion_cli.options.keys import COMPOSED, keys_of
 from diffusion_cli.runs.directory import RunDirectory
 
 ROOT = Path(__file__).parents[1]
-EXACT = {"sample": ["run=exact"], "evaluate": ["run=exact"], "plot": ["run=exact", "figure=schedules"]}
+EXACT = {
+    "distill": ["run=exact"],
+    "sample": ["run=exact"],
+    "evaluate": ["run=exact"],
+    "plot": ["run=exact", "figure=schedules"],
+}
 STAMP = r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d"
 
 

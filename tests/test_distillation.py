@@ -15,6 +15,7 @@ from diffusion_cli.dataset.exact import Gaussian1D
 from diffusion_cli.denoiser import ExactDenoiser, Student
 from diffusion_cli.distillation import JumpBatches, jump_prediction, jumps_of, path_states
 from diffusion_cli.errors import ArgumentError
+from diffusion_cli.model.dit import DiT
 from diffusion_cli.model.mlp import MLP
 from diffusion_cli.model.set import SetNet
 from diffusion_cli.model.unet1d import UNet1d
@@ -127,7 +128,7 @@ def test_where_no_jump_is_the_teacher_answers():
 
 
 NETWORKS = [(MLP, (2,), {}), (UNet1d, (2,), {}), (SetNet, (16, 2), {"width": 8}),
-            (UNet2d, (1, 8, 8), {"width": 8})]  # fmt: skip
+            (UNet2d, (1, 8, 8), {"width": 8}), (DiT, (1, 8, 8), {"width": 16})]  # fmt: skip
 
 
 @pytest.mark.parametrize(("network", "shape", "options"), NETWORKS)

@@ -65,8 +65,9 @@ class DiT(Network):
         time_scale: Positive = 0.25,
         zero_init: bool = True,
         outputs: Count = 1,
+        numbers: Whole = 0,
     ) -> None:
-        super().__init__(shape, num_classes, outputs)
+        super().__init__(shape, num_classes, outputs, numbers)
         self.patch, self.dropout = patch, dropout
         height, across = _patches(self.shape, patch)
         if width % heads or width % 4:
@@ -77,7 +78,7 @@ class DiT(Network):
             nn.SiLU(),
             nn.Linear(width, width),
         )
-        self.context = Conditioning(from_noise_level, num_classes, width)
+        self.context = Conditioning(from_noise_level, num_classes, width, numbers)
         pixels = self.shape[0] * patch**2
         self.stem = nn.Linear(pixels, width)
         self.register_buffer("position", positions(height, across, width), persistent=False)
@@ -87,9 +88,11 @@ class DiT(Network):
         self.modulation = zeroed(nn.Linear(width, 2 * width), zero_init)
         self.head = zeroed(nn.Linear(width, outputs * pixels), zero_init)
 
-    def forward(self, x: Tensor, noise_level: Tensor, label: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, noise_level: Tensor, label: Tensor | None = None, numbers: Tensor | None = None
+    ) -> Tensor:
         self.check_shape(x)
-        context = F.silu(self.context(NoiseLevels(noise_level), label))
+        context = F.silu(self.context(NoiseLevels(noise_level), label, numbers))
         h = self.stem(F.unfold(x, self.patch, stride=self.patch).transpose(1, 2)) + self.position.to(x.dtype)
         for block in self.blocks:
             h = block(h, context)
