@@ -46,7 +46,7 @@ from diffusion_cli.multistep import Multistep
 from diffusion_cli.noise import ROWS, Stream, generator, mix, seeded
 from diffusion_cli.options.build import build_component as make
 from diffusion_cli.options.check import check_config
-from diffusion_cli.options.groups import EXACT, RUN
+from diffusion_cli.options.groups import EXACT, RUN, WEIGHTS
 from diffusion_cli.runs.config import DATA_PLACES
 from diffusion_cli.runs.directory import RunDirectory
 from diffusion_cli.runs.restore import LAST, chosen, fit_in, newest
@@ -161,6 +161,9 @@ class Components:
         elif not isinstance(self.guidance, Unguided):
             reason = "this student has learned none; one that is distilled with w_max=3 takes guidance=cfg"
             raise UserError("guidance", ..., reason)
+            if self.guidance.between is not None:
+                reason = "a student has learned guidance at all noise levels alone"
+                raise UserError("guidance.between", self.guidance.between, reason)
         if most is not None and not 0 <= w <= most:
             raise UserError("guidance.w", w, f"this student has learned weights from 0 to {most:g}")
         plain = self.network_denoiser(net)
@@ -411,6 +414,9 @@ def _data_of(config: Config, run: RunDirectory) -> Any:
 def _guidance(config: Config, dataset: Any) -> Any:
     """Denoiser -> denoiser. For one that names a run, that run's classifier is handed in."""
     node = dict(config["guidance"])
+    if RUN in node and WEIGHTS in node:
+        weak = _weak(config, dataset, node.pop(RUN), node.pop(WEIGHTS))
+        return make({"guidance": node}, "guidance", weak=weak)
     if RUN in node:
         classifier = _classifier(config, dataset, node.pop(RUN))
         return make({"guidance": node}, "guidance", classifier=classifier)
@@ -445,9 +451,31 @@ def _classifier(config: Config, dataset: Any, name: str) -> Any:
             return ExactClassifier(dataset.density)
         except ArgumentError as error:
             raise UserError("guidance.run", name, error.reason) from None
-    run = RunDirectory.find(name)
+    run = RunDirectory.find(name, "guidance.run")
     theirs = newest(run)["config"]
-    # a stranger's, perhaps
+    _check_same_data(config, theirs, name)
+    other = build(theirs | {"device": config["device"]})
+    if other.objective.generates:
+        raise UserError("guidance.run", name, "is no classifier; train one with objective=classifier")
+    net = other.restored(run).net
+    assert net is not None
+    return net.requires_grad_(False)
+
+
+def _weak(config: Config, dataset: Any, name: str, weights: str | int) -> Denoiser:
+    """The denoiser of a run by which guidance=auto is guided, without guidance of its own."""
+    run = RunDirectory.find(name, "guidance.run")
+    theirs = chosen(run, weights, "guidance.weights")["config"]
+    _check_same_data(config, theirs, name)
+    if theirs["schedule"] != config["schedule"]:
+        raise UserError("guidance.run", name, "was trained with another schedule")
+    ours = {key: config[key] for key in ("device", "sample_batch")}
+    plain = {"_target_": "diffusion_cli.guidance.Unguided"}
+    return build(theirs | ours | {"guidance": plain, "weights": weights}, dataset).restored(run).unguided
+
+
+def _check_same_data(config: Config, theirs: Config, name: str) -> None:
+    """Refuses a run by which samples are guided, which may be a stranger's, where it was trained on other data."""
     check_config(theirs)
     compared = [
         {k: v for k, v in c["dataset"].items() if k not in ("labels", "n", *DATA_PLACES)}
@@ -455,9 +483,3 @@ def _classifier(config: Config, dataset: Any, name: str) -> Any:
     ]
     if compared[0] != compared[1]:
         raise UserError("guidance.run", name, "was trained on another dataset")
-    other = build(theirs | {"device": config["device"]})
-    if other.objective.generates:
-        raise UserError("guidance.run", name, "is no classifier; train one with objective=classifier")
-    net = other.restored(run).net
-    assert net is not None
-    return net.requires_grad_(False)

@@ -13,7 +13,7 @@ from diffusion_cli.dataset.points import Points
 from diffusion_cli.denoiser import Denoiser
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.prediction import Prediction
-from diffusion_cli.ranges import BelowOne, Finite, checked
+from diffusion_cli.ranges import BelowOne, Finite, NonNegative, Positive, checked
 
 
 class Guidance(Protocol):
@@ -47,30 +47,95 @@ class ClassifierFree:
     Ho & Salimans 2021, eq. 6.
 
     w: guidance weight; 0: conditional, -1: unconditional.
+    between: noise levels sigma/alpha, low and high, between which it acts (Kynkäänniemi et al. 2024); null: at all of them.
     label_dropout: fraction of the training labels replaced by "no label", from which the network learns eps(x_t, none).
     """
 
     w: Finite = 1.0
+    between: tuple[NonNegative, Positive] | None = None
     label_dropout: BelowOne = 0.1
 
+    def __post_init__(self) -> None:
+        check_between(self.between)
+
     def __call__(self, denoiser: Denoiser) -> Denoiser:
-        return ClassifierFreeGuided(denoiser, self.w)
+        return Extrapolated(denoiser, Unlabelled(denoiser), self.w, self.between)
 
 
-class ClassifierFreeGuided:
-    """Two answers of one denoiser, extrapolated. Both x0 and eps are affine in eps, so one rule serves both.
+@checked
+@dataclass(frozen=True)
+class AutoGuidance:
+    """eps_hat = (1 + w) eps(x_t, label) - w eps_weak(x_t, label): away from a worse model of the same data.
 
-    w: one weight, or one for each point, (B, 1, ..., 1).
+    Karras et al. 2024, eq. 4, where w is one more. Unlike the model without labels, it says the same of what there is, and
+    so takes no samples from one part of a class to another.
+
+    weak: a smaller network, or one that was trained for less.
+    w: guidance weight; 0: the denoiser itself.
+    between: noise levels sigma/alpha, low and high, between which it acts (Kynkäänniemi et al. 2024); null: at all of them.
+    label_dropout: fraction of the training labels replaced by "no label".
     """
 
-    def __init__(self, denoiser: Denoiser, w: float | Tensor) -> None:
-        self.denoiser, self.w, self.schedule = denoiser, w, denoiser.schedule
+    weak: Denoiser
+    w: Finite = 1.0
+    between: tuple[NonNegative, Positive] | None = None
+    label_dropout: BelowOne = 0.0
+
+    def __post_init__(self) -> None:
+        check_between(self.between)
+
+    def __call__(self, denoiser: Denoiser) -> Denoiser:
+        return Extrapolated(denoiser, self.weak, self.w, self.between)
+
+
+def check_between(between: tuple[float, float] | None) -> None:
+    """Refuses noise levels of which the second is not above the first."""
+    if between is not None and not between[0] < between[1]:
+        raise ArgumentError("between", between, "the first level must be below the second")
+
+
+class Unlabelled:
+    """Another denoiser without its labels."""
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        self.denoiser, self.schedule = denoiser, denoiser.schedule
 
     def __call__(
         self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None, to: float | None = None
     ) -> Prediction:
-        given, free = (self.denoiser(x_t, t, y, to) for y in (label, None))
-        x0, eps = (a + self.w * (a - b) for a, b in ((given.x0, free.x0), (given.eps, free.eps)))
+        return self.denoiser(x_t, t, None, to)
+
+
+class Extrapolated:
+    """Two denoisers' answers, from the second beyond the first. Both x0 and eps are affine in eps, so one rule serves both.
+
+    w: one weight, or one for each point, (B, 1, ..., 1).
+    between: as of `ClassifierFree`.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        other: Denoiser,
+        w: float | Tensor,
+        between: tuple[float, float] | None = None,
+    ) -> None:
+        self.denoiser, self.other, self.schedule = denoiser, other, denoiser.schedule
+        self.w, self.between = w, between
+
+    def __call__(
+        self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None, to: float | None = None
+    ) -> Prediction:
+        given, w = self.denoiser(x_t, t, label, to), self.w
+        if self.between is not None:
+            level = self.schedule.level(t, like=x_t)
+            ratio = (level.sigma / level.alpha).to(x_t)
+            inside = (ratio >= self.between[0]) & (ratio <= self.between[1])
+            if not inside.any():
+                return given
+            w = w * inside
+        free = self.other(x_t, t, label, to)
+        x0, eps = (a + w * (a - b) for a, b in ((given.x0, free.x0), (given.eps, free.eps)))
         return Prediction(x0, eps, given.variance)
 
 

@@ -8,7 +8,7 @@ from diffusion_cli.dataset.exact import GaussianMixture
 from diffusion_cli.denoiser import Batched, ExactDenoiser, MeasuredVariance, NetworkDenoiser
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.forward import jump_variance, learned_variance, posterior, step_bound
-from diffusion_cli.guidance import ClassifierFree, ClassifierGuidance, ExactClassifier, Unguided
+from diffusion_cli.guidance import AutoGuidance, ClassifierFree, ClassifierGuidance, ExactClassifier, Unguided
 from diffusion_cli.model.mlp import MLP
 from diffusion_cli.objective import Hybrid
 from diffusion_cli.prediction import Eps, V
@@ -174,3 +174,45 @@ def test_guidance_by_a_classifier_is_the_same_in_batches(exact, points):
     torch.testing.assert_close(parts.eps, whole.eps)
     torch.testing.assert_close(parts.x0, whole.x0)
     assert parts.variance == 0.25
+
+
+@pytest.mark.parametrize("t", [1, 10, 30, 50])
+def test_autoguidance_leads_away_from_the_worse_model(exact, points, t):
+    """The worse one knows wider modes: the result is that of log p + w (log p - log p_wide)."""
+    x, label = points
+    wide = GaussianMixture([[-0.35, 0.65], [0.75, -0.45]], sigma=0.3, weights=[0.35, 0.65]).density
+    guided = AutoGuidance(ExactDenoiser(wide, exact.schedule), w=1.5)(exact)(x, t, label)
+    level = exact.schedule.level(t, x)
+    score = 2.5 * DENSITY.score(x, level.alpha, level.sigma, label) - 1.5 * wide.score(
+        x, level.alpha, level.sigma, label
+    )
+    assert torch.allclose(guided.eps, -level.sigma * score, atol=1e-8)
+    assert torch.allclose(level.alpha * guided.x0 + level.sigma * guided.eps, x, atol=1e-8)
+
+
+@pytest.mark.parametrize("guidance", [ClassifierFree, AutoGuidance])
+def test_guidance_acts_between_two_noise_levels_and_costs_nothing_elsewhere(exact, points, guidance):
+    x, label = points
+    calls = []
+
+    def counted(x_t, t, label=None, to=None):
+        calls.append(t)
+        return exact(x_t, t, label, to)
+
+    counted.schedule = exact.schedule
+    given = {} if guidance is ClassifierFree else {"weak": counted}
+    bound = guidance(**given, w=2.0, between=[0.1, 1.0])(counted)
+    free = guidance(**given, w=2.0)(counted)
+    ratio = (-exact.schedule.log_snr / 2).exp()
+    for t in range(1, 51):
+        inside = 0.1 <= ratio[t] <= 1.0
+        expected = (free if inside else exact)(x, t, label).eps
+        calls.clear()
+        assert torch.equal(bound(x, t, label).eps, expected)
+        assert len(calls) == (2 if inside else 1)
+    each = torch.linspace(1, 50, 200, dtype=torch.float64)
+    at = bound(x, each, label).eps
+    for k in (0, 60, 130, 199):
+        assert torch.allclose(at[k], bound(x[k : k + 1], float(each[k]), label[k : k + 1]).eps[0])
+    with pytest.raises(ArgumentError, match="the first level must be below the second"):
+        guidance(**given, between=[2, 1])

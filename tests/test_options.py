@@ -317,6 +317,7 @@ EXISTS_FOR = {
     **{f"figure={name}": {"run"} for name in ("density", "forward1d", "reverse1d", "schedules", "twopoint")},
     "figure=inpainting": {"inpaint", "completions"},
     "guidance=classifier": {"run"},
+    "guidance=auto": {"run"},
     "model=mlp_smooth": {"x_embedding"},
     "model=mlp_student": {"width", "depth", "fade"},
     "model=unet2d_cifar": {"width", "levels", "blocks", "middle", "attention", "dropout", "patch", "norm", "skips", "resample",
@@ -705,6 +706,7 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
                           "dataset.sample_points=8"],
         "dataset=mnist": ["dataset.source=bundled"],
         "guidance=classifier": ["guidance.run=exact"],
+        "guidance=auto": ["guidance.run=other"],
         "model=unet2d_cifar": ["model.width=32", "model.features=32"],
         "experiment=cats": [f"dataset.root={folder / 'images'}"],
     }  # fmt: skip
@@ -797,8 +799,8 @@ def test_a_constructor_refuses_what_the_command_line_refuses(
         config, make = composed_with(option, composed, words), builder(option)
         for name, argument in (arguments_of(group, target_of(option)) or {}).items():
             refused = [v for v in JUNK if v != MISSING and argument.range and not argument.range.accepts(v)]
-            # guidance=classifier is built around a trained run
-            for value in refused if option != "guidance=classifier" else ():
+            # these are built around a trained run
+            for value in refused if option not in ("guidance=classifier", "guidance=auto") else ():
                 try:
                     make(put(config, (group, name), value))
                 except UserError as error:

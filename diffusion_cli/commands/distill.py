@@ -171,7 +171,7 @@ def draw_lot(
     import torch
 
     from diffusion_cli.distillation import path_states
-    from diffusion_cli.guidance import ClassifierFreeGuided
+    from diffusion_cli.guidance import Extrapolated, Unlabelled
     from diffusion_cli.noise import NoiseStream, Stream, generator
 
     shape, w_max, denoiser = c.dataset.shape, c.config["w_max"], teacher.unguided
@@ -183,7 +183,8 @@ def draw_lot(
         lot["label"] = label.masked_fill(dropped, c.dataset.num_classes)
     if w_max is not None:
         lot["w"] = w_max * torch.rand(rows, generator=g, device=c.device)
-        denoiser = ClassifierFreeGuided(denoiser, lot["w"].view(-1, *(1,) * len(shape)))
+        w = lot["w"].view(-1, *(1,) * len(shape))
+        denoiser = Extrapolated(denoiser, Unlabelled(denoiser), w)
     x_T = NoiseStream(c.seed, rows, shape, c.device, Stream.PATHS, first=first)()
     check = training.session.stop.check
     x = path_states(teacher.sampler, denoiser, x_T, lot.get("label"), times, check)

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from diffusion_cli.errors import ArgumentError, UserError, suggestion
-from diffusion_cli.options.groups import FIGURES, GROUPS, RUN, TRUST, group_of, homes
+from diffusion_cli.options.groups import FIGURES, GROUPS, RUN, TRUST, WEIGHTS, group_of, homes
 from diffusion_cli.options.keys import keys_of
 from diffusion_cli.options.signature import MISSING, Argument, read
-from diffusion_cli.ranges import TEXT, check_value
+from diffusion_cli.ranges import TEXT, check_value, range_of
 
 BIGGEST_CONFIG = 100_000  # nodes; a YAML "alias bomb" unfolds to billions
 DEEPEST_CONFIG = 32
@@ -23,9 +23,28 @@ DIRECTIVES = {"_target_", "_args_", "_partial_", "_recursive_", "_convert_"}  # 
 TARGET = "_target_"
 OF_ALL = ("distill", "plot", "sample")  # commands whose keys together are all there are
 
-RUN_NAMED = Argument(
-    RUN, "str", TEXT, MISSING, "a run of objective=classifier, or exact for a mixture's own posterior."
-)
+# What of a guidance is a run, by the argument that is made of it: the keys that name it.
+OF_RUNS = {
+    "classifier": [
+        Argument(
+            RUN,
+            "str",
+            TEXT,
+            MISSING,
+            "a run of objective=classifier, or exact for a mixture's own posterior.",
+        )
+    ],
+    "weak": [
+        Argument(RUN, "str", TEXT, MISSING, "a run of the same data, smaller or trained for less."),
+        Argument(
+            WEIGHTS,
+            "Literal['last', 'best'] | Count",
+            range_of("Literal['last', 'best'] | Count"),
+            "last",
+            "of that run: last, best (by the loss on fixed batches) or the STEP of a checkpoint.",
+        ),
+    ],
+}
 
 
 def check_config(config: Mapping[str, Any]) -> None:
@@ -68,7 +87,8 @@ def arguments_of(group: str, target: str) -> dict[str, Argument] | None:
         return None
     given = GROUPS[group].given
     found = {name: argument for name, argument in signature.arguments.items() if name not in given}
-    return found | ({RUN: RUN_NAMED} if group == "guidance" and given[0] in signature.arguments else {})
+    named = [key for name in given if name in signature.arguments for key in OF_RUNS.get(name, ())]
+    return found | {key.name: key for key in named}
 
 
 def check_target(key: str, group: str, value: Any) -> None:

@@ -32,7 +32,7 @@ GROUPS = {
     "parameterization": Group("what the network predicts", ("prediction",)),
     "objective": Group("the loss", ("objective",)),
     "optimizer": Group("the optimizer and its learning rate", ("optimizer",)),
-    "guidance": Group("how labels steer the samples", ("guidance",), given=("classifier",)),
+    "guidance": Group("how labels steer the samples", ("guidance",), given=("classifier", "weak")),
     "sampler": Group("how samples are drawn", ("sampler", "multistep"), given=("box",)),
     "evaluation": Group("what is measured of the samples", ("metrics",)),
     "logger": Group("where training numbers go beside metrics.csv", ("runs.logger",)),
@@ -40,7 +40,7 @@ GROUPS = {
 }
 FIGURES = "figures"  # the section of named figures: each of its nodes is one of the group `figure`
 EXACT = "exact"  # run=exact: no network, but the exact denoiser of dataset=...
-RUN = "run"  # a key of a group whose argument `given` is made of the run that it names
+RUN, WEIGHTS = "run", "weights"  # keys of a group whose argument `given` is made of the run that they name
 
 
 def group_of(path: tuple[str, ...]) -> str | None:
