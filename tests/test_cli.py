@@ -577,7 +577,7 @@ def test_completion_in_bash(tmp_path: Path) -> None:
     done = process("bash", "-c", script, cwd=tmp_path, PATH=path)
     assert done.stderr == ""
     assert done.stdout.splitlines() == [
-        "train sample evaluate plot runs list",
+        "train distill sample evaluate plot runs list",
         "evaluate",
         "optimizer=adam optimizer=adamw",
         "optimizer.warmup=",
