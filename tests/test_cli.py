@@ -237,8 +237,8 @@ BAD = [
     ("train seed=abc", "seed=abc: must be a whole number >= 0"),
     ("train seed=-1", "seed=-1: must be a whole number >= 0"),
     ("train seed=true", "seed=true: must be a whole number >= 0"),
-    ("train steps=0", "steps=0: must be a whole number >= 1"),
-    ("train steps=1e3", "steps=1000.0: must be a whole number >= 1"),
+    ("train steps=0", "steps=0: must be a whole number >= 1, or null"),
+    ("train steps=1e3", "steps=1000.0: must be a whole number >= 1, or null"),
     ("train optimizer.lr=-1", "optimizer.lr=-1: must be a number > 0"),
     ("train optimizer.lr=nan", "optimizer.lr=nan: must be a number > 0"),
     ("train schedule.T=0", "schedule.T=0: must be a whole number in 1..1000000"),
@@ -287,7 +287,7 @@ BAD = [
     ),
     ("train hydra.mode=FOO", "hydra.mode=FOO: *"),
     ("train -m hydra.sweep.dir=/proc/a seed=1,2", "hydra.sweep.dir=/proc/a: No such file or directory"),
-    ("train -m steps=0 seed=1,2", "steps=0: must be a whole number >= 1"),
+    ("train -m steps=0 seed=1,2", "steps=0: must be a whole number >= 1, or null"),
     ("train -m dataset=circle,circel", "dataset=circel: no such option; did you mean circle? choose from *"),
     ("train -m stepz=1,2", "stepz=1,2: no such key; did you mean steps? choose from *"),
     ("train -m hydra.launcher._target_=os.system seed=1,2", "os.system: no plugin of Hydra"),
@@ -486,7 +486,7 @@ def test_a_sweep_goes_on_after_a_failed_job(cli: Cli, train: Any) -> None:
 
 def test_a_bad_value_in_a_sweep_is_refused_before_any_job(cli: Cli, train: Any) -> None:
     train(lambda config: print("job", config["steps"]))
-    assert cli("train", "-m", "steps=3,0,5") == (2, "", "error: steps=0: must be a whole number >= 1\n")
+    assert cli("train", "-m", "steps=3,0,5") == (2, "", "error: steps=0: must be a whole number >= 1, or null\n")
     assert left() == []
 
 
