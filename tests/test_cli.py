@@ -486,7 +486,11 @@ def test_a_sweep_goes_on_after_a_failed_job(cli: Cli, train: Any) -> None:
 
 def test_a_bad_value_in_a_sweep_is_refused_before_any_job(cli: Cli, train: Any) -> None:
     train(lambda config: print("job", config["steps"]))
-    assert cli("train", "-m", "steps=3,0,5") == (2, "", "error: steps=0: must be a whole number >= 1, or null\n")
+    assert cli("train", "-m", "steps=3,0,5") == (
+        2,
+        "",
+        "error: steps=0: must be a whole number >= 1, or null\n",
+    )
     assert left() == []
 
 
