@@ -233,7 +233,7 @@ class Classification(Loss):
 
 
 # (x0, t, eps, label, numbers) -> losses (B,), where the gradient of their mean has been added to that of the weights.
-Descent = Callable[[Tensor, Tensor, Tensor, Tensor | None, Tensor | None], Tensor]
+Descent = Callable[..., Tensor]
 
 
 def descent_of(denoiser: NetworkDenoiser, objective: Loss) -> Descent:
@@ -259,7 +259,9 @@ def is_plain(net: MLP) -> bool:
 def by_autograd(denoiser: NetworkDenoiser, objective: Loss) -> Descent:
     """For every objective and network."""
 
-    def descend(x0: Tensor, t: Tensor, eps: Tensor, label: Tensor | None, numbers: Tensor | None) -> Tensor:
+    def descend(
+        x0: Tensor, t: Tensor, eps: Tensor, label: Tensor | None, numbers: Tensor | None = None
+    ) -> Tensor:
         losses = objective(denoiser, x0, t, eps, label, numbers)
         losses.mean().backward()
         return losses.detach()
@@ -272,7 +274,9 @@ def written_out(denoiser: NetworkDenoiser, net: MLP) -> Descent:
     layers, schedule, parameterization = WrittenOut(net), denoiser.schedule, denoiser.parameterization
 
     @torch.no_grad()
-    def descend(x0: Tensor, t: Tensor, eps: Tensor, label: Tensor | None, numbers: Tensor | None) -> Tensor:
+    def descend(
+        x0: Tensor, t: Tensor, eps: Tensor, label: Tensor | None, numbers: Tensor | None = None
+    ) -> Tensor:
         level = schedule.level(t, like=x0)
         x = (level.alpha * x0 + level.sigma * eps) * parameterization.scale(level)
         output = layers.forward(x, level.noise_level.to(x))

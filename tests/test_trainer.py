@@ -159,7 +159,7 @@ def test_training_learns_the_circle():
     """A third of what the loss has above its floor is gone between the first 50 and the last 50 of 600 steps."""
     state, denoiser, batches = parts(lr=1e-2)
     exact = ExactDenoiser(batches.dataset.density, batches.schedule)
-    floor = batches.objective.irreducible(exact, V(), *replace(batches, size=20_000)(0)).mean().item()
+    floor = batches.objective.irreducible(exact, V(), *replace(batches, size=20_000)(0)[:4]).mean().item()
     first = run(state, denoiser, batches, 600, until=50).log()["loss"]
     run(state, denoiser, batches, 600, until=550).log()
     last = run(state, denoiser, batches, 600).log()["loss"]
