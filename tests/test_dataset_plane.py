@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from scipy.io import savemat
 
 from diffusion_cli.dataset import point_file
 from diffusion_cli.dataset.exact import ExactDataset, Gaussian1D, GaussianMixture, TwoPoint
@@ -188,6 +189,32 @@ def test_bad_csv_is_refused_in_one_line(tmp_path: Path, text: str, reason: str) 
     assert message.startswith(f"path={path}: ") and reason in message and "\n" not in message
 
 
+def test_points_of_a_matlab_file(tmp_path):
+    """As MATLAB 5 to 7 writes them; among other variables, as a whole workspace has them."""
+    savemat(
+        tmp_path / "points.mat", {"points": POINTS, "title": "a drawing", "cells": np.array(["a", 1], object)}
+    )
+    np.save(tmp_path / "points.npy", POINTS.astype(np.float64))
+    ours, theirs = (PointCloud(str(tmp_path / name)) for name in ("points.mat", "points.npy"))
+    assert ours.fingerprint == theirs.fingerprint
+    savemat(tmp_path / "zipped.mat", {"points": POINTS}, do_compression=True)
+    assert PointCloud(str(tmp_path / "zipped.mat")).fingerprint == ours.fingerprint
+    savemat(tmp_path / "two.mat", {"a": POINTS, "b": POINTS})
+    assert "2 arrays of numbers (a, b), not one" in refusal(lambda: PointCloud(str(tmp_path / "two.mat")))
+    savemat(tmp_path / "complex.mat", {"a": POINTS * 1j})
+    assert "not real numbers" in refusal(lambda: PointCloud(str(tmp_path / "complex.mat")))
+    head = (
+        b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124)
+        + b"\x00\x02IM"
+        + b"\x89HDF\r\n\x1a\n"
+        + bytes(600)
+    )
+    (tmp_path / "new.mat").write_bytes(head)
+    assert "save('points.mat', '-v7')" in refusal(lambda: PointCloud(str(tmp_path / "new.mat")))
+    (tmp_path / "cut.mat").write_bytes((tmp_path / "points.mat").read_bytes()[:200])
+    assert "cannot be read" in refusal(lambda: PointCloud(str(tmp_path / "cut.mat")))
+
+
 def test_bad_numpy_files_are_refused_and_never_unpickled(tmp_path: Path) -> None:
     class Bomb:
         def __reduce__(self):
@@ -231,7 +258,10 @@ def test_files_too_large_are_refused_before_they_are_read(
         (lambda: PointCloud("nowhere.csv"), "path=nowhere.csv: no such file"),
         (lambda: PointCloud("."), "path=.: no such file"),
         (lambda: PointCloud(None), "path=null: must be a name or a path"),
-        (lambda: PointCloud(__file__), "no file of this kind; choose from .csv, .tsv, .txt, .npy, .npz"),
+        (
+            lambda: PointCloud(__file__),
+            "no file of this kind; choose from .csv, .tsv, .txt, .npy, .npz, .mat",
+        ),
         (lambda: Circle(n=0), "n=0: must be a whole number in 1..100000000, or null"),
         (lambda: Circle(n=2.5), "n=2.5: must be a whole number"),
         (lambda: Circle(n=True), "n=true: must be a whole number"),

@@ -1,5 +1,7 @@
 """Distances between images against closed forms, other implementations and cases known by hand."""
 
+import hashlib
+
 import pytest
 import torch
 from scipy import linalg
@@ -149,8 +151,25 @@ def test_report_of_true_images_is_at_the_floor(data):
     table = images_table(report)
     assert all(
         word in table
-        for word in ("Fréchet", "60 images against the 90", "3 times 60", "pixels abcabcabcabcabca")
+        for word in (
+            "Fréchet",
+            "60 images against the 90",
+            "3 times 60 images of the train split",
+            "pixels abcabcabcabcabca",
+        )
     )
+
+
+def test_training_images_as_the_reference_are_the_two_parts_changed_over(data):
+    other = ImageDataset(data.test, data.train, "01", digest="the other way")
+    ours = RealImages(Pixels(), data, 40, 2, 3, reference="train")
+    theirs = RealImages(Pixels(), other, 40, 2, 3)
+    x = digits(40, 5).batch(slice(None)).x0.flatten(1).double()
+    assert ours.compare(x) == theirs.compare(x) and ours.floor == theirs.floor
+    report = evaluate_images(lambda k: digits(40, 5).batch(slice(None)), ours, draws=1)
+    assert (report["frechet"]["split"], report["frechet"]["against"]) == ("train", 200)
+    table = images_table(report)
+    assert "against the 200 of the train split" in table and "2 times 40 images of the test split" in table
 
 
 def test_report_sees_what_is_wrong(data):
@@ -186,9 +205,24 @@ def test_evaluation_of_images_names_what_is_wrong(monkeypatch, tmp_path):
         ImageEvaluation(extractor="inception")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
-    with pytest.raises(ArgumentError, match=r"its weights are not here; put .*6726825d.pth at"):
+    served = {"content": b"not the weights"}
+    monkeypatch.setattr(
+        "diffusion_cli.dataset.download._retrieve", lambda url, file: file.write_bytes(served["content"])
+    )
+    with pytest.raises(
+        ArgumentError, match=r"are not here and cannot be fetched \(.*wrong checksum.*6726825d.pth at"
+    ):
         ImageEvaluation(extractor="inception")
-    (tmp_path / "checkpoints").mkdir()
+    assert not list(tmp_path.rglob("*.pth"))
+    # by its checksum the right file is known
+    served["content"] = b"right"
+    name = f"weights-{hashlib.sha256(b'right').hexdigest()[:8]}.pth"
+    monkeypatch.setattr("diffusion_cli.metrics.inception.WEIGHTS", name)
+    ImageEvaluation(extractor="inception")
+    assert (tmp_path / "checkpoints" / name).read_bytes() == b"right"
+    monkeypatch.setattr(
+        "diffusion_cli.metrics.inception.WEIGHTS", "weights-inception-2015-12-05-6726825d.pth"
+    )
     (tmp_path / "checkpoints" / "weights-inception-2015-12-05-6726825d.pth").write_bytes(b"not the weights")
     evaluation = ImageEvaluation(extractor="inception", n=20)
     with pytest.raises(ArgumentError, match="wrong checksum"):

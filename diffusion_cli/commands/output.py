@@ -94,10 +94,10 @@ def draw_figures(
             yield name, Graphic(figure, facts(components))
 
 
-def save_figures(nodes: Mapping[str, Any], folder: Path, components: Components) -> None:
-    """Draws the figures configured in `nodes`, each into folder/NAME.png (or .gif, .html)."""
+def save_figures(nodes: Mapping[str, Any], folder: Path, components: Components) -> Iterator[Path]:
+    """Draws the figures configured in `nodes`, each into folder/NAME.png (or .gif, .html), and yields their files."""
     for name, graphic in draw_figures(nodes, components):
-        graphic.save(folder / f"{name}{graphic.suffix}")
+        yield graphic.save(folder / f"{name}{graphic.suffix}")
 
 
 def facts(components: Components) -> dict[str, str]:

@@ -39,6 +39,8 @@ from diffusion_cli.runs.resume import check_made_with, check_same
 from diffusion_cli.runs.session import Session
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from diffusion_cli.components import Components
     from diffusion_cli.model.network import Network
     from diffusion_cli.trainer import BatchSource, TrainState
@@ -111,9 +113,11 @@ def train_run(
         warn_of_outliers(components)
         session.stop.at_once = lambda signum: training.write_summary(INTERRUPTED, Interrupted(signum))
         try:
-            training.train()
-            if config["plots"]:
-                training.finish()
+            training.logger.open(run.path, components.config)
+            with contextlib.closing(training.logger):
+                training.train()
+                if config["plots"]:
+                    training.finish()
             run.check_place()
             training.write_summary(FINISHED)
         except BaseException as error:
@@ -280,7 +284,6 @@ class Training:
         limit = config["max_minutes"]
         every = config["stages"]["every"] if self.components.objective.generates else 0
         logger = self.logger
-        logger.open(self.run.path, config)
         if every and state.step == 0:
             self.save_stage()
         self.write_summary(RUNNING)
@@ -290,7 +293,7 @@ class Training:
             self.evaluate_again(logger)
         # A signal is looked at where the step can be saved.
         bar = self.session.bar(config["steps"], state.step, stops=False)
-        with contextlib.closing(logger), bar as progress:
+        with bar as progress:
             denoiser = self.components.network_denoiser(state.net)
             for _ in fit(state, denoiser, batches, config["steps"], config["ema"]["decay"]):
                 last = state.step == config["steps"]
@@ -397,8 +400,22 @@ class Training:
         """Samples of the network as it is now, always from the same noise."""
         self.run.check_place()
         self.refuse_divergence()
-        x0 = self.averaged.draw(self.config["stages"]["n"]).x0
-        self.run.write_stage(self.state.step, self.components.units.array(x0))
+        x0 = self.components.units.array(self.averaged.draw(self.config["stages"]["n"]).x0)
+        self.run.write_stage(self.state.step, x0)
+        if self.logger.wants_pictures:
+            self.show(x0)
+
+    def show(self, x0: NDArray[Any]) -> None:
+        """The samples of a stage, as a picture for the logger; nothing where there is no view of such data."""
+        from diffusion_cli.figures.files import encoded
+        from diffusion_cli.figures.kinds import VIEWED
+        from diffusion_cli.figures.pictures import GRID
+        from diffusion_cli.figures.recipes.material import view_of
+
+        if self.components.dataset.kind in VIEWED:
+            view = view_of(self.components)
+            figure = view.grid(x0[:GRID] if view.panels else x0)
+            self.logger.picture(self.state.step, "samples", encoded(figure, ".png"))
 
     def finish(self) -> None:
         """Samples, evaluation and figures of the finished network."""
@@ -408,7 +425,9 @@ class Training:
             self.run.write_samples(**samples.arrays())
         self.metrics = evaluate(finished, self.session.bar)
         log_metrics(finished, self.metrics)
-        save_figures(self.figures, self.run.figures, finished)
+        for file in save_figures(self.figures, self.run.figures, finished):
+            if self.logger.wants_pictures and file.suffix == ".png":
+                self.logger.picture(self.state.step, f"figures/{file.stem}", file.read_bytes())
 
     def write_summary(self, status: str, error: BaseException | None = None) -> None:
         seconds = time.monotonic() - self.started if self.training_seconds is None else self.training_seconds

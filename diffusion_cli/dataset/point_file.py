@@ -27,7 +27,7 @@ MOST_COORDINATES = 1024
 MOST_CLASSES = 1000
 # Rows of which a column may hold whole numbers by chance.
 FEW = 5
-TEXTS, ARRAYS = (".csv", ".tsv", ".txt"), (".npy", ".npz")
+TEXTS, ARRAYS = (".csv", ".tsv", ".txt"), (".npy", ".npz", ".mat")
 CHOOSE = "say which are the coordinates: dataset.columns=[x,y]"
 
 
@@ -53,7 +53,7 @@ def read_points(
     where: Mapping[str, Any] | None = None,
     label: str | int | None = None,
 ) -> PointFile:
-    """The points of a table (.csv, .tsv, .txt), or of a .npy or .npz (one array) file of N rows of d coordinates.
+    """The points of a table (.csv, .tsv, .txt), or of a .npy, .npz or .mat (one array) file of N rows of d coordinates.
 
     columns: of the table, by their names or their numbers from 1, which are the coordinates; None: all of them, which is
         refused where they may not be coordinates.

@@ -25,7 +25,7 @@ from diffusion_cli.noise import Stream, generator
 from diffusion_cli.ranges import Count, Inner, Many, Whole, checked
 
 MOST_NUMBERS = 2**28  # 1 GiB as float32
-SUFFIXES = (".npy", ".npz")
+SUFFIXES = (".npy", ".npz", ".mat")
 
 
 @dataclass
@@ -123,7 +123,7 @@ class SetDataset(Dataset):
 class PointSets(SetDataset):
     """A user's own sets of points in the plane; x0 is (n, P, 2) in the units of the run.
 
-    path: a .npy file, or an .npz file with one array, of shape (N, P, 2): N >= 2 sets of P >= 1 points each, finite.
+    path: a .npy, .npz or .mat (MATLAB's) file with one array of shape (N, P, 2): N >= 2 sets of P >= 1 points, finite.
     test: sets that are held out for evaluation, a number, or below 1 a fraction of N. Which ones follows from `seed`.
     seed: seed of the split into training sets and held-out ones, which does not depend on the run's seed.
     standardize: true: inside the run the points are centred and scaled to a spread of 1; what leaves it is in the file's units.

@@ -119,19 +119,22 @@ class SetEvaluation(Evaluation):
 @checked
 @dataclass(frozen=True)
 class ImageEvaluation(Evaluation):
-    """Images against held-out ones: see `metrics.image_report.evaluate_images`.
+    """Images against real ones: see `metrics.image_report.evaluate_images`.
 
     n: images in each draw.
     draws: independent collections of samples.
-    floor_draws: collections of training images, for the floor; at least 2.
+    floor_draws: collections of real images, for the floor; at least 2.
+    reference: the images to compare with, whole: test (held out) or train. The floor is of the other ones. The literature
+        takes train, by which a model that repeats its training images is the best.
     neighbours: k of precision and recall.
     extractor: what sees the images. judge: a classifier trained on this data once; inception: needs the extra
-        `inception` and its weights.
+        `inception` and its weights, which are downloaded.
     """
 
     n: Several = 1_000
     draws: Many = 1
     floor_draws: Several = 16
+    reference: Literal["test", "train"] = "test"
     neighbours: Many = 3
     extractor: Literal["judge", "inception"] = "judge"
     _real: dict[str, RealImages] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -163,7 +166,15 @@ class ImageEvaluation(Evaluation):
             device, progress = given.device, given.progress
             eye = Inception(device) if self.extractor == "inception" else judge_for(dataset, device, progress)
             self._real[dataset.fingerprint] = RealImages(
-                eye, dataset, self.n, self.floor_draws, self.neighbours, given.seed, device, progress
+                eye,
+                dataset,
+                self.n,
+                self.floor_draws,
+                self.neighbours,
+                given.seed,
+                device,
+                progress,
+                self.reference,
             )
         return self._real[dataset.fingerprint]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, Literal, NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
@@ -83,12 +83,15 @@ def look(extractor: Extractor, images: Tensor | Split, device: torch.device | st
 
 
 class RealImages:
-    """The held-out images as every set of n samples meets them, and the floor: n training images at a time.
+    """The images of one split, as every set of n samples meets them, and the floor: n images of the other one at a time.
 
-    The Fréchet and kernel distances are to the whole test split, whatever n is; precision and recall are those of n
-    samples and n test images (as many as there are), between which the k-th neighbours are found. floor: the values
-    of disjoint random sets of n training images, at most `floor_draws` and as many as there are; n is smaller where
-    the training split is. The floor of accuracy is that of the extractor on the test split.
+    The Fréchet and kernel distances are to the whole split, whatever n is; precision and recall are those of n samples
+    and n of its images (as many as there are), between which the k-th neighbours are found. floor: the values of
+    disjoint random sets of n images of the other split, at most `floor_draws` and as many as there are; n is smaller
+    where that split is. The floor of accuracy is that of the extractor on held-out images.
+
+    reference: test, the held-out images, or train, with which the literature compares: by it a model that repeats its
+        training images is the best.
     """
 
     def __init__(
@@ -101,31 +104,38 @@ class RealImages:
         seed: int = 0,
         device: torch.device | str = "cpu",
         progress: Progress = silent,
+        reference: Literal["test", "train"] = "test",
     ) -> None:
         self.extractor, self.device, self.k = extractor, device, neighbours
         self.num_classes = dataset.num_classes
-        train, test = dataset.train, dataset.test
-        self.n = min(n, len(train.images))
+        splits = {"test": dataset.test, "train": dataset.train}
+        self.reference = reference
+        against, others = splits.pop(reference), *splits.values()
+        self.n = min(n, len(others.images))
         rng = np.random.default_rng(mix(seed, Stream.REFERENCES))
-        rows = rng.permutation(len(train.images))[: len(train.images) // self.n * self.n].reshape(-1, self.n)
+        rows = rng.permutation(len(others.images))[: len(others.images) // self.n * self.n].reshape(
+            -1, self.n
+        )
         # In order, because memory-mapped images are read from front to back.
         rows = np.sort(rows[:floor_draws], 1)
-        with progress(len(test.images) + rows.size, unit="image") as bar:
-            seen = look(extractor, test, device, bar)
-            self.test, self.moments = seen.features, Moments.of(seen.features)
-            self.within = mean_kernel(self.test)
-            some = torch.from_numpy(rng.permutation(len(self.test))[: self.n])
-            self.manifold = Manifold(self.test[some], neighbours)
-            looks = [look(extractor, train.rows(torch.from_numpy(r)), device, bar) for r in rows]
+        with progress(len(against.images) + rows.size, unit="image") as bar:
+            seen = look(extractor, against, device, bar)
+            self.features, self.moments = seen.features, Moments.of(seen.features)
+            self.within = mean_kernel(self.features)
+            some = torch.from_numpy(rng.permutation(len(self.features))[: self.n])
+            self.manifold = Manifold(self.features[some], neighbours)
+            looks = [look(extractor, others.rows(torch.from_numpy(r)), device, bar) for r in rows]
         self.floor: list[Numbers] = [self.compare(each.features) for each in looks]
-        self.accuracy = agreement(seen.label, test.label, dataset.num_classes)
+        read = agreement(seen.label, against.label, dataset.num_classes)
+        # of images that the extractor was trained on it says too much
+        self.accuracy = read if reference == "test" or read is None else extractor.accuracy
 
     def compare(self, features: Tensor) -> Numbers:
-        """The distances of these images from the held-out ones, and precision and recall."""
+        """The distances of these images from the reference, and precision and recall."""
         precision, recall = precision_recall(self.manifold, Manifold(features, self.k))
         return {
             "frechet": frechet(Moments.of(features), self.moments),
-            "kernel": kernel_distance(features, self.test, self.within),
+            "kernel": kernel_distance(features, self.features, self.within),
             "precision": precision,
             "recall": recall,
         }
@@ -179,10 +189,14 @@ def evaluate_images(
             floors = [numbers[metric.name] for numbers in real.floor]
             nothing = math.inf if metric.name == "kernel" else 0.0
             entry = beside_floor(metric, values, floors, real.n, rounding=nothing)
-        entry["split"], entry["against"], entry["extractor"] = "test", len(real.test), eye.digest[:16]
+        entry["split"], entry["against"], entry["extractor"] = (
+            real.reference,
+            len(real.features),
+            eye.digest[:16],
+        )
         report[metric.name] = entry
     about = {"name": eye.name, "digest": eye.digest, "task": eye.task, "accuracy": eye.accuracy,
-             "features": real.test.shape[1]}  # fmt: skip
+             "features": real.features.shape[1]}  # fmt: skip
     return report | {"extractor": about}
 
 
@@ -194,9 +208,10 @@ def images_table(report: Report) -> str:
         if eye["accuracy"] is None
         else f", which recognizes {eye['accuracy']:.2%} of the test split's {eye['task']}"
     )
+    other = "train" if entry["split"] == "test" else "test"
     end = (
         f"{entry['n']:,} images against the {entry['against']:,} of the {entry['split']} split, {entry['draws']} drawn; "
-        f"real: {entry['floor_draws']} times {entry['n']:,} training images\n"
+        f"real: {entry['floor_draws']} times {entry['n']:,} images of the {other} split\n"
         f"seen by {eye['name']} {eye['digest'][:16]}{accuracy}"
     )
     few = entry["n"] <= eye["features"]

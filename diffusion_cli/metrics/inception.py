@@ -1,6 +1,6 @@
 """Inception's features, for those who want the Fréchet distance of the literature: an optional extra.
 
-Nothing is downloaded here: the network is torch-fidelity's, its weights must lie where torch-fidelity keeps them.
+The network is torch-fidelity's; its weights lie where torch-fidelity keeps them, or are downloaded to there.
 """
 
 from __future__ import annotations
@@ -12,22 +12,34 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from diffusion_cli.dataset.download import Unreachable, fetch
 from diffusion_cli.errors import ArgumentError
 
 # By torch's custom the name ends in the start of its SHA-256.
 WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"
 AT_ONCE = 16  # images, each of which takes 20 MB on its way
-FROM = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0"
+FROM = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
 
 
 def weights_file() -> Path:
-    """The weights, if the package and they are here; else ArgumentError says what to do."""
+    """The weights, from where they are or from the network; ArgumentError says what to do where they are in neither, or the
+    package is missing."""
     if importlib.util.find_spec("torch_fidelity") is None:
         raise _refused("needs the package torch-fidelity: pip install 'diffusion-cli[inception]'")
-    file = Path(torch.hub.get_dir()) / "checkpoints" / WEIGHTS
-    if not file.is_file():
-        raise _refused(f"its weights are not here; put {FROM}/{WEIGHTS} at {file}")
-    return file
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    try:
+        return fetch(WEIGHTS, [FROM], folder, check_weights)
+    except Unreachable as error:
+        reason = f"its weights are not here and cannot be fetched ({error}); put {FROM}{WEIGHTS} at {folder}"
+        raise _refused(reason) from None
+
+
+def check_weights(file: Path, name: str) -> str:
+    """The SHA-256 of a file, 64 hex digits, which its name must end in the start of; else ArgumentError."""
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    if not digest.startswith(Path(name).stem.rpartition("-")[2]):
+        raise _refused(f"{file}: wrong checksum; fetch it again")
+    return digest
 
 
 def _refused(reason: str) -> ArgumentError:
@@ -47,10 +59,8 @@ class Inception:
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
         file = weights_file()
-        self.digest = hashlib.sha256(file.read_bytes()).hexdigest()
         # Before torch-fidelity unpickles it.
-        if not self.digest.startswith(file.stem.rpartition("-")[2]):
-            raise _refused(f"{file}: wrong checksum; fetch it again")
+        self.digest = check_weights(file, file.name)
         try:
             from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
         except Exception as error:

@@ -1,28 +1,50 @@
-"""Where training numbers go beside metrics.csv. Each logger: open(folder, config), log(step, row), close()."""
+"""Where numbers and figures of training go beside the run's own files. A logger of your own inherits from Logger."""
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from diffusion_cli.errors import UserError
 from diffusion_cli.ranges import checked
 
 
+class Logger:
+    """What a logger is told; each of these does nothing here.
+
+    wants_pictures: whether `picture` is called.
+    """
+
+    wants_pictures: ClassVar[bool] = False
+
+    def open(self, folder: Path, config: dict[str, Any]) -> None:
+        """Before training. UserError where a package is missing."""
+
+    def log(self, step: int, row: dict[str, float]) -> None:
+        """Numbers of a step."""
+
+    def picture(self, step: int, name: str, png: bytes) -> None:
+        """The samples of a stage, or a figure of the finished run."""
+
+    def close(self) -> None:
+        """After all else, also where training failed."""
+
+
 @dataclass
-class Csv:
+class Csv(Logger):
     """Nowhere else: metrics.csv is written in every run."""
 
-    def open(self, folder: Path, config: dict[str, Any]) -> None: ...
-    def log(self, step: int, row: dict[str, float]) -> None: ...
-    def close(self) -> None: ...
-
 
 @dataclass
-class TensorBoard:
-    """Event files in the run directory, for `tensorboard --logdir outputs`. Needs the extra `tensorboard`."""
+class TensorBoard(Logger):
+    """Numbers, samples of each stage and figures as event files, for `tensorboard --logdir outputs`.
 
+    Needs the extra `tensorboard`.
+    """
+
+    wants_pictures = True
     _writer: Any = field(default=None, init=False, repr=False)
 
     def open(self, folder: Path, config: dict[str, Any]) -> None:
@@ -38,14 +60,19 @@ class TensorBoard:
         for key, value in row.items():
             self._writer.add_scalar(key, value, step)
 
+    def picture(self, step: int, name: str, png: bytes) -> None:
+        import numpy as np
+
+        self._writer.add_image(name, np.asarray(_opened(png)), step, dataformats="HWC")
+
     def close(self) -> None:
         self._writer.close()
 
 
 @checked
 @dataclass
-class WandB:
-    """Weights & Biases.
+class WandB(Logger):
+    """Weights & Biases: numbers, samples of each stage and figures.
 
     project: the name under which the runs are kept.
     mode: offline writes into the run directory, to be sent later by `wandb sync`.
@@ -53,6 +80,7 @@ class WandB:
 
     project: str = "diffusion_cli"
     mode: Literal["offline", "online"] = "offline"
+    wants_pictures = True
     _run: Any = field(default=None, init=False, repr=False)
 
     def open(self, folder: Path, config: dict[str, Any]) -> None:
@@ -65,5 +93,17 @@ class WandB:
     def log(self, step: int, row: dict[str, float]) -> None:
         self._run.log(row, step=step)
 
+    def picture(self, step: int, name: str, png: bytes) -> None:
+        import wandb
+
+        self._run.log({name: wandb.Image(_opened(png))}, step=step)
+
     def close(self) -> None:
         self._run.finish()
+
+
+def _opened(png: bytes) -> Any:
+    """A picture of Pillow's."""
+    from PIL import Image
+
+    return Image.open(io.BytesIO(png)).convert("RGB")
