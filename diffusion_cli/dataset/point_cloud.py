@@ -16,8 +16,8 @@ from diffusion_cli.ranges import Count, NonNegative, Rows, Values, checked
 class PointCloud(ExactDataset):
     """A user's own points, each as likely as any other; x0 is (n, d) in the units of the run.
 
-    path: a table (.csv, .tsv, .txt; with or without a header), or a .npy, .npz or .mat (MATLAB's) file with one array of N rows of d
-        coordinates.
+    path: a table (.csv, .tsv, .txt; with or without a header), or a .npy, .npz or .mat (MATLAB's) file with one array of N rows
+        of d coordinates.
     n: points of a frozen training set, drawn from those of the file; null: batches are drawn from all of them.
     jitter: standard deviation of Gaussian noise on the points, in the units of the file.
     columns: the columns that are coordinates, by name or number from 1, [x,y]; null: all, where these can only be coordinates.
