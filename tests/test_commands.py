@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -70,6 +71,31 @@ def test_what_train_leaves(cli):
     assert record.config["dataset"]["jitter"] == 0.05 and record.config["schedule"]["T"] == 50
     assert record.choices["dataset"] == "circle" and record.choices["model"] == "mlp"
     assert record.command == "train" and record.overrides == ["dataset=circle", "dataset.jitter=0.05", *SMALL]
+
+
+def test_the_terminal_is_short_and_the_log_is_long(cli):
+    """A header, the phases, what to open; the time and the module of each line are in train.log."""
+    code, out, error = cli("train", "dataset=circle", *SMALL, "hydra.run.dir=talks")
+    lines = out.splitlines()
+    assert code == 0 and lines[0] == "data: circle" and not any("][" in line for line in lines), error
+    said = "\n".join(lines)
+    for expected in ("network    mlp, ", "parameterization v, objective stable, schedule loglinear",
+                     "60 steps of", "seed 0", "device     cpu, float32, 1 thread", "directory  ",
+                     "\nsampling 80\n", "\nevaluating\nDDPM, seed 0\nmetric", "\ndrawing loss, samples, ",
+                     "\nfinished: ", f"open {Path('talks', 'figures', 'samples.png').absolute()}"):  # fmt: skip
+        assert expected in said
+    sizes = re.search(r"mlp, ([\d,]+) parameters", said)
+    saved = checkpoint.load(RunDirectory("talks").checkpoints()[-1])["state"]["net"]
+    buffers = ("frequency", "phase")
+    numbers = sum(v.numel() for name, v in saved.items() if not name.endswith(buffers))
+    assert sizes and int(sizes[1].replace(",", "")) == numbers
+    log = Path("talks", "train.log").read_text().splitlines()
+    assert any(line.startswith("[20") and line.endswith("evaluating") for line in log)
+    code, out, _ = cli("sample", "run=talks", "n=5", "hydra.run.dir=talks-more", "sampler.clip=2.0")
+    assert code == 0 and out.splitlines()[0] == "run talks"
+    code, out, _ = cli("train", "dataset=circle", *SMALL, "hydra.run.dir=mine", "steps=2", "plots=false",
+                       "hydra.job_logging.formatters.simple.format='%(levelname)s | %(message)s'")  # fmt: skip
+    assert code == 0 and out.startswith("INFO | data: circle")
 
 
 def test_sample_repeats_no_flag(cli):

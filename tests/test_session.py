@@ -43,3 +43,20 @@ def test_an_update_stops_where_a_signal_has_come() -> None:
     bars[1].update()
     with pytest.raises(Interrupted):
         bars[0].update()
+
+
+def test_a_phase_says_its_name_and_every_so_often_how_long_it_has_taken(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(session.time, "monotonic", lambda: now)
+    caplog.set_level("INFO")
+    stop = Stop()
+    with Session(stop).phase("sampling") as tick:
+        for k in range(500):
+            now = k / 10
+            tick()
+        stop.signum = 15
+        with pytest.raises(Interrupted):
+            tick()
+    assert caplog.messages == ["sampling", "sampling: 20 s so far", "sampling: 40 s so far"]

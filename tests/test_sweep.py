@@ -115,6 +115,8 @@ def test_a_failed_job_stands_in_its_own_log_and_stops_no_other(cli):
         and "diverged" in RunDirectory("s/0").summary["error"]
     )
     assert "diverged" not in Path("s/1/train.log").read_text()
+    assert re.findall(r"^job \d of .*", out, re.MULTILINE)[0] == "job 1 of 2"
+    assert re.search(r"^job 2 of 2, about \d+ (s|min) left$", out, re.MULTILINE)
     assert err.splitlines()[-1].startswith("error: 1 of 2 jobs failed: job 0: diverged by step 5")
     rows = table(out)
     assert list(rows) == ["0", "1"] and rows["0"][:4] == ["0", "1e+30", "0", "failed"]

@@ -21,6 +21,7 @@ from diffusion_cli.cli.callback import checked_config, refuse
 from diffusion_cli.cli.job import Job
 from diffusion_cli.cli.messages import explain, is_config_error
 from diffusion_cli.cli.plain import tree
+from diffusion_cli.cli.streams import speak_plainly
 from diffusion_cli.cli.waiting import wait_briefly
 from diffusion_cli.errors import RunFailed, UserError, one_line
 from diffusion_cli.options.files import CONFIGS
@@ -46,6 +47,7 @@ def entry(module: str) -> Callable[[], None]:
     def main(config: DictConfig) -> Any:
         # A launcher's worker on another machine has not inherited it.
         wait_briefly(os.environ)
+        speak_plainly()
         current = HydraConfig.get()
         place = Job(current) if current.mode == RunMode.MULTIRUN else None
         try:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,11 +22,15 @@ from diffusion_cli.runs import jobs
 from diffusion_cli.runs.directory import FAILED, FINISHED, RunDirectory
 from diffusion_cli.runs.resume import fingerprint
 
+log = logging.getLogger(__name__)
 RESOLVER = "job_directory"
 HYDRA = ".hydra"
 WATCH = 0.5  # seconds between looks whether the sweep was halted, in a job that has a process of its own
 
 here = False  # whether this is the process that launches the sweep
+planned: tuple[int, float] | None = (
+    None  # there: how many jobs the sweep has, where that is known, and when it began
+)
 
 
 def key_of(config: DictConfig) -> str:
@@ -57,6 +63,19 @@ OmegaConf.register_new_resolver(RESOLVER, directory_of, replace=True)
 OmegaConf.register_new_resolver("first_start", first_start, replace=True)
 
 
+def _say_place(done: int, jobs: int, began: float) -> None:
+    """Which job of how many begins, and how long the rest takes at the pace so far."""
+    left = (time.monotonic() - began) / done * (jobs - done) if done else None
+    rest = (
+        ""
+        if left is None
+        else f", about {left / 60:.0f} min left"
+        if left > 120
+        else f", about {left:.0f} s left"
+    )
+    log.info("job %d of %d%s", done + 1, jobs, rest)
+
+
 def is_found(config: DictConfig) -> bool:
     """Whether the job's directory is found by its configuration, and not named by the user."""
     return RESOLVER in str(tree(config.hydra.sweep)["subdir"])
@@ -77,6 +96,8 @@ class Job:
         """Around the job: its start is counted, and the signals of the sweep reach it. config: the composed one."""
         jobs.start(self.run.path, None if is_found(config) else key_of(config), line_words(config))
         self.begun = True
+        if here and planned is not None:
+            _say_place(self.hydra.job.num, *planned)
         with _watching(self.folder) if not here else contextlib.nullcontext():
             try:
                 yield

@@ -41,6 +41,22 @@ class Tolerant:
                 self.error = error
 
 
+class Terminal(logging.Formatter):
+    """A line of the log as people read it: without the time and the module, which the log's file has."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        level = f"{record.levelname.lower()}: " if record.levelno > logging.INFO else ""
+        return level + record.getMessage()
+
+
+def speak_plainly() -> None:
+    """Makes what Hydra's usual handlers print to the terminal `Terminal` lines; a format of the user's own stays."""
+    for handler in logging.getLogger().handlers:
+        usual = "%(asctime)s" in getattr(handler.formatter, "_fmt", "")
+        if type(handler) is logging.StreamHandler and usual:
+            handler.setFormatter(Terminal())
+
+
 @contextlib.contextmanager
 def tolerant() -> Iterator[tuple[Tolerant, Tolerant]]:
     """Within, sys.stdout and sys.stderr are `Tolerant`, and logging prints no tracebacks of its own.

@@ -12,6 +12,7 @@ import contextlib
 import logging
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -48,6 +49,7 @@ def plan(config: DictConfig, judge: Callable[[DictConfig], object]) -> None:
     UserError, too, where two jobs have the same configuration.
     """
     _share_cores(config)
+    job.planned = None
     if config.hydra.sweeper.get("_target_") != BASIC:
         return
     loader = GlobalHydra.instance().config_loader()
@@ -74,6 +76,7 @@ def plan(config: DictConfig, judge: Callable[[DictConfig], object]) -> None:
                 if folder in folders:
                     raise UserError("hydra.sweep.subdir", folder, "is the directory of more than one job")
                 folders.add(folder)
+        job.planned = len(keys), time.monotonic()
     finally:
         holder.cfg = before
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 from diffusion_cli.commands.output import components_of, describe, evaluate, log_metrics
@@ -19,7 +20,8 @@ def check(config: dict[str, Any], directory: str | None) -> None:
 
 def main(config: dict[str, Any], run: RunDirectory, session: Session) -> None:
     components = components_of(config, session)
-    measured = evaluate(components, session.bar)
+    with session.phase("evaluating") as tick:
+        measured = evaluate(replace(components, tick=tick), session.bar)
     log_metrics(components, measured)
     report = {
         **{key: config[key] for key in ("run", "sampler", "guidance", "label", "seed")},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import platform
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,13 +34,14 @@ def prepare_process(threads: int | None) -> None:
 
 
 def components_of(config: dict[str, Any], session: Session) -> Components:
-    """What sample and evaluate work with: the components that `run=` means, which stop where a signal asks for it, after
-    a word on combinations that throw single samples far out."""
+    """What sample, evaluate and plot work with: the components that `run=` means, which stop where a signal asks for it,
+    after a word on which run that is, and on combinations that throw single samples far out."""
     from diffusion_cli.components import of
 
     prepare_process(config["threads"])
     components = replace(of(config), tick=session.stop.check)
-    if components.net is not None:
+    if components.run is not None:
+        log.info("run %s", components.run.path)
         warn_of_outliers(components)
     return components
 
@@ -73,7 +74,14 @@ def evaluate(components: Components, progress: Progress) -> Measured:
 def log_metrics(components: Components, measured: Measured) -> None:
     """The table of the metrics, as a line of the log and what follows it."""
     if measured:
-        log.info("%s, seed %d\n%r", components.sampler, components.seed, measured)
+        log.info("%s, seed %d\n%r", in_short(components.sampler), components.seed, measured)
+
+
+def in_short(options: Any) -> str:
+    """What a dataclass was built with: its name, and those of its plain values that are not the default."""
+    values = {field: getattr(options, field.name) for field in fields(options)}
+    plain = {f.name: v for f, v in values.items() if isinstance(v, str | int | float) and v != f.default}
+    return " ".join([type(options).__name__, *(f"{name}={value}" for name, value in plain.items())])
 
 
 def draw_figures(

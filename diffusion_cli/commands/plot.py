@@ -6,7 +6,7 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from diffusion_cli.commands.output import draw_figures, prepare_process
+from diffusion_cli.commands.output import components_of, draw_figures
 from diffusion_cli.commands.sample import check_image
 from diffusion_cli.errors import UserError
 from diffusion_cli.options.check import TARGET, check_config
@@ -36,10 +36,10 @@ def main(config: dict[str, Any], run: RunDirectory, session: Session) -> None:
     many = wanted_results(config)
     name = run_config.read_record(run.path).choices["figure"]
     graphic = draw_one(name, config, session, many)
-    graphic.save(run.path / f"{name}{graphic.suffix}")
+    graphic.save(file := run.path / f"{name}{graphic.suffix}")
     if many is not None:
         tables.write_tables(results.results_of(config["sweep"], config["runs"]), run.path, name)
-    log.info("%s", run.path)
+    log.info("open %s", file)
 
 
 def draw_one(name: str, config: dict[str, Any], session: Session, many: Any = None) -> Graphic:
@@ -48,12 +48,10 @@ def draw_one(name: str, config: dict[str, Any], session: Session, many: Any = No
     name: the option's.
     many: the runs that it compares, see `wanted_results`.
     """
-    from diffusion_cli.components import of
-
-    prepare_process(config["threads"])
-    components = replace(of(config), tick=session.stop.check)
-    for _, graphic in draw_figures({name: config["figure"]}, components, many):
-        return graphic
+    components = components_of(config, session)
+    with session.phase(f"drawing {name}") as tick:
+        for _, graphic in draw_figures({name: config["figure"]}, replace(components, tick=tick), many):
+            return graphic
     raise UserError("figure", name, "this run has nothing of it to draw")
 
 

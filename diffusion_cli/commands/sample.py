@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from diffusion_cli.commands.output import components_of, describe, draw_figures, facts
@@ -44,8 +44,9 @@ def main(config: dict[str, Any], run: RunDirectory, session: Session) -> None:
     if config["images"] and components.dataset.kind != "images":
         raise UserError("images", config["images"], "these samples are no images")
     started = time.monotonic()
-    samples = new_samples(components, session.bar)
-    run.write_samples(**samples.arrays())
+    with session.phase(f"sampling {config['n']:,}") as tick:
+        samples = new_samples(replace(components, tick=tick), session.bar)
+        run.write_samples(**samples.arrays())
     seconds = time.monotonic() - started
     if config["images"]:
         from diffusion_cli.figures.pictures import write_pictures
@@ -53,7 +54,8 @@ def main(config: dict[str, Any], run: RunDirectory, session: Session) -> None:
         write_pictures(samples.x0, run.path / "images")
     if config["plots"]:
         for name, graphic in samples.graphics():
-            graphic.save(run.figures / f"{name}{graphic.suffix}")
+            graphic.save(file := run.figures / f"{name}{graphic.suffix}")
+            log.info("open %s", file)
     if config["export"]:
         export_weights(components, run)
     painted = PAINTED if config["inpaint"] else ()

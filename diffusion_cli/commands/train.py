@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffusion_cli.commands.ending import explained, safe
+from diffusion_cli.commands.header import header
 from diffusion_cli.commands.monitor import RepeatedEvaluation
 from diffusion_cli.commands.output import (
     describe,
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SCORE_BATCHES = 4
+# The figures to look at first.
+SHOWN = ("samples", "loss")
 
 
 def check(config: dict[str, Any], directory: str | None) -> None:
@@ -140,7 +143,8 @@ def train_run(
             if reason is not error:
                 raise reason from None
             raise
-    log.info("finished: %s", run.path)
+    shown = [file for file in sorted(run.figures.glob("*")) if file.stem in SHOWN]
+    log.info("finished: %s%s", run.path, "".join(f"\n  open {file}" for file in shown))
 
 
 def extend(run: RunDirectory, unit: str, more: int) -> bool:
@@ -226,7 +230,7 @@ class Training:
     def __init__(
         self, components: Components, run: RunDirectory, session: Session, lessons: Lessons | None = None
     ) -> None:
-        from diffusion_cli.dataset.description import description_of, lines_of
+        from diffusion_cli.dataset.description import description_of
 
         self.components, self.run, self.config, self.session = components, run, components.config, session
         # What is wrong with these is said before anything is written.
@@ -235,7 +239,7 @@ class Training:
         self.figures = self.chosen_figures()
         self.state = new_state(components)
         self.facts = description_of(components.dataset)
-        log.info("data\n%s", lines_of(self.facts))
+        log.info("%s", header(components, self.state.net, self.facts, run))
         self.started, self.first_step = time.monotonic(), 0
         self.training_seconds: float | None = None
         self.loss = math.nan
@@ -420,14 +424,20 @@ class Training:
     def finish(self) -> None:
         """Samples, evaluation and figures of the finished network."""
         finished = replace(self.averaged, run=self.run, tick=self.session.stop.check)
+        phase = self.session.phase
         if finished.objective.generates:
-            samples = Samples(*finished.samples, finished.dataset.class_names, finished)
-            self.run.write_samples(**samples.arrays())
-        self.metrics = evaluate(finished, self.session.bar)
+            with phase(f"sampling {self.config['n']:,}") as tick:
+                samples = Samples(
+                    *replace(finished, tick=tick).samples, finished.dataset.class_names, finished
+                )
+                self.run.write_samples(**samples.arrays())
+        with phase("evaluating") as tick:
+            self.metrics = evaluate(replace(finished, tick=tick), self.session.bar)
         log_metrics(finished, self.metrics)
-        for file in save_figures(self.figures, self.run.figures, finished):
-            if self.logger.wants_pictures and file.suffix == ".png":
-                self.logger.picture(self.state.step, f"figures/{file.stem}", file.read_bytes())
+        with phase(f"drawing {', '.join(self.figures)}") as tick:
+            for file in save_figures(self.figures, self.run.figures, replace(finished, tick=tick)):
+                if self.logger.wants_pictures and file.suffix == ".png":
+                    self.logger.picture(self.state.step, f"figures/{file.stem}", file.read_bytes())
 
     def write_summary(self, status: str, error: BaseException | None = None) -> None:
         seconds = time.monotonic() - self.started if self.training_seconds is None else self.training_seconds

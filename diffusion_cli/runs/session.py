@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from diffusion_cli.runs.place import Place
 from diffusion_cli.runs.signals import Stop
 
 log = logging.getLogger(__name__)
+# Seconds between two lines of what takes long.
+EVERY = 20.0
 
 
 class Session(NamedTuple):
@@ -47,12 +50,30 @@ class Session(NamedTuple):
 
         return Bar(total=total, initial=done, unit=unit, dynamic_ncols=True, mininterval=0.5)
 
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[Callable[[], None]]:
+        """A part of the command whose steps nobody counts: its name is said, and every so often how long it has taken.
+
+        Gives what is to be called between its steps, which raises Interrupted where a signal has come.
+        """
+        log.info("%s", name)
+        started = said = time.monotonic()
+
+        def tick() -> None:
+            nonlocal said
+            self.stop.check()
+            if time.monotonic() - said >= EVERY:
+                said = time.monotonic()
+                log.info("%s: %.0f s so far", name, said - started)
+
+        yield tick
+
 
 class Lines:
     """Progress as a plain line of the log every `every` seconds: what is done, rate, remaining time, and a note."""
 
     def __init__(
-        self, total: int, done: float, unit: str, check: Callable[[], None], every: float = 20.0
+        self, total: int, done: float, unit: str, check: Callable[[], None], every: float = EVERY
     ) -> None:
         self.total, self.done, self.unit, self.check, self.every = total, done, unit, check, every
         self.first, self.note = done, ""
