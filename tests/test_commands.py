@@ -236,7 +236,7 @@ def test_what_sample_left_is_no_training_to_go_on_with(cli):
     code, _, error = cli("train", "dataset=gmm2px", *SMALL, "hydra.run.dir=three", "resume=true")
     assert (code, error) == (
         2,
-        "error: hydra.run.dir=three: holds what `sample` left, which is no training to go on with\n",
+        "error: hydra.run.dir=three: holds what `sample` left, which is nothing that `train` goes on with\n",
     )
     assert RunDirectory("three").record.command == "sample"
 
