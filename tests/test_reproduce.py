@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -23,10 +24,11 @@ sys.path.insert(0, str(SCRIPTS))
 
 import index  # noqa: E402
 import main as engine  # noqa: E402
+import provenance  # noqa: E402
 import worker  # noqa: E402
 from listing import Figure, Listing, Run, find  # noqa: E402
 
-LISTING = Listing.read(SCRIPTS / "list.yaml")
+LISTING, COURSES = (Listing.read(SCRIPTS / f"{name}.yaml") for name in ("list", "courses"))
 SMALL = "steps=20 model.width=16 stages.every=10 stages.n=20 n=50 evaluation.n=50 evaluation.draws=1 evaluation.floor_draws=2"
 
 
@@ -36,9 +38,10 @@ def no_data(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
 
-def test_every_run_composes_and_is_allowed(composed):
+@pytest.mark.parametrize("listed", [LISTING, COURSES], ids=["report", "courses"])
+def test_every_run_composes_and_is_allowed(composed, listed):
     """The first job of a sweep stands for all. What a full run says a quick one says too, and more."""
-    for item in LISTING.items(None, "quick", Path("home")):
+    for item in listed.items(None, "quick", Path("home")):
         if not isinstance(item, Run):
             continue
         words = [w for w in item.words[1:] if w != "-m" and not w.startswith("hydra.")]
@@ -51,9 +54,10 @@ def test_every_run_composes_and_is_allowed(composed):
         assert sum(word.startswith(("hydra.run.dir=", "hydra.sweep.dir=")) for word in item.words) == 1
 
 
-def test_every_figure_names_what_there_is():
-    figures = [item for item in LISTING.items(None, "quick", Path("home")) if isinstance(item, Figure)]
-    assert len(figures) > 50
+@pytest.mark.parametrize(("listed", "least"), [(LISTING, 50), (COURSES, 35)], ids=["report", "courses"])
+def test_every_figure_names_what_there_is(listed, least):
+    figures = [item for item in listed.items(None, "quick", Path("home")) if isinstance(item, Figure)]
+    assert len(figures) > least
     for figure in figures:
         said = dict(word.split("=", 1) for word in figure.words[1:])
         options = arguments_of("figure", node_of("figure", said["figure"])["_target_"])
@@ -63,10 +67,10 @@ def test_every_figure_names_what_there_is():
                 assert not rest or rest in options, (figure.name, key)
             elif not rest and (CONFIGS / key).is_dir():
                 assert (CONFIGS / key / f"{value}.yaml").is_file(), (figure.name, key)
-            elif key not in ("hydra.run.dir", "schedule.T", "guidance.w"):
+            elif key not in ("hydra.run.dir", "schedule.T", "guidance.w", "experiment"):
                 entry = keys_of("plot")[group]
                 assert not rest or rest in entry, (figure.name, key)
-        assert figure.needs or "dataset" in said or said["figure"] == "schedules", figure.name
+        assert figure.needs or {"dataset", "experiment"} & said.keys() or said["figure"] == "schedules"
 
 
 def test_names_are_unique_and_a_quick_budget_is_smaller():
@@ -196,6 +200,48 @@ def test_an_archive_that_leaves_its_folder_is_refused(tmp_path, monkeypatch):
     with pytest.raises(tarfile.OutsideDestinationError):
         find("cifar10", ENTRY, tmp_path / "home")
     assert not (tmp_path / "outside").exists() and not list((tmp_path / "home").rglob("*cifar10*"))
+
+
+def test_a_course_has_the_page_of_its_name():
+    pages = {file.stem for file in (SCRIPTS.parents[1] / "docs" / "courses").glob("*.md")}
+    assert set(COURSES.groups) == pages
+
+
+def test_a_figure_made_by_something_else_is_found(monkeypatch):
+    known = listing(good="seed=3")
+    Path("report").mkdir()
+    drawn = io.BytesIO()
+    Image.new("RGB", (9, 5), (1, 2, 3)).save(drawn, "PNG")
+    for name, mark in provenance.provenances(known, "quick").items():
+        Path("report", f"{name}.png").write_bytes(provenance.stamped(drawn.getvalue(), mark))
+    with Image.open("report/good.png") as image:
+        assert image.getpixel((8, 4)) == (1, 2, 3) and len(image.text["provenance"]) == 16
+    assert provenance.check(known, Path("report")) == {}
+    assert list(provenance.check(listing(good="seed=4"), Path("report"))) == ["good_loss"]
+    other = listing(good="seed=3")
+    other.groups["toys"]["figures"]["good"]["plot"] += " figure.names=[linear]"
+    assert list(provenance.check(other, Path("report"))) == ["good"]
+    raised = Listing(known.groups, known.data, known.recipe + 1)
+    assert list(provenance.check(raised, Path("report"))) == ["good", "good_loss"]
+    # a default of the configuration, which stands in no entry
+    compose = provenance.composing
+
+    @contextlib.contextmanager
+    def other_default():
+        with compose() as composed:
+            yield lambda *line: composed(*line) | {"ema": {"decay": 0.5}}
+
+    monkeypatch.setattr(provenance, "composing", other_default)
+    assert list(provenance.check(known, Path("report"))) == ["good_loss"]
+    monkeypatch.setattr(provenance, "composing", compose)
+    Path("report/good.png").write_bytes(drawn.getvalue())
+    assert provenance.check(known, Path("report")) == {"good": "says nothing of what it was made by"}
+
+
+def test_no_figure_of_the_report_was_made_by_something_else():
+    """Those drawn before figures said what they were made by are told by scripts/reproduce --check."""
+    wrong = provenance.check(LISTING, SCRIPTS.parents[1] / "outputs" / "report")
+    assert {name: reason for name, reason in wrong.items() if "nothing" not in reason} == {}
 
 
 def test_large_pictures_are_made_small_and_keep_their_texts(tmp_path):

@@ -47,6 +47,7 @@ class Figure:
     says: str
     needs: tuple[str, ...] = ()
     problem: str = ""
+    provenance: str = ""  # see provenance.py
 
     @property
     def command(self) -> str:
@@ -64,15 +65,17 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Listing:
-    """The file as it stands: groups -> title, runs, figures; data -> where folders of data are found."""
+    """The file as it stands: groups -> title, runs, figures; data -> where folders of data are found; recipe: a number
+    that is raised by hand where the code changes what is drawn."""
 
     groups: Mapping[str, Any]
     data: Mapping[str, Any]
+    recipe: int = 1
 
     @classmethod
     def read(cls, file: Path) -> Listing:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
-        return cls(content["groups"], content["data"])
+        return cls(content["groups"], content["data"], content["recipe"])
 
     def items(self, only: Sequence[str] | None, budget: str, home: Path) -> list[Run | Figure]:
         """Runs and figures of all groups, or of these and the runs they borrow; in each group the runs first."""

@@ -13,16 +13,18 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
 
 import index
+import provenance
 import worker
 from listing import Figure, Listing, Run
 
 ROOT = Path(__file__).parents[2]
 REPORT = Path("outputs/report")
+COURSES = Path("outputs/courses")  # of each course what its sheet hands in
 HOME = Path("outputs/reproduce")  # runs by budget, drawings, logs, unpacked data
 
 
@@ -48,36 +50,52 @@ class Progress:
 
 
 def main() -> int:
-    listing = Listing.read(Path(__file__).with_name("list.yaml"))
-    asked = arguments(listing)
+    listing, courses = (
+        Listing.read(Path(__file__).with_name(f"{name}.yaml")) for name in ("list", "courses")
+    )
+    asked = arguments(listing, courses)
+    report, home = REPORT, HOME
+    if asked.course:
+        listing = replace(courses, groups={asked.course: courses.groups[asked.course]})
+        report, home = COURSES / asked.course, HOME / "courses"
+    budget = asked.budget or ("full" if asked.course else "quick")
     data = asked.data or os.environ.get("DIFFUSION_CLI_DATA")
     if data:
         os.environ["DIFFUSION_CLI_DATA"] = os.path.join(
             os.environ.get("DIFFUSION_CLI_FROM", os.getcwd()), data
         )
     os.chdir(ROOT)
-    items = listing.items(asked.only, asked.budget, HOME)
+    if asked.check:
+        wrong = provenance.check(listing, report)
+        for name, reason in wrong.items():
+            print(f"{name}: {reason}", file=sys.stderr)
+        return 1 if wrong else 0
+    items = listing.items(asked.only, budget, home)
     if asked.list:
         for item in items:
             print(f"{item.group:10} {item.name:26} {item.command}")
         return 0
+    marks = provenance.provenances(listing, budget)
+    items = [
+        replace(item, provenance=marks[item.name]) if isinstance(item, Figure) else item for item in items
+    ]
     progress = Progress(len(items))
     try:
-        work(items, progress, asked.jobs)
+        work(items, progress, asked.jobs, report)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return 130
     finally:
-        index.write(listing, items, REPORT, HOME)
+        index.write(listing, items, report, home)
     lost = [(item, error) for item, error in progress.failed if isinstance(item, Figure)]
     drawn = sum(isinstance(item, Figure) for item in items) - len(lost)
-    print(f"{drawn} figures in {REPORT}, {time.monotonic() - progress.started:.0f} s")
+    print(f"{drawn} figures in {report}, {time.monotonic() - progress.started:.0f} s")
     for item, error in progress.failed:
         print(f"missing: {item.name}: {error}", file=sys.stderr)
     return 1 if progress.failed else 0
 
 
-def arguments(listing: Listing) -> argparse.Namespace:
+def arguments(listing: Listing, courses: Listing) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="scripts/reproduce", description="Trains what is missing and redraws the report."
     )
@@ -89,7 +107,15 @@ def arguments(listing: Listing) -> argparse.Namespace:
         help="one of " + ", ".join(listing.groups),
     )
     parser.add_argument(
-        "--budget", choices=("quick", "full"), default="quick", help="quick: 25 minutes on 2 cores"
+        "--course", choices=courses.groups, help="make what this sheet hands in, into outputs/courses/NAME"
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="draw nothing; say which figures are not what the list says"
+    )
+    parser.add_argument(
+        "--budget",
+        choices=provenance.BUDGETS,
+        help="quick: 25 minutes on 2 cores, the default but for courses",
     )
     parser.add_argument("--data", metavar="DIR", help="folder of the image data; else DIFFUSION_CLI_DATA")
     parser.add_argument(
@@ -107,7 +133,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def work(items: Sequence[Run | Figure], progress: Progress, jobs: int) -> None:
+def work(items: Sequence[Run | Figure], progress: Progress, jobs: int, report: Path = REPORT) -> None:
     """Does the items, each as soon as those that it needs are done: the runs from the end of the list, where the long
     ones are, so that the short ones fill up the last minutes of both cores; then the figures in its order."""
     runs = [item for item in items if isinstance(item, Run)]
@@ -132,7 +158,7 @@ def work(items: Sequence[Run | Figure], progress: Progress, jobs: int) -> None:
                     end(item, "skipped", 0.0, item.problem or f"needs {lost[0]}")
                 elif len(running) < jobs and all(name in ready for name in item.needs):
                     waiting.remove(item)
-                    running[pool.submit(worker.do, item, str(REPORT))] = item
+                    running[pool.submit(worker.do, item, str(report))] = item
             if not running:
                 continue
             for future in wait(running, return_when=FIRST_COMPLETED).done:

@@ -16,6 +16,7 @@ from pathlib import Path
 from listing import Figure, Run
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from provenance import stamped
 
 LARGEST = 150_000  # bytes of a PNG that is kept in the repository
 MADE = ".made"  # in a run's directory: what `state` was when its command had ended
@@ -98,7 +99,7 @@ def place(figure: Figure, report: Path) -> None:
         target = report / f"{figure.name}{file.suffix}"
         part = target.with_name(f".{target.name}.part")
         if file.suffix == ".png":
-            part.write_bytes(shrunk(file))
+            part.write_bytes(stamped(shrunk(file), figure.provenance))
         else:
             shutil.copyfile(file, part)
         part.replace(target)
