@@ -63,11 +63,12 @@ class Measured(dict[str, Any]):
 
 def evaluate(components: Components, progress: Progress) -> Measured:
     """The metrics of fresh samples; empty where there are none."""
-    from diffusion_cli.metrics.measurement import caveats
+    from diffusion_cli.metrics.measurement import caveats, measurements
 
     components.refuse_too_many("evaluation.n", components.evaluation.n)
     report = components.evaluate(progress)
-    lines = [components.evaluation.table(report), *caveats(report)] if report else ["nothing is measured"]
+    lines = [components.evaluation.table(report)] if measurements(report) else []
+    lines = [*lines, *caveats(report)] or ["nothing is measured"]
     return Measured(report, "\n".join(lines))
 
 

@@ -12,7 +12,7 @@ from diffusion_cli.dataset.batch import Batch
 from diffusion_cli.dataset.density import Density
 from diffusion_cli.dataset.held_out import Fresh
 from diffusion_cli.dataset.points import Points
-from diffusion_cli.dataset.protocol import Dataset, Kind
+from diffusion_cli.dataset.protocol import Dataset, HeldOut, Kind
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.noise import Stream, generator
 from diffusion_cli.ranges import Finite, Positive, Rows, checked
@@ -44,7 +44,7 @@ class ExactDataset(Dataset):
         self._frozen = None if n is None else density.sample(n, generator(FROZEN_SEED, Stream.FROZEN))
 
     @cached_property
-    def held_out(self) -> Fresh:
+    def held_out(self) -> HeldOut:
         return Fresh(self.density.sample)
 
     def draw(self, n: int, generator: torch.Generator) -> Batch:

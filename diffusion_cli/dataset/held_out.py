@@ -36,6 +36,30 @@ class Fresh:
         return Batch(x0, torch.cat(label)[:n] if label else None)
 
 
+class KeptRows:
+    """Examples that are held back: the `HeldOut` of dataset.protocol.
+
+    x0: (N, *shape) float32.
+    label: (N,) int64, or None.
+    """
+
+    def __init__(self, x0: Tensor, label: Tensor | None = None) -> None:
+        self._kept = Batch(x0, label)
+        self.count = len(x0)
+
+    def draw(self, n: int, generator: torch.Generator) -> Batch:
+        x0, label, _ = self._kept
+        rows = torch.randint(len(x0), (n,), generator=generator, device=generator.device).to(x0.device)
+        return Batch(
+            x0[rows].to(generator.device), None if label is None else label[rows].to(generator.device)
+        )
+
+    def distinct(self, n: int, seed: int) -> Batch:
+        rows = distinct_rows(self.count, n, seed)
+        x0, label, _ = self._kept
+        return Batch(x0[rows], None if label is None else label[rows])
+
+
 def distinct_rows(count: int, n: int, seed: int) -> Tensor:
     """n different rows of the `count` that are held out, in random order; ArgumentError (n) for more than there are."""
     if n > count:

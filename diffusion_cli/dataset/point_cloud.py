@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+from torch import Tensor
+
 from diffusion_cli.dataset.exact import ExactDataset
+from diffusion_cli.dataset.held_out import KeptRows
 from diffusion_cli.dataset.point_file import MOST_POINTS, content_digest, read_points
 from diffusion_cli.dataset.points import Points
 from diffusion_cli.dataset.units import Units
 from diffusion_cli.errors import ArgumentError
-from diffusion_cli.ranges import Count, NonNegative, Rows, Values, checked
+from diffusion_cli.noise import Stream, generator
+from diffusion_cli.ranges import Count, Inner, NonNegative, Rows, Values, Whole, checked
+
+# Held-out points of a fraction; fewer say nothing.
+FEWEST = 5
 
 
 @checked
@@ -19,6 +27,8 @@ class PointCloud(ExactDataset):
     path: a table (.csv, .tsv, .txt; with or without a header), or a .npy, .npz or .mat (MATLAB's) file with one array of N rows
         of d coordinates.
     n: points of a frozen training set, drawn from those of the file; null: batches are drawn from all of them.
+    test: points that are held out, a number, or below 1 a fraction of all, where that is five or more; 0: none. Samples
+        are compared with them, so that a network gains nothing by learning its points by heart.
     jitter: standard deviation of Gaussian noise on the points, in the units of the file.
     columns: the columns that are coordinates, by name or number from 1, [x,y]; null: all, where these can only be coordinates.
     where: only rows with these values in these columns, {dataset: dino}; null: all rows.
@@ -28,10 +38,14 @@ class PointCloud(ExactDataset):
     Raises ArgumentError (path) for anything else: see `diffusion_cli.dataset.point_file`.
     """
 
+    density: Points
+    _truth: Points | None = None
+
     def __init__(
         self,
         path: str,
         n: Rows | None = None,
+        test: Whole | Inner = 0.1,
         jitter: NonNegative = 0.0,
         columns: Sequence[str | Count] | None = None,
         where: Values | None = None,
@@ -48,11 +62,43 @@ class PointCloud(ExactDataset):
         except ValueError as error:
             raise ArgumentError("path", path, str(error)) from error
         self.units = units if standardize else Units()
-        self.about = file.about
         self.fingerprint = content_digest(file.points, *file.class_names)
-        points = self.units.inward(file.points)
-        super().__init__(Points(points, label=file.label, jitter=jitter / self.units.scale), n)
-        self.count = n or len(points)
-        if file.label is not None:
-            self.label_counts = file.label.bincount()
+        points, classes = self.units.inward(file.points), file.label
+        kept, out = _split(points, classes, test)
+        jitter = jitter / self.units.scale
+        super().__init__(_density(points, classes, kept, jitter), n)
+        self.count = n or len(kept)
+        self.about = {**file.about, "train": len(kept), "held out": len(out)}
+        if len(out):
+            self.held_out = KeptRows(points[out].float(), None if classes is None else classes[out])
+            self._truth = _density(points, None, out, jitter)
+        if classes is not None:
+            self.label_counts = classes[kept].bincount()
             self.class_names = file.class_names
+
+    @property
+    def truth(self) -> Points:
+        return self._truth or self.density
+
+
+def _density(points: Tensor, label: Tensor | None, rows: Tensor, jitter: float) -> Points:
+    """Of some of the points."""
+    return Points(points[rows], label=None if label is None else label[rows], jitter=jitter)
+
+
+def _split(points: Tensor, label: Tensor | None, test: float) -> tuple[Tensor, Tensor]:
+    """The rows to train on and those held out; of each class at least one is trained on."""
+    n = len(points)
+    count = int(test * n) if test < 1 else int(test)
+    if count >= n:
+        raise ArgumentError("test", test, f"of {n} points at least one must be left to train on")
+    if test < 1 and count < FEWEST:
+        count = 0
+    # At random: what is spread evenly is nearer to the points trained on than the distribution itself.
+    order = torch.randperm(n, generator=generator(0, Stream.SPLIT))
+    is_out = torch.zeros(n, dtype=torch.bool).index_fill(0, order[:count], True)
+    if label is not None:
+        left = label[~is_out].bincount(minlength=int(label.max()) + 1)
+        firsts = [int((label == k).nonzero()[0]) for k in (left == 0).nonzero()[:, 0]]
+        is_out[firsts] = False
+    return (~is_out).nonzero()[:, 0], is_out.nonzero()[:, 0]

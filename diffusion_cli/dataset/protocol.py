@@ -83,6 +83,11 @@ class Dataset(Protocol):
         """What no training step sees: fresh draws where nothing is kept back."""
         return Fresh(self.draw)
 
+    @property
+    def truth(self) -> Density | None:
+        """The density that samples are compared with: of held-out points, where there are some; else `density`."""
+        return self.density
+
     def draw_labels(self, n: int, generator: torch.Generator) -> Tensor | None:
         """n labels as in the data, on `generator.device`; None for data without labels."""
         if self.label_counts is None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 
 from diffusion_cli.dataset.images import ImageDataset
+from diffusion_cli.dataset.point_cloud import PointCloud
 from diffusion_cli.dataset.point_sets import SetDataset
 from diffusion_cli.dataset.points import Points
 from diffusion_cli.dataset.protocol import Dataset
@@ -14,13 +15,20 @@ from diffusion_cli.metrics.image_report import RealImages, evaluate_images, imag
 from diffusion_cli.metrics.inception import Inception, weights_file
 from diffusion_cli.metrics.judge import judge_for
 from diffusion_cli.metrics.likelihood_report import evaluate_likelihood, likelihood_table
-from diffusion_cli.metrics.measurement import Report
+from diffusion_cli.metrics.measurement import Report, unmeasured, with_notes
 from diffusion_cli.metrics.mixture import describe_modes, evaluate_modes, modes_table
 from diffusion_cli.metrics.points import evaluate_points, points_table
 from diffusion_cli.metrics.protocol import Evaluation, EvaluationInput
 from diffusion_cli.metrics.set_report import evaluate_sets, sets_table
 from diffusion_cli.noise import Stream, generator
 from diffusion_cli.ranges import Many, Several, Steps, Whole, checked
+
+HELD_OUT = (
+    "compared with {} held-out points; the floor is of those trained on, which learning by heart reaches"
+)
+NOTHING_HELD_OUT = (
+    "no points are held out (dataset.test=N): compared with those trained on, learning by heart is best"
+)
 
 
 @checked
@@ -38,13 +46,17 @@ class PointEvaluation(Evaluation):
     floor_draws: Several = 16
 
     def __call__(self, given: EvaluationInput) -> Report:
-        """{} for a dataset without a density."""
-        density = given.dataset.density
-        if density is None:
-            return {}
-        return evaluate_points(
-            lambda k: given.draw(k).x0, density, self.n, self.draws, self.floor_draws, given.seed
+        dataset = given.dataset
+        density, truth = dataset.density, dataset.truth
+        if density is None or truth is None:
+            return unmeasured("this dataset has no density in closed form to compare with")
+        report = evaluate_points(
+            lambda k: given.draw(k).x0, truth, self.n, self.draws, self.floor_draws, given.seed, density
         )
+        if not isinstance(dataset, PointCloud):
+            return report
+        count = dataset.held_out.count
+        return with_notes(report, HELD_OUT.format(count) if count else NOTHING_HELD_OUT)
 
     def table(self, report: Report) -> str:
         return points_table(report)
@@ -94,11 +106,16 @@ class SetEvaluation(Evaluation):
     emd_points: Many | None = 128
 
     def __call__(self, given: EvaluationInput) -> Report:
-        """{} for a dataset that holds no sets, or too few."""
         dataset = given.dataset
-        if not isinstance(dataset, SetDataset) or min(len(dataset.train), len(dataset.test), self.n) < 2:
-            return {}
-        return evaluate_sets(
+        if not isinstance(dataset, SetDataset):
+            return unmeasured("sets are compared with sets, which this dataset does not hold")
+        train, test = len(dataset.train), len(dataset.test)
+        n = min(train, test, self.n)
+        if n < 2:
+            return unmeasured(
+                f"{test} held-out sets of {train + test}; two or more are needed: dataset.test=2"
+            )
+        report = evaluate_sets(
             lambda k: given.draw(k).x0,
             dataset.train.cpu(),
             dataset.test.cpu(),
@@ -111,6 +128,8 @@ class SetEvaluation(Evaluation):
             given.seed,
             given.progress,
         )
+        fewer = f"{n} samples of {self.n}, since {test} sets are held out and {train} trained on"
+        return with_notes(report, *([fewer] if n < self.n else []))
 
     def table(self, report: Report) -> str:
         return sets_table(report)
@@ -153,9 +172,15 @@ class ImageEvaluation(Evaluation):
         self._real_images(given)
 
     def __call__(self, given: EvaluationInput) -> Report:
-        """{} for a dataset that holds too few images."""
         real = self._real_images(given)
-        return {} if real is None else evaluate_images(given.draw, real, self.draws, given.progress)
+        if real is None:
+            dataset, k = cast(ImageDataset, given.dataset), self.neighbours
+            train, test = len(dataset.train.images), len(dataset.test.images)
+            reason = f"{test} held-out images of {train + test}, {train} trained on, n = {self.n}"
+            return unmeasured(f"{reason}; each must be more than evaluation.neighbours={k}")
+        report = evaluate_images(given.draw, real, self.draws, given.progress)
+        fewer = f"{real.n} samples of {self.n}, since no more images are trained on"
+        return with_notes(report, *([fewer] if real.n < self.n else []))
 
     def _real_images(self, given: EvaluationInput) -> RealImages | None:
         self.check(given.dataset)

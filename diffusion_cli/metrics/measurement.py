@@ -97,6 +97,16 @@ def measurements(report: Report) -> dict[str, Measurement]:
     return {name: entry for name, entry in report.items() if is_measurement(entry)}
 
 
+def unmeasured(reason: str) -> Report:
+    """The report where nothing can be measured, which says why."""
+    return {"unmeasured": reason}
+
+
+def with_notes(report: Report, *lines: str) -> Report:
+    """The report with lines for whoever reads its table."""
+    return {**report, "notes": [*lines]} if lines else report
+
+
 FEW = 50  # samples in a set, of which fewer say little
 
 
@@ -110,8 +120,11 @@ def of_classes(report: Report) -> Report:
 def caveats(report: Report) -> list[str]:
     """What to keep in mind of a report: lines for whoever reads its table."""
     found, left = measurements(report).values(), report.get("left_out")
+    notes = report.get("notes")
     few = sorted({entry["n"] for entry in found if entry.get("n", FEW) < FEW})
-    lines = []
+    lines = [*map(str, notes)] if isinstance(notes, list) else []
+    if "unmeasured" in report:
+        lines.append(f"not measured: {report['unmeasured']}")
     if isinstance(left, list):
         labels = ", ".join(METRICS[str(name)].label for name in left)
         lines.append(

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from diffusion_cli.dataset.box import Box
 from diffusion_cli.dataset.density import Density
 from diffusion_cli.metrics.catalogue import OUTSIDE, POINTS
 from diffusion_cli.metrics.floors import kept
@@ -41,7 +42,8 @@ class PointMetrics:
 
     * sliced_w2: sqrt of the mean over directions u (|u| = 1) of W2^2(u.x, u.R_n) (Bonneel et al. 2015, Sliced and Radon
       Wasserstein Barycenters of Measures). On a line the i-th smallest point goes to the i-th smallest one.
-    * outliers: fraction of x outside of `density.box()` by more than a tenth of its longest side (`dataset.box.Box`).
+    * outliers: fraction of x outside of `box` (`density.box()` if None) by more than a tenth of its longest side
+      (`dataset.box.Box`).
     * energy: sqrt(2 E|X - Y| - E|X - X'| - E|Y - Y'|) between the first 4,000 points and as many of R, over all
       pairs, each point with itself included: a V-statistic, never negative; scipy.stats.energy_distance in one
       dimension (Szekely and Rizzo 2013, Energy Statistics).
@@ -56,14 +58,14 @@ class PointMetrics:
     Example: `PointMetrics(Ring(), 10_000)(x)["sliced_w2"]`. Proved in tests/test_metrics_points.py.
     """
 
-    def __init__(self, density: Density, n: int, seed: int = 0) -> None:
+    def __init__(self, density: Density, n: int, seed: int = 0, box: Box | None = None) -> None:
         if n < 2:
             raise ValueError(f"n must be at least 2, not {n}")
         self.density = density
         self.n = n
         self.reference = density.reference(n)
         self.metrics = (*POINTS, OUTSIDE) if density.solid else POINTS
-        self.box = density.box()
+        self.box = box or density.box()
         self.extent = self.reference.abs().max().item()
         d = math.prod(density.shape)
         # In one dimension all directions are the same one.
@@ -127,6 +129,7 @@ def evaluate_points(
     draws: int = 3,
     floor_draws: int = 16,
     seed: int = 0,
+    trained: Density | None = None,
 ) -> dict[str, Measurement]:
     """Compare samples of a model with the distribution they should follow, and with true samples of it.
 
@@ -136,6 +139,7 @@ def evaluate_points(
     draws: sets of the model, >= 1.
     floor_draws: sets of true samples, >= 1; 16 or more for a floor to divide by. They are measured once: see
         `metrics.floors`.
+    trained: of points, of which `density` is that of those held out: the density of those trained on, which the floor is of.
     seed: of the true samples and of the projections; the sets of the model are the business of `draw`.
 
     Returns a `Measurement` for each metric of `PointMetrics`. There is no ratio where the floor is 0 but for rounding,
@@ -145,10 +149,11 @@ def evaluate_points(
     """
     if draws < 1 or floor_draws < 1:
         raise ValueError(f"draws and floor_draws must be at least 1, not {draws} and {floor_draws}")
-    metrics = PointMetrics(density, n, seed)
+    real = trained or density
+    metrics = PointMetrics(density, n, seed, real.box())
     ours = [metrics(draw(k)) for k in range(draws)]
     g = generator(seed, Stream.TRUE_SAMPLES)
-    true = [density.sample(n, g) for _ in range(floor_draws)]
+    true = [real.sample(n, g) for _ in range(floor_draws)]
     # What the metrics read of the density, beside the seed of their directions.
     read = {"reference": metrics.reference, "distance": density.distance(true[0].x0),
             "low": metrics.box.low, "high": metrics.box.high}  # fmt: skip
