@@ -122,13 +122,14 @@ def suggestion(value: Any, choices: Iterable[Any], prefix: str = "") -> str:
 
 
 def closest(word: str, names: Iterable[str]) -> str | None:
-    """The name that `word` was probably meant to be, or None.
+    """The name that `word` was probably meant to be, in whatever case, or None.
 
-    >>> closest("stepz", ["seed", "steps"])
+    >>> closest("Stepz", ["seed", "steps"])
     'steps'
     """
-    matches = get_close_matches(word, list(names), n=1, cutoff=0.6)
-    return matches[0] if matches else None
+    lower = {name.lower(): name for name in names}
+    matches = get_close_matches(word.lower(), list(lower), n=1, cutoff=0.6)
+    return lower[matches[0]] if matches else None
 
 
 def one_line(text: str) -> str:

@@ -180,7 +180,7 @@ def test_plot(cli, figure, more):
         (["sample", "run=pixels", "dataset=circle"], "dataset=circle: comes from the run"),
         (
             ["sample", "run=pixels", "sampler.eta=0.5"],
-            "sampler.eta=0.5: no such key; choose from sampler.variance, ",
+            "sampler.eta=0.5: no such key; it is a key of sampler=ddim",
         ),
         (["sample", "guidance=cfg"], "guidance=cfg: this model was trained without label dropout"),
         (["train", "guidance=cfg"], "guidance=cfg: this dataset has no labels"),
@@ -217,6 +217,22 @@ def test_bad_input_is_one_line_and_leaves_nothing(cli, line, message):
     assert code == 2
     assert error.startswith("error: ") and error.count("\n") == 1 and message in error
     assert {str(path) for path in Path().rglob("*")} == before
+
+
+def test_what_is_no_run_says_what_would_be(cli, tmp_path):
+    (tmp_path / "parent").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "parent" / name).mkdir()
+        (tmp_path / "parent" / name / "config.json").write_text("{}")
+    file, parent = only("outputs/train/circle/*/checkpoints/*60.safetensors"), tmp_path / "parent"
+    reason = "is a file; a run is named by its directory, which holds config.json"
+    assert cli("sample", f"run={file}")[::2] == (2, f"error: run={file}: {reason}\n")
+    code, _, error = cli("sample", f"run={parent}")
+    assert code == 2 and "is no run, but holds some; " in error
+    assert error.endswith(f"choose from {parent / 'a'}, {parent / 'b'}\n")
+    run = only("outputs/train/circle/*")
+    reason = "error: n=100: no such key; did you mean evaluation.n?\n"
+    assert cli("evaluate", f"run={run}", "n=100")[::2] == (2, reason)
 
 
 @pytest.mark.parametrize("line", [["sample", "n=4"], ["evaluate"], ["plot", "figure=loss"]])

@@ -151,6 +151,9 @@ def lay_run_under(config: DictConfig, command: str, said: dict[str, Override]) -
             and not override.is_add()
         ):
             reason = "comes from the run; leave it out, or say run=exact for no run at all"
+            for group in ANEW:
+                if key in (saved.get(group) or {}):
+                    reason = f"no such key; did you mean {group}.{key}?"
             raise UserError(key, override.value(), reason)
     own = {key for key in keys_of(command) if key not in saved or key in ("label", "resume", "plots")}
     if command == "distill":

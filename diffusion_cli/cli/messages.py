@@ -19,6 +19,8 @@ from omegaconf.errors import (
 )
 
 from diffusion_cli.errors import UserError, suggestion
+from diffusion_cli.options.files import names_of, signature_of
+from diffusion_cli.options.groups import GROUPS
 
 NOT_AN_OVERRIDE = "must be written KEY=VALUE"
 SWEEP = "several values need -m (--multirun)"
@@ -80,7 +82,7 @@ def explain(error: Exception, overrides: list[str] | None = None) -> UserError:
     if "Config group override" in str(error):
         for word in overrides or []:
             if word.startswith("="):
-                return UserError(word, ..., NOT_AN_OVERRIDE)
+                return UserError(word, ..., f"{NOT_AN_OVERRIDE}, without spaces")
             if _is_nameless(word):
                 return UserError(word, ..., "the name of an option is needed")
     return _by_text(error, overrides or [])
@@ -96,12 +98,22 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 def _unparsable(error: OverrideParseException) -> UserError:
     word = error.override
     if "=" not in word and not word.startswith("~"):
-        return UserError(word, ..., NOT_AN_OVERRIDE)
+        return UserError(word, ..., NOT_AN_OVERRIDE + _meant(word))
+    if word.endswith((",", "=")):
+        return UserError(word, ..., "a space ends a word; write it without, as in seed=0,1")
     reason = " ".join(line.strip() for line in error.message.splitlines() if not line.startswith("See https"))
     reason = reason.removeprefix(f"Error parsing override '{word}'").replace(word, "").strip(" ^")
     if not reason or reason.startswith("LexerNoViableAlt"):
         reason = "not a valid value"
     return UserError(word, ..., f"{reason}; put quotes around special characters: KEY='\"VALUE\"'")
+
+
+def _meant(word: str) -> str:
+    """What a word alone may have been meant for: an option, by its name; or a key, with spaces around its `=`."""
+    groups = [group for group in GROUPS if word in names_of(group)]
+    if groups:
+        return f"; did you mean {groups[0]}={word}?"
+    return ", without spaces" if word in GROUPS else ""
 
 
 def _missing_option(error: MissingConfigException) -> UserError:
@@ -141,12 +153,22 @@ def _unknown_key(key: str, parent: DictConfig, overrides: list[str]) -> UserErro
     above = str(parent._get_full_key(None))
     here = [name for name in map(str, parent) if name != "hydra" and name[0] != "_"]
     name = key.rpartition(".")[2]
+    others = (
+        [option for option in names_of(above) if name in _keys_of(above, option)] if above in GROUPS else []
+    )
     elsewhere = [path for path in _paths(parent._get_root()) if path.rpartition(".")[2] == name]
-    if elsewhere:
+    if others:
+        hint = f"; it is a key of {' and '.join(f'{above}={option}' for option in others)}"
+    elif elsewhere:
         hint = f"; did you mean {elsewhere[0]}?"
     else:
         hint = suggestion(name, here, f"{above}." if above else "")
     return UserError(key, _value_of(key, overrides), "no such key" + hint)
+
+
+def _keys_of(group: str, option: str) -> list[str]:
+    signature = signature_of(group, option)
+    return list(signature.arguments) if signature else []
 
 
 def _paths(node: Any, prefix: str = "") -> Iterator[str]:

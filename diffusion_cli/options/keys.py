@@ -150,7 +150,6 @@ class OfRun:
     weights: last, best (by the loss on fixed batches) or the STEP of a checkpoint.
     label: a class by its number or name, a list of them, none (no class: what label dropout teaches), or null: as in the data.
     seed: of all random numbers; the run's own if not given.
-    n: samples; the run's own number if not given.
     device: where the network runs; the run's own if not given.
     threads: of torch on the CPU; the run's own if not given.
     sample_batch: samples that go through the network at once; the run's own if not given.
@@ -160,7 +159,6 @@ class OfRun:
     weights: Literal["last", "best"] | Count = "last"
     label: Class | Sequence[Class] | None = None
     seed: Whole = 0
-    n: Many = 5000
     device: Device = "auto"
     threads: Depth | None = 1
     sample_batch: Many = 10000
@@ -197,13 +195,15 @@ class Repaint:
 
 @dataclass(kw_only=True)
 class Masked(OfRun):
-    """inpaint: the pixels that are known of held-out data, which the samples complete: a shape, or a file that is white
+    """n: samples; the run's own number if not given.
+    inpaint: the pixels that are known of held-out data, which the samples complete: a shape, or a file that is white
         (or true) where they are; null: no in-painting.
     image: a picture of your own that is completed in place of held-out ones, or a list of them; null: n held-out ones.
     completions: samples for each of the examples.
     repaint: how the unknown pixels are made to fit.
     """
 
+    n: Many = 5000
     inpaint: Literal["left_half", "right_half", "box", "random"] | MaskFile | None = None
     image: str | Sequence[str] | None = None
     completions: Count = 1

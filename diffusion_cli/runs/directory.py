@@ -57,7 +57,7 @@ class RunDirectory:
         """The trained run meant by `run=NAME`: a directory, or its name below root/train; `latest`, the newest finished one
         there; or a dataset: the newest one of that."""
         below = Path(root, "train")
-        path = Path(name) if name == "latest" or Path(name).is_dir() else below / name
+        path = Path(name) if name == "latest" or Path(name).exists() else below / name
         if name == "latest" or (path.parent == below and path.is_dir()):
             found = below.glob(f"{'*' if name == 'latest' else path.name}/*/summary.json")
             runs = [
@@ -68,8 +68,13 @@ class RunDirectory:
                 raise UserError(key, name, reason)
             return max(runs, key=lambda run: run.summary_file.stat().st_mtime)
         run = cls(path)
+        if run.path.is_file():
+            raise UserError(key, name, "is a file; a run is named by its directory, which holds config.json")
         if not run.path.is_dir():
             raise UserError(key, name, "no such directory")
+        inside = sorted(str(file.parent) for file in run.path.glob(f"*/{config.FILE}"))
+        if inside and not (run.path / config.FILE).exists():
+            raise UserError(key, name, "is no run, but holds some", inside)
         config.read_record(run.path, key)
         if not run.checkpoints():
             raise UserError(key, name, "is not a trained run: it has no checkpoints")
