@@ -51,12 +51,15 @@ from diffusion_cli.runs.config import DATA_PLACES
 from diffusion_cli.runs.directory import RunDirectory
 from diffusion_cli.runs.restore import LAST, chosen, fit_in, newest
 
-# Samples whose chains run at once where there are more.
-LOT = 160_000
+# Numbers of the samples whose chains run at once where there are more.
+LOT = 320_000
 # How often samples are in memory at most: as they are drawn, joined, turned to numpy and written.
 COPIES = 6
+# The same of samples that go to the disk lot by lot: once, and once more, by whoever reads them.
+READ = 2
 log = logging.getLogger(__name__)
 Config = dict[str, Any]
+Arrays = tuple[NDArray[Any], NDArray[Any] | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +71,7 @@ class Components:
     net: the network with its averaged weights; None: the exact denoiser of the dataset's density stands for it.
     run: where the network comes from, or None.
     teacher: of a student, to which it leaves the last call.
+    drawn: the first samples, where they have been drawn already: see `samples`.
     tick: called between the steps of what takes long; it may raise, to stop it.
     """
 
@@ -86,6 +90,7 @@ class Components:
     net: Network | None = None
     run: RunDirectory | None = None
     teacher: Components | None = None
+    drawn: Arrays | None = field(default=None, repr=False)
     tick: Callable[[], None] = field(default=lambda: None, repr=False)
 
     def varied(self, **groups: dict[str, Any]) -> Components:
@@ -115,7 +120,9 @@ class Components:
         """The guided denoiser of the network, or without one the exact denoiser, guided."""
         if self.net is not None and self.net.numbers:
             teacher = self.teacher or replace(self, net=None)
-            return Batched(self._student(self.net.eval(), teacher.unguided), self.config["sample_batch"])
+            return Batched(
+                self._student(self.net.eval(), teacher.unguided), self.config["sample_batch"], self.tick
+            )
         if isinstance(self.sampler, Multistep) and self.sampler.order == 3 and self.net is not None:
             log.warning(
                 "sampler.order=3: third order amplifies the error of a trained network; compare order 2"
@@ -131,7 +138,7 @@ class Components:
             raise UserError(
                 "run", str(self.run.path if self.run else ...), "is a classifier, which draws no samples"
             )
-        return Batched(self.network_denoiser(self.net.eval()), self.config["sample_batch"])
+        return Batched(self.network_denoiser(self.net.eval()), self.config["sample_batch"], self.tick)
 
     @property
     def exact(self) -> ExactDenoiser:
@@ -243,33 +250,56 @@ class Components:
                 self.tick()
                 yield state
 
-    def draw(self, n: int, seed: int | None = None) -> Batch:
-        """n samples x0 (n, *shape) and their labels, on the device.
+    @property
+    def lot(self) -> int:
+        """How many chains run at once: whole batches of the network and whole blocks of noise, so that no bit depends on
+        it."""
+        whole = math.lcm(self.config["sample_batch"], ROWS)
+        return whole * max(1, LOT // (whole * math.prod(self.dataset.shape)))
 
-        Of very many the chains run one lot after the other: the memory that they need does not grow with n. A lot holds
-        whole batches of the network and whole blocks of noise, so that no bit depends on it.
-        """
+    def lots(self, n: int, seed: int | None = None, progress: Progress = silent) -> Iterator[Batch]:
+        """n samples as `draw` gives them, one lot after the other: but for the labels, the memory that they need does not
+        grow with n."""
+        label = self.labels(n, seed)
+        with progress(max(1, len(self.times)) * -(-n // self.lot)) as bar:
+            for first in range(0, n, self.lot):
+                part = None if label is None else label[first : first + self.lot]
+                for state in self.walk(min(self.lot, n - first), seed, part, first):
+                    x0 = state.x
+                    bar.update()
+                yield Batch(x0, part)
+
+    def draw(self, n: int, seed: int | None = None, progress: Progress = silent) -> Batch:
+        """n samples x0 (n, *shape) and their labels, on the device."""
         self.refuse_too_many("n", n)
-        label, lot = self.labels(n, seed), math.lcm(self.config["sample_batch"], ROWS)
-        lot *= max(1, LOT // lot)
-        parts = []
-        for first in range(0, n, lot):
-            part = None if label is None else label[first : first + lot]
-            for state in self.walk(min(lot, n - first), seed, part, first):
-                x0 = state.x
-            parts.append(x0)
-        return Batch(torch.cat(parts) if len(parts) > 1 else x0, label)
+        lots = list(self.lots(n, seed, progress))
+        if len(lots) == 1:
+            return lots[0]
+        label = (
+            None if lots[0].label is None else torch.cat([lot.label for lot in lots if lot.label is not None])
+        )
+        return Batch(torch.cat([lot.x0 for lot in lots]), label)
 
-    def refuse_too_many(self, key: str, n: int) -> None:
-        """UserError for `key` where n samples do not fit into memory; it names the number that does."""
-        each = COPIES * 4 * math.prod(self.dataset.shape)
+    def refuse_too_many(self, key: str, n: int, copies: int = COPIES) -> None:
+        """UserError for `key` where n samples do not fit into memory so many times; it names the number that does."""
+        labels = 8 if self.num_classes else 0
+        each = copies * (4 * math.prod(self.dataset.shape) + labels)
         most = free_memory() // each
         if n > most:
             raise UserError(key, n, f"needs {n * each / 1e9:.3g} GB of memory; at most {most} fit now")
 
+    def stream(self, progress: Progress = silent) -> Iterator[Arrays]:
+        """The `n` samples of this config, lot by lot: x0 in the file's units and label, as numpy arrays."""
+        n = self.config["n"]
+        self.refuse_too_many("n", n, READ)
+        for x0, label, _ in self.lots(n, progress=progress):
+            yield self.units.array(x0), None if label is None else label.cpu().numpy()
+
     @cached_property
-    def samples(self) -> tuple[NDArray[Any], NDArray[Any] | None]:
-        """The `n` samples of this config: x0 in the file's units and label, as numpy arrays."""
+    def samples(self) -> Arrays:
+        """The `n` samples of this config, or what was drawn of them already, as numpy arrays."""
+        if self.drawn is not None:
+            return self.drawn
         x0, label, _ = self.draw(self.config["n"])
         return self.units.array(x0), None if label is None else label.cpu().numpy()
 
@@ -279,7 +309,7 @@ class Components:
         """What is evaluated: independent sets of samples of the evaluation's own size; or a classifier."""
 
         def draw(k: int) -> Batch:
-            x0, label, _ = self.draw(self.evaluation.n, mix(self.seed, Stream.EVALUATION, k))
+            x0, label, _ = self.draw(self.evaluation.n, mix(self.seed, Stream.EVALUATION, k), progress)
             return Batch(x0.cpu(), None if label is None else label.cpu())
 
         given = EvaluationInput(

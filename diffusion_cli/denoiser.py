@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 import torch
@@ -19,8 +19,9 @@ from diffusion_cli.noise import Stream, generator
 from diffusion_cli.prediction import Parameterization, Prediction
 from diffusion_cli.schedule import Level, Schedule
 
-# Points on which a variance is measured; with half as many it is off by 7 % where a few points hold most of it.
-MEASURED_ON = 8192
+# Points of the plane on which a variance is measured; with half as many it is off by 7 % where a few points hold most of it.
+# A point of many numbers is a mean over them, and fewer of them do.
+MEASURED_ON, LEAST_MEASURED = 8192, 512
 
 
 # From a time to an earlier one.
@@ -181,19 +182,21 @@ class Clipped:
 
 
 class Batched:
-    """Another denoiser called on `size` points at a time, for the sake of memory."""
+    """Another denoiser called on `size` points at a time, for the sake of memory. tick: called before each of the calls; it
+    may raise."""
 
-    def __init__(self, denoiser: Denoiser, size: int) -> None:
-        self.denoiser, self.size, self.schedule = denoiser, size, denoiser.schedule
+    def __init__(self, denoiser: Denoiser, size: int, tick: Callable[[], None] = lambda: None) -> None:
+        self.denoiser, self.size, self.tick, self.schedule = denoiser, size, tick, denoiser.schedule
 
     def __call__(
         self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None, to: float | None = None
     ) -> Prediction:
+        self.tick()
         if len(x_t) <= self.size:
             return self.denoiser(x_t, t, label, to)
         parts = [slice(i, i + self.size) for i in range(0, len(x_t), self.size)]
         return Prediction.joined(
-            [self.denoiser(x_t[rows], part_of(t, rows), part_of(label, rows), to) for rows in parts]
+            [self(x_t[rows], part_of(t, rows), part_of(label, rows), to) for rows in parts]
         )
 
 
@@ -212,7 +215,7 @@ class MeasuredVariance:
     E|eps - eps_hat|^2 = d - E|eps_hat|^2), for a trained one the best variance around its imperfect mean (Bao et al.
     2022, Estimating the Optimal Covariance, theorem 3). Two calls for a time have one measurement.
 
-    denoiser: any; it is measured on 8,192 points at once.
+    denoiser: any; it is measured on 8,192 points at once, or on fewer, at least 512, of more than two numbers each.
     dataset: where these points come from.
     seed: of the points and of the noise on them.
     device: on which they are drawn.
@@ -223,7 +226,8 @@ class MeasuredVariance:
     ) -> None:
         self.denoiser, self.schedule = denoiser, denoiser.schedule
         g = generator(seed, Stream.MEASURED_VARIANCE, device=device)
-        batch = dataset.draw(MEASURED_ON, g)
+        numbers = max(2, math.prod(dataset.shape))
+        batch = dataset.draw(max(LEAST_MEASURED, 2 * MEASURED_ON // numbers), g)
         self.x0, self.label = batch.x0, batch.label
         self.eps = torch.randn(self.x0.shape, generator=g, device=self.x0.device)
         self.measured: dict[float, Tensor] = {}

@@ -118,9 +118,11 @@ CLASS = Range(either(whole(0), TEXT).accepts, "a class, its number or its name")
 # by an allocation that fails or never ends.
 Whole = Annotated[int, whole(0)]
 Count = Annotated[int, whole(1)]
-Several = Annotated[int, whole(2, 2**31)]
+Several = Annotated[int, whole(2, 10**9)]
 Few = Annotated[int, whole(2, 32)]
-Many = Annotated[int, whole(1, 2**31)]
+Many = Annotated[int, whole(1, 10**9)]
+Draws = Annotated[int, whole(1, 1000)]
+SeveralDraws = Annotated[int, whole(2, 1000)]
 Rows = Annotated[int, whole(1, 10**8)]
 Steps = Annotated[int, whole(1, 10**6)]
 Width = Annotated[int, whole(1, 2**16)]

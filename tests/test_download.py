@@ -2,6 +2,7 @@
 
 import gzip
 import http.server
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,7 +12,8 @@ from test_idx import arrays, idx, refused, small  # noqa: F401
 from diffusion_cli.dataset import download
 from diffusion_cli.dataset.download import Unreachable, fetch
 from diffusion_cli.dataset.places import Source
-from diffusion_cli.errors import ArgumentError, UserError
+from diffusion_cli.errors import ArgumentError, Interrupted, UserError
+from diffusion_cli.runs.signals import Stop
 
 GOOD = b"just what was wanted" * 5000
 
@@ -146,3 +148,25 @@ def test_a_root_without_the_files_is_no_reason_to_download(server, small, tmp_pa
     mirrored(monkeypatch, small, f"{server.url}mnist/")
     refused(lambda: small(str(tmp_path)), f"root={tmp_path}: MNIST is not there")
     assert server.requests == []
+
+
+def test_a_file_that_does_not_end_or_takes_too_long_is_left(server, tmp_path, monkeypatch):
+    mirrors = [f"{server.url}good/"]
+    monkeypatch.setattr(download, "LARGEST", 2**16)
+    with pytest.raises(Unreachable, match="is larger than 0 MB"):
+        fetch("file", mirrors, tmp_path / "a", check)
+    monkeypatch.setattr(download, "LARGEST", 2**30)
+    monkeypatch.setattr(download, "LONGEST", -60)
+    with pytest.raises(Unreachable, match="takes longer than -1 minutes"):
+        fetch("file", mirrors, tmp_path / "a", check)
+    assert left(tmp_path / "a") == set()
+
+
+def test_a_signal_ends_a_download(server, tmp_path):
+    """It is seen at the next piece, and nothing is left."""
+    with Stop() as stop:
+        stop.signum = signal.SIGTERM
+        with pytest.raises(Interrupted):
+            fetch("file", [f"{server.url}good/"], tmp_path / "a", check)
+    assert left(tmp_path / "a") == set() and Stop.current is None
+    assert fetch("file", [f"{server.url}good/"], tmp_path / "a", check).read_bytes() == GOOD

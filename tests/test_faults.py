@@ -20,7 +20,7 @@ from diffusion_cli.errors import UserError
 from diffusion_cli.runs import atomic, checkpoint
 from diffusion_cli.runs.directory import RunDirectory, read_csv
 from diffusion_cli.runs.restore import chosen, newest
-from trials import flips, kills
+from trials import damage, kills, signals, surroundings, writes
 from trials.child import Child, End
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -93,6 +93,23 @@ def test_killed_anywhere(tmp_path: Path) -> None:
     assert kills.run(1, 5, tmp_path, LINE)["broken"] == []
 
 
+def test_a_signal_anywhere(tmp_path: Path) -> None:
+    """scripts/faults signals, in small."""
+    assert signals.run(2, 4, tmp_path)["broken"] == []
+
+
+def test_a_write_that_fails(tmp_path: Path) -> None:
+    """scripts/faults writes, in small: killed, and the disk full, in the middle of the second phase."""
+    found = writes.run(2, 0, tmp_path, writes.PHASES[1:2])
+    assert found["broken"] == [] and found["all"] == 4
+
+
+def test_surroundings(tmp_path: Path) -> None:
+    """scripts/faults surroundings, but for another user and the clock, which are tried below."""
+    found = surroundings.run(9, 0, tmp_path)
+    assert found["broken"] == [] and found["tried"] == 9
+
+
 @pytest.mark.parametrize("point", ["in the middle", "while pruning"])
 def test_killed_inside_the_writing_of_a_checkpoint(home: Path, straight: dict[str, str], point: str) -> None:
     def before() -> None:
@@ -113,9 +130,9 @@ def test_killed_inside_the_writing_of_a_checkpoint(home: Path, straight: dict[st
 
 
 def test_flipped_and_cut(tmp_path: Path) -> None:
-    """scripts/faults flips, in small."""
-    found = flips.run(150, 3, tmp_path)
-    assert found["broken"] == [] and found["refused"] > 100
+    """scripts/faults damage, in small."""
+    found = damage.run(200, 3, tmp_path)
+    assert found["broken"] == [] and found["checkpoint, refused"] > 50 and found["forged, refused"] == 20
 
 
 # disks

@@ -76,7 +76,7 @@ def test_measured_variance_is_the_mean_conditional_variance(exact, t):
     ).item()
 
     class Free:
-        num_classes = 0
+        num_classes, shape = 0, (2,)
 
         def draw(self, n, generator):
             return PIXELS.draw(n, generator)._replace(label=None)

@@ -8,7 +8,6 @@ import importlib
 import logging
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import hydra
@@ -86,7 +85,9 @@ def run_task(name: str, config: DictConfig, session: Session) -> Any:
     current = HydraConfig.get()
     plain, run = checked_config(config), RunDirectory(current.runtime.output_dir)
     # a training that goes on is what it was begun as; the others begin anew, also in a directory that they had before
-    if name not in run_config.TRAININGS or not Path(run.path, run_config.FILE).exists():
+    if name in run_config.TRAININGS and run_config.is_recorded(run.path):
+        run_config.restore(run.path)
+    else:
         chosen = tree(current.runtime.choices)
         choices = {
             key: option for key, option in chosen.items() if isinstance(option, str) and "/" not in key

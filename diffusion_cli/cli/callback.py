@@ -25,7 +25,7 @@ from diffusion_cli.cli.plain import job_part, line_words, tree
 from diffusion_cli.errors import Passage, TakenError, UserError
 from diffusion_cli.options.check import check_complete, check_config
 from diffusion_cli.options.groups import GROUPS
-from diffusion_cli.runs.config import FILE, TRAININGS, read_record
+from diffusion_cli.runs.config import TRAININGS, is_recorded, read_record
 from diffusion_cli.runs.directory import unfinished
 
 
@@ -171,11 +171,11 @@ def _given(config: DictConfig, kind: str) -> bool:
 
 def _refuse_second_run(directory: str, command: str) -> None:
     """A training is put over nothing that was there before; and nothing over a training."""
+    recorded = is_recorded(Path(directory))
     if command in TRAININGS:
-        taken = any(Path(directory, name).exists() for name in (".hydra/config.yaml", FILE))
+        taken = recorded or Path(directory, ".hydra/config.yaml").exists()
         reason = "a run is already there; resume=true continues it, or choose another directory"
     else:
-        recorded = Path(directory, FILE).exists()
         taken = recorded and read_record(Path(directory), "hydra.run.dir").command in TRAININGS
         reason = "a trained run is there, which nothing is written over; choose another directory"
     if taken:

@@ -44,14 +44,9 @@ def main(config: dict[str, Any], run: RunDirectory, session: Session) -> None:
     if config["images"] and components.dataset.kind != "images":
         raise UserError("images", config["images"], "these samples are no images")
     started = time.monotonic()
-    with session.phase(f"sampling {config['n']:,}") as tick:
-        samples = new_samples(replace(components, tick=tick), session.bar)
-        run.write_samples(**samples.arrays())
+    with session.phase(f"sampling {config['n']:,}"):
+        samples = write_samples(components, run, session.bar)
     seconds = time.monotonic() - started
-    if config["images"]:
-        from diffusion_cli.figures.pictures import write_pictures
-
-        write_pictures(samples.x0, run.path / "images")
     if config["plots"]:
         for name, graphic in samples.graphics():
             graphic.save(file := run.figures / f"{name}{graphic.suffix}")
@@ -105,11 +100,9 @@ class Samples:
 
     def arrays(self) -> dict[str, Any]:
         """What samples.npz holds of them, by name."""
-        import numpy as np
-
         names = ("x0", "label", "original", "mask")
         found = {name: array for name in names if (array := getattr(self, name)) is not None}
-        return found | ({"class_names": np.array(self.class_names)} if self.class_names else {})
+        return found | named(self.class_names)
 
     def graphics(self) -> Iterator[tuple[str, Graphic]]:
         """The figure of them, with its name, where the data allow one."""
@@ -126,6 +119,40 @@ class Samples:
         elif c.dataset.kind in VIEWED:
             done = Completions(self.x0, self.label, self.original, self.mask)
             yield "inpainting", Graphic(show_completions(c, done), facts(c))
+
+
+def write_samples(components: Components, run: RunDirectory, progress: Progress) -> Samples:
+    """Draws the samples that the components' config means into samples.npz, and as images where it says so.
+
+    Of very many only a lot is in memory at once, and the first lot is returned, which is what figures show.
+    """
+    from diffusion_cli.figures.pictures import write_pictures
+
+    config, names = components.config, components.dataset.class_names
+    if config.get("inpaint") is None:
+        n, drawn, more = config["n"], components.stream(progress), named(names)
+    else:
+        whole = new_samples(components, progress)
+        n, drawn, more = len(whole), iter([(whole.x0, whole.label)]), whole.arrays()
+        more = {name: more[name] for name in more if name not in ("x0", "label")}
+
+    def lots() -> Iterator[tuple[Any, Any]]:
+        done = 0
+        for x0, label in drawn:
+            if config.get("images"):
+                write_pictures(x0, run.path / "images", done)
+            done += len(x0)
+            yield x0, label
+
+    first = run.write_samples(n, lots(), **more)
+    return Samples(*first, names, replace(components, drawn=first), more.get("original"), more.get("mask"))
+
+
+def named(class_names: tuple[str, ...]) -> dict[str, Any]:
+    """The array class_names of samples.npz; {} for classes without names."""
+    import numpy as np
+
+    return {"class_names": np.array(class_names)} if class_names else {}
 
 
 def new_samples(components: Components, progress: Progress) -> Samples:

@@ -22,7 +22,7 @@ from diffusion_cli.commands.output import (
     save_figures,
     warn_of_outliers,
 )
-from diffusion_cli.commands.sample import Samples
+from diffusion_cli.commands.sample import write_samples
 from diffusion_cli.errors import Interrupted, RunFailed, TimeIsUp, UserError
 from diffusion_cli.runs import config as run_config
 from diffusion_cli.runs.config import length
@@ -61,7 +61,7 @@ def check(config: dict[str, Any], directory: str | None) -> None:
         raise UserError(
             "optimize", config["optimize"], "is measured at the end, which plots=false leaves out"
         )
-    if directory and config["resume"] and Path(directory, run_config.FILE).is_file():
+    if directory and config["resume"] and run_config.is_recorded(Path(directory)):
         run = RunDirectory(directory)
         record = run_config.read_record(run.path, "hydra.run.dir")
         command = "distill" if "calls" in config else "train"
@@ -101,13 +101,13 @@ def train_run(
         if run.status == FINISHED and not extend(run, *length(config)):
             log.info("%s is finished already", run.path)
             return
-        from diffusion_cli.components import build
+        from diffusion_cli.components import READ, build
 
         run.sweep_up()
         prepare_process(config["threads"])
         components = in_steps((make or build)(config))
+        components.refuse_too_many("n", config["n"], READ)
         for key, n in (
-            ("n", config["n"]),
             ("stages.n", config["stages"]["n"]),
             ("evaluation.n", components.evaluation.n),
         ):
@@ -236,6 +236,8 @@ class Training:
         # What is wrong with these is said before anything is written.
         _ = components.times, self.config["logger"]
         self.logger, self.lessons = components.logger, lessons or of_data
+        # for the checkpoints, where config.json should be lost
+        self.record = run.record.content
         self.figures = self.chosen_figures()
         self.state = new_state(components)
         self.facts = description_of(components.dataset)
@@ -328,8 +330,9 @@ class Training:
         # a noise level that was not drawn is nan by right
         if not math.isfinite(row["loss"] + row["grad_norm"]):
             raise self.diverged(f"loss {row['loss']}, gradient norm {row['grad_norm']}")
-        self.loss = row["loss"]
         self.table.add({"step": state.step, **row})
+        # as it is written: a resumed run knows no more digits
+        self.loss = float(self.table.rows[-1]["loss"])
         return row
 
     def evaluate_again(self, logger: Any) -> None:
@@ -367,6 +370,7 @@ class Training:
         content = {
             "state": state.state_dict(),
             "config": self.config,
+            "record": self.record,
             "made_with": self.made_with(),
             "data": self.data(),
             "best": self.best,
@@ -426,11 +430,8 @@ class Training:
         finished = replace(self.averaged, run=self.run, tick=self.session.stop.check)
         phase = self.session.phase
         if finished.objective.generates:
-            with phase(f"sampling {self.config['n']:,}") as tick:
-                samples = Samples(
-                    *replace(finished, tick=tick).samples, finished.dataset.class_names, finished
-                )
-                self.run.write_samples(**samples.arrays())
+            with phase(f"sampling {self.config['n']:,}"):
+                finished = write_samples(finished, self.run, self.session.bar).components
         with phase("evaluating") as tick:
             self.metrics = evaluate(replace(finished, tick=tick), self.session.bar)
         log_metrics(finished, self.metrics)

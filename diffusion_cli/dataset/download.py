@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
-import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from diffusion_cli.dataset.cache import cached
 from diffusion_cli.errors import ArgumentError, one_line
+from diffusion_cli.runs.session import bar
 
 log = logging.getLogger(__name__)
 TIMEOUT = 20  # seconds without a byte
+LONGEST = 3600  # seconds for a file
+LARGEST = 2**30  # bytes; the largest that is fetched has a sixth of it
+CHUNK = 2**16
 
 
 class Unreachable(Exception):
@@ -53,11 +57,22 @@ def fetch(name: str, mirrors: Sequence[str], folder: Path, check: Callable[[Path
 
 
 def _retrieve(url: str, file: Path) -> None:
-    # With requests it takes 0.2 s to import, so only for those who download.
-    from pooch import HTTPDownloader
+    # It takes 0.2 s to import, so only for those who download.
+    import requests
 
-    download = HTTPDownloader(progressbar=sys.stderr.isatty(), chunk_size=2**16, timeout=TIMEOUT)
-    download(url, str(file), None)
+    log.info("downloading %s", url)
+    end = time.monotonic() + LONGEST
+    with requests.get(url, stream=True, timeout=TIMEOUT) as answer, file.open("wb") as out:
+        answer.raise_for_status()
+        size = int(answer.headers.get("content-length", 0))
+        with bar(size / 1e6, unit="MB") as progress:
+            for chunk in answer.iter_content(CHUNK):
+                out.write(chunk)
+                if out.tell() > LARGEST:
+                    raise ArgumentError("", ..., f"is larger than {LARGEST >> 20} MB")
+                if time.monotonic() > end:
+                    raise ArgumentError("", ..., f"takes longer than {LONGEST // 60} minutes")
+                progress.update(len(chunk) / 1e6)
 
 
 def _reason(error: BaseException) -> str:

@@ -13,7 +13,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from diffusion_cli.dataset.cache import cache_dir, cached
 from diffusion_cli.dataset.decode import Deeper, Form, Inspected, decode_all
@@ -21,6 +20,7 @@ from diffusion_cli.dataset.images import ImageDataset, Split, black_and_white
 from diffusion_cli.dataset.tree import identity, read_tree
 from diffusion_cli.errors import ArgumentError, UserError
 from diffusion_cli.ranges import Finite, Inner, Pixels, Whole, checked
+from diffusion_cli.runs.session import bar
 
 log = logging.getLogger(__name__)
 
@@ -130,11 +130,11 @@ def _write(file: Path, files: Sequence[Path], form: Form) -> tuple[str, Inspecte
         descr = np.lib.format.dtype_to_descr(np.dtype(form.dtype))
         header = {"descr": descr, "fortran_order": False, "shape": (len(files), *form.shape)}
         np.lib.format.write_array_header_1_0(out, header)
-        with tqdm(total=len(files), desc="images", unit="image", disable=None, leave=False) as bar:
+        with bar(len(files), unit="image") as progress:
             for pixels in decode_all(files, form, found):
                 out.write(pixels.data)
                 digest.update(pixels.data)
-                bar.update(len(pixels))
+                progress.update(len(pixels))
     return digest.hexdigest(), found
 
 

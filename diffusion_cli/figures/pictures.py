@@ -15,14 +15,17 @@ from diffusion_cli.runs.atomic import replacing
 GRID = 64
 
 
-def write_pictures(x0: NDArray, folder: Path) -> None:
+def write_pictures(x0: NDArray, folder: Path, first: int = 0) -> None:
     """Writes x0 (n, C, H, W) in [-1, 1]: folder/00000.png, 00001.png, ..., and beside the folder a grid, folder.png.
+
+    first: the number of the first one; the grid shows those from 0 on.
 
     >>> write_pictures(samples, Path("images"))         # for example for cleanfid.fid.compute_fid("images", ...)
     """
-    for i, image in enumerate(x0):
+    for i, image in enumerate(x0, first):
         _write(image[None], folder / f"{i:05d}.png")
-    _write(x0[:GRID], folder.with_suffix(".png"))
+    if first == 0:
+        _write(x0[:GRID], folder.with_suffix(".png"))
 
 
 def _write(images: NDArray, file: Path) -> None:

@@ -21,7 +21,7 @@ from diffusion_cli.metrics.points import evaluate_points, points_table
 from diffusion_cli.metrics.protocol import Evaluation, EvaluationInput
 from diffusion_cli.metrics.set_report import evaluate_sets, sets_table
 from diffusion_cli.noise import Stream, generator
-from diffusion_cli.ranges import Many, Several, Steps, Whole, checked
+from diffusion_cli.ranges import Draws, Many, Several, SeveralDraws, Steps, Whole, checked
 
 HELD_OUT = (
     "compared with {} held-out points; the floor is of those trained on, which learning by heart reaches"
@@ -42,8 +42,8 @@ class PointEvaluation(Evaluation):
     """
 
     n: Several = 10_000
-    draws: Many = 3
-    floor_draws: Several = 16
+    draws: Draws = 3
+    floor_draws: SeveralDraws = 16
 
     def __call__(self, given: EvaluationInput) -> Report:
         dataset = given.dataset
@@ -51,7 +51,14 @@ class PointEvaluation(Evaluation):
         if density is None or truth is None:
             return unmeasured("this dataset has no density in closed form to compare with")
         report = evaluate_points(
-            lambda k: given.draw(k).x0, truth, self.n, self.draws, self.floor_draws, given.seed, density
+            lambda k: given.draw(k).x0,
+            truth,
+            self.n,
+            self.draws,
+            self.floor_draws,
+            given.seed,
+            density,
+            given.progress,
         )
         if not isinstance(dataset, PointCloud):
             return report
@@ -80,7 +87,7 @@ class MixtureEvaluation(PointEvaluation):
         batches = [given.draw(k) for k in range(self.draws)]
         report = super().__call__(replace(given, draw=batches.__getitem__))
         true = generator(given.seed, Stream.TRUE_MIXTURE)
-        modes = evaluate_modes(batches, density, self.n, self.floor_draws, true)
+        modes = evaluate_modes(batches, density, self.n, self.floor_draws, true, given.progress)
         return {**report, **modes, "modes": describe_modes(density, [batch.x0 for batch in batches])}
 
     def table(self, report: Report) -> str:
@@ -101,8 +108,8 @@ class SetEvaluation(Evaluation):
 
     n: Several = 64
     points: Many = 512
-    draws: Many = 3
-    floor_draws: Several = 4
+    draws: Draws = 3
+    floor_draws: SeveralDraws = 4
     emd_points: Many | None = 128
 
     def __call__(self, given: EvaluationInput) -> Report:
@@ -151,8 +158,8 @@ class ImageEvaluation(Evaluation):
     """
 
     n: Several = 1_000
-    draws: Many = 1
-    floor_draws: Several = 16
+    draws: Draws = 1
+    floor_draws: SeveralDraws = 16
     reference: Literal["test", "train"] = "test"
     neighbours: Many = 3
     extractor: Literal["judge", "inception"] = "judge"

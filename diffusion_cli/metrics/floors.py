@@ -8,6 +8,7 @@ from typing import Any
 
 from diffusion_cli.dataset.batch import Batch
 from diffusion_cli.dataset.cache import cache_dir
+from diffusion_cli.metrics.progress import Progress, silent
 from diffusion_cli.runs import checkpoint
 
 Values = dict[str, float]
@@ -15,7 +16,10 @@ log = logging.getLogger(__name__)
 
 
 def kept(
-    about: Mapping[str, Any], samples: Sequence[Batch], measure: Callable[[Batch], Values]
+    about: Mapping[str, Any],
+    samples: Sequence[Batch],
+    measure: Callable[[Batch], Values],
+    progress: Progress = silent,
 ) -> list[Values]:
     """measure(batch) of each of these sets of true samples: from the cache folder where that has been done before.
 
@@ -26,11 +30,15 @@ def kept(
     """
     drawn = {str(k): {"x0": batch.x0, "label": batch.label} for k, batch in enumerate(samples)}
     file = cache_dir() / "floors" / f"{checkpoint.digest({**about, 'samples': drawn})[:32]}.safetensors"
+    floors: list[Values] = []
     try:
         return checkpoint.load(file)["floors"]
     except (checkpoint.Damaged, KeyError):
         # Not there, most often.
-        floors = [measure(batch) for batch in samples]
+        with progress(len(samples), unit="floor") as bar:
+            for batch in samples:
+                bar.update()
+                floors.append(measure(batch))
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         checkpoint.save(file, {"floors": floors})

@@ -14,6 +14,7 @@ from diffusion_cli.dataset.points import Points
 from diffusion_cli.metrics.catalogue import ATOMS, MIXTURE
 from diffusion_cli.metrics.floors import kept
 from diffusion_cli.metrics.measurement import Measurement, aligned, beside_floor
+from diffusion_cli.metrics.progress import Progress, silent
 
 VERSION = 1  # of what `mode_errors` computes: with another one no floor is taken from the cache
 ROUNDING = 1e-6  # a floor below this is nothing to divide by
@@ -90,11 +91,17 @@ def mode_errors(density: Points, x: Tensor, label: Tensor | None = None) -> dict
 
 
 def evaluate_modes(
-    batches: Sequence[Batch], density: Points, n: int, floor_draws: int, generator: torch.Generator
+    batches: Sequence[Batch],
+    density: Points,
+    n: int,
+    floor_draws: int,
+    generator: torch.Generator,
+    progress: Progress = silent,
 ) -> dict[str, Measurement]:
     """The `mode_errors` of several sets of n samples, beside those of as large sets of true ones.
 
     floor_draws: true sets, drawn by `generator`. They are measured once: see `metrics.floors`.
+    progress: a bar over them.
     """
 
     def measure(batch: Batch) -> dict[str, float]:
@@ -104,7 +111,7 @@ def evaluate_modes(
     true = [density.sample(n, generator) for _ in range(floor_draws)]
     about = {"of": "modes", "version": VERSION, "points": density.points, "weights": density.weights,
              "jitter": density.jitter}  # fmt: skip
-    floors = kept(about, true, measure)
+    floors = kept(about, true, measure, progress)
     report = {}
     for metric in MIXTURE if density.jitter else ATOMS:
         if metric.name in ours[0]:

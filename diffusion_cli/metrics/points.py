@@ -22,6 +22,7 @@ from diffusion_cli.dataset.density import Density
 from diffusion_cli.metrics.catalogue import OUTSIDE, POINTS
 from diffusion_cli.metrics.floors import kept
 from diffusion_cli.metrics.measurement import Measurement, Report, beside_floor, table_of
+from diffusion_cli.metrics.progress import Progress, silent
 from diffusion_cli.noise import Stream, generator, mix
 
 Rows = npt.NDArray[np.float64]
@@ -130,6 +131,7 @@ def evaluate_points(
     floor_draws: int = 16,
     seed: int = 0,
     trained: Density | None = None,
+    progress: Progress = silent,
 ) -> dict[str, Measurement]:
     """Compare samples of a model with the distribution they should follow, and with true samples of it.
 
@@ -141,6 +143,7 @@ def evaluate_points(
         `metrics.floors`.
     trained: of points, of which `density` is that of those held out: the density of those trained on, which the floor is of.
     seed: of the true samples and of the projections; the sets of the model are the business of `draw`.
+    progress: a bar over the true sets.
 
     Returns a `Measurement` for each metric of `PointMetrics`. There is no ratio where the floor is 0 but for rounding,
     as for the distance to a curve without jitter; there the value speaks for itself.
@@ -158,7 +161,7 @@ def evaluate_points(
     read = {"reference": metrics.reference, "distance": density.distance(true[0].x0),
             "low": metrics.box.low, "high": metrics.box.high}  # fmt: skip
     about = {"of": "points", "version": VERSION, "seed": seed, **read}
-    floors = kept(about, true, lambda batch: metrics(batch.x0))
+    floors = kept(about, true, lambda batch: metrics(batch.x0), progress)
     sizes, rounding = metrics.sizes(), ROUNDING * metrics.extent
     report = {}
     for metric in metrics.metrics:

@@ -18,6 +18,7 @@ from safetensors.torch import save as serialized
 from torch import Tensor
 
 from diffusion_cli import __version__
+from diffusion_cli.runs import config
 from diffusion_cli.runs.atomic import replacing
 
 FORMAT = "2"
@@ -35,7 +36,8 @@ def save(path: Path, content: Mapping[str, Any]) -> None:
     Raises OSError when the disk is full or the folder cannot be written; the old file then stands.
     """
     tensors, text = _flat(content)
-    _write(path, tensors, {"format": FORMAT, "content": text}, digest(content))
+    about = {"format": FORMAT, "content": text, "text_digest": config.digest_of(text)}
+    _write(path, tensors, about, digest(content))
 
 
 def load(path: Path) -> dict[str, Any]:

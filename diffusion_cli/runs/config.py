@@ -1,24 +1,31 @@
 """config.json: what a run is, written when it first starts and read by every command. (No torch, no Hydra.)
 
 It holds the resolved configuration and, beside its keys, those of RECORD: the command, the option chosen of each group,
-the words of the command line, and by what a finished run was extended.
+the words of the command line, and by what a finished run was extended. Each checkpoint has a copy, for when the file is lost.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from diffusion_cli.errors import UserError
 from diffusion_cli.runs.atomic import write_json
 
+log = logging.getLogger(__name__)
 FILE = "config.json"
 # Commands that leave a trained run.
 TRAININGS = ("train", "distill")
+CHECKPOINTS = "checkpoints"
 # Keys of a dataset that say where its files are, which may have moved.
 DATA_PLACES = ("path", "root")
 LARGEST = 2**20  # bytes; no config of ours was ever a hundredth of it
+# Files of which it has been said that they are lost.
+_said: set[Path] = set()
 OUTSIDE = "${"  # would be looked up when OmegaConf reads it: no resolved configuration holds it
 
 
@@ -45,6 +52,11 @@ class Record(NamedTuple):
         """The configuration as the extensions have left it."""
         return self.config | (dict([length(self.extensions[-1])]) if self.extensions else {})
 
+    @property
+    def content(self) -> dict[str, Any]:
+        """As it is written."""
+        return self.config | {key: getattr(self, key) for key in self._fields[1:]}
+
 
 def length(config: dict[str, Any]) -> tuple[str, Any]:
     """What says how long is trained, and its value: steps, or epochs where these are not null."""
@@ -54,16 +66,33 @@ def length(config: dict[str, Any]) -> tuple[str, Any]:
 
 def write_record(folder: Path, record: Record) -> None:
     """Writes config.json, whole or not at all."""
-    write_json(folder / FILE, record.config | {key: getattr(record, key) for key in Record._fields[1:]})
+    write_json(folder / FILE, record.content)
+
+
+def is_recorded(folder: Path) -> bool:
+    """Whether anything says what the run in a directory is, config.json or a checkpoint; it need not be readable."""
+    return not _is_lost(folder / FILE) or copy_in(folder) is not None
+
+
+def restore(folder: Path) -> None:
+    """Writes config.json anew where it is lost and a checkpoint has its copy."""
+    if _is_lost(folder / FILE) and copy_in(folder) is not None:
+        write_record(folder, read_record(folder))
+        log.info("%s is written anew from its copy", folder / FILE)
 
 
 def read_record(folder: Path, key: str = "run") -> Record:
-    """The record of a run, which may be a stranger's. UserError for `key` where there is none that can be read."""
+    """The record of a run, which may be a stranger's: of config.json, or where that is lost of the newest checkpoint, saying
+    so. UserError for `key` where there is none that can be read."""
     file = folder / FILE
 
     def refused(reason: str) -> UserError:
         return UserError(key, str(folder), f"{FILE} {reason}")
 
+    copy = copy_in(folder) if _is_lost(file) else None
+    if copy is not None:
+        _say_once(file, copy[0])
+        return _checked(copy[1], refused)
     if (folder / ".hydra" / "config.yaml").is_file() and not file.exists():
         raise UserError(
             key, str(folder), f"has no {FILE}: it was made by an older version, whose runs are not read"
@@ -74,9 +103,61 @@ def read_record(folder: Path, key: str = "run") -> Record:
         if file.stat().st_size > LARGEST:
             raise refused(f"is larger than {LARGEST >> 10} kB")
         content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise refused(f"cannot be read ({type(error).__name__})") from None
+    return _checked(content, refused)
+
+
+def copy_in(folder: Path) -> tuple[Path, Any] | None:
+    """The newest checkpoint with a whole copy of the record, and that copy; None where there is none.
+
+    Only what the copy itself is written in is read and verified here; the tensors are when they are loaded.
+    """
+    for file in sorted(
+        folder.glob(f"{CHECKPOINTS}/step_*.safetensors"), key=lambda f: (len(f.name), f.name), reverse=True
+    ):
+        try:
+            if not file.is_file():
+                continue
+            with file.open("rb") as stream:
+                size = int.from_bytes(stream.read(8), "little")
+                about = json.loads(stream.read(size))["__metadata__"] if size <= 4 * LARGEST else {}
+            text = about["content"]
+            if about["text_digest"] == digest_of(text):
+                return file, json.loads(text)["record"]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            # none of ours, or damaged
+            continue
+    return None
+
+
+def digest_of(text: str) -> str:
+    """SHA-256 of a text: 64 hex digits."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _say_once(file: Path, copy: Path) -> None:
+    if file.resolve() not in _said:
+        _said.add(file.resolve())
+        log.warning("%s is lost; its copy in %s is taken", file, copy)
+
+
+def _is_lost(file: Path) -> bool:
+    """Whether a file is missing or has nothing in it, as a crash of the machine may leave it."""
+    try:
+        return not file.exists() or (
+            file.is_file() and file.stat().st_size <= LARGEST and not file.read_bytes().strip(b"\0 \n")
+        )
+    except OSError:
+        return False
+
+
+def _checked(content: Any, refused: Callable[[str], UserError]) -> Record:
+    """The record that this content is; raises what `refused` makes of the reason where it is none."""
+    try:
         # what is read, not how it is written: a dollar may be \\u0024 there
         text = json.dumps(content)
-    except (OSError, ValueError, RecursionError) as error:
+    except RecursionError as error:
         raise refused(f"cannot be read ({type(error).__name__})") from None
     if OUTSIDE in text:
         raise refused("refers to values from outside (${...})")

@@ -10,7 +10,7 @@ import os
 import re
 import time
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,17 +82,17 @@ class RunDirectory:
 
     @property
     def record(self) -> Record:
-        """What the run is, as config.json says; UserError where that is missing or damaged."""
+        """What the run is, as config.json or its copy says; UserError where they are missing or damaged."""
         return config.read_record(self.path)
 
     # checkpoints
 
     def checkpoint_file(self, step: int) -> Path:
-        return self.path / "checkpoints" / f"step_{step:08d}.safetensors"
+        return self.path / config.CHECKPOINTS / f"step_{step:08d}.safetensors"
 
     def checkpoints(self) -> list[Path]:
         """Oldest first."""
-        found = (self.path / "checkpoints").glob("step_*.safetensors")
+        found = (self.path / config.CHECKPOINTS).glob("step_*.safetensors")
         return sorted((f for f in found if CHECKPOINT.fullmatch(f.name) and f.is_file()), key=step_of)
 
     def prune(self, keep: int, best: int | None = None) -> None:
@@ -144,17 +144,33 @@ class RunDirectory:
 
     # arrays
 
-    def write_samples(self, x0: Any, label: Any = None, **more: Any) -> None:
-        """x0 (n, *shape), in the units of the data's file; label (n,) or None; numpy arrays. more: others, under their own names.
+    def write_samples(self, n: int, lots: Iterable[tuple[Any, Any]], **more: Any) -> tuple[Any, Any]:
+        """Writes n samples as they come, in lots of which none is kept but the first, which is returned.
 
-        x0 is float32, or float64 where that cannot hold it.
+        lots: x0 (k, *shape), in the units of the data's file, float32, or float64 where that cannot hold it; label (k,) or
+            None; numpy arrays.
+        more: other arrays, under their own names.
         """
         import numpy as np
+        from numpy.lib.format import write_array, write_array_header_1_0
 
-        arrays = {"x0": x0} | ({} if label is None else {"label": label.astype(np.int64)})
-        arrays |= more
-        with replacing(self.samples_file) as part:
-            np.savez(part, **arrays)
+        first, labels = None, []
+        with replacing(self.samples_file) as part, zipfile.ZipFile(part, "w", allowZip64=True) as archive:
+            with archive.open("x0.npy", "w", force_zip64=True) as file:
+                for x0, label in lots:
+                    if first is None:
+                        first = x0, label
+                        kind = {"descr": x0.dtype.str, "fortran_order": False, "shape": (n, *x0.shape[1:])}
+                        write_array_header_1_0(file, kind)
+                    file.write(np.ascontiguousarray(x0).data)
+                    labels.append(label)
+            assert first is not None
+            if first[1] is not None:
+                more = {"label": np.concatenate(labels).astype(np.int64, copy=False)} | more
+            for name, array in more.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                    write_array(file, np.asanyarray(array), allow_pickle=False)
+        return first
 
     def round_file(self, number: int) -> Path:
         return self.path / "rounds" / f"round_{number}.safetensors"
@@ -217,8 +233,8 @@ def read_csv(path: Path) -> dict[str, list[float]]:
 def unfinished(root: Path, command: str, words: Sequence[str]) -> str | None:
     """For resume=true without a directory: the newest run of this very line below `root` that has not finished."""
     found = []
-    for file in root.glob(f"*/{config.FILE}"):
-        run = RunDirectory(file.parent)
+    for path in root.glob("*/"):
+        run = RunDirectory(path)
         try:
             record = run.record
         except UserError:

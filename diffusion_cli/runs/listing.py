@@ -81,7 +81,7 @@ def found_below(root: str) -> tuple[list[Listed], list[UserError]]:
 def directories(root: Path) -> Iterator[Path]:
     """The directories of runs below a folder, in order; what lies within a run is not looked at."""
     for where, folders, files in os.walk(root):
-        if run_config.FILE in files:
+        if run_config.FILE in files or run_config.CHECKPOINTS in folders:
             folders.clear()
             yield Path(where)
         folders[:] = sorted(name for name in folders if not name.startswith("."))

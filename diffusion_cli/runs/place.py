@@ -86,8 +86,11 @@ def take(folder: Path, wait: Callable[[], None] | None = None) -> Place:
                 hint = "" if missing is None else f"; where that process is no more, remove {folder / HELD}"
                 raise TakenError("hydra.run.dir", str(folder), f"is being trained by {who}{hint}") from None
             wait()
-    with replacing(folder / OWNER) as part:
-        part.write_text(f"process {os.getpid()} on {os.uname().nodename}\n")
+    # it only names the holder: a full disk is met where something is lost by it
+    with contextlib.suppress(OSError):
+        (folder / OWNER).unlink(missing_ok=True)
+        with replacing(folder / OWNER) as part:
+            part.write_text(f"process {os.getpid()} on {os.uname().nodename}\n")
     return Place(folder, lock)
 
 

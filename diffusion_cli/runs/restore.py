@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from diffusion_cli.errors import UserError
+from diffusion_cli.errors import UserError, shown
 from diffusion_cli.runs import checkpoint
+from diffusion_cli.runs.config import FILE, Record
 from diffusion_cli.runs.directory import RunDirectory, step_of
+from diffusion_cli.runs.resume import differences
 
 log = logging.getLogger(__name__)
 LAST, BEST = "last", "best"
@@ -38,6 +41,9 @@ def chosen(run: RunDirectory, weights: str | int, key: str = "weights") -> dict[
             steps = [step_of(file) for file in run.checkpoints()]
             raise UserError(key, weights, str(damage), [*steps, BEST, LAST]) from None
     last = newest(run)
+    for name, now, then in edits(run.record, last):
+        file = run.path / FILE
+        log.warning("%s says %s=%s, and said %s when it was trained", file, name, shown(now), shown(then))
     best = (last.get("best") or {}).get("step") if weights == BEST else None
     if best is None or best == last["state"]["step"]:
         return last
@@ -46,6 +52,14 @@ def chosen(run: RunDirectory, weights: str | int, key: str = "weights") -> dict[
     except checkpoint.Damaged as damage:
         log.warning("%s; the best weights are gone, taking the last", damage)
         return last
+
+
+def edits(record: Record, saved: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """What config.json says otherwise than its copy in a checkpoint: key, its value, and that of the copy."""
+    copy = saved.get("record")
+    if not isinstance(copy, dict):
+        return []
+    return [found for found in differences(record.content, copy) if not found[0].startswith("extensions")]
 
 
 def _of_training(file: Path) -> dict[str, Any]:

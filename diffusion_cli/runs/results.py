@@ -152,7 +152,8 @@ def find(folder: str | Path) -> list[Result]:
     root = Path(folder)
     if not root.is_dir():
         raise UserError("sweep", str(folder), "no such directory")
-    paths = {file.parent.relative_to(root).as_posix() for file in root.rglob(run_config.FILE)}
+    marks = (mark for name in (run_config.FILE, run_config.CHECKPOINTS) for mark in root.rglob(name))
+    paths = {mark.parent.relative_to(root).as_posix() for mark in marks}
     if not paths:
         raise UserError("sweep", str(folder), "holds no runs")
     return [read_result(root / path, path) for path in sorted(paths, key=in_order)]

@@ -52,7 +52,7 @@ def check_same(config: dict[str, Any], saved: dict[str, Any], quiet: bool = Fals
 
     Raises UserError for a key that would make it another run; warns (unless quiet) for one that changes its last bits.
     """
-    for key, new, old in _differences(config, saved):
+    for key, new, old in differences(config, saved):
         if any(key == free or key.startswith(free + ".") for free in FREE):
             continue
         if key not in WARNED:
@@ -78,9 +78,10 @@ def check_made_with(now: dict[str, Any], then: dict[str, Any]) -> None:
             )
 
 
-def _differences(new: Any, old: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+def differences(new: Any, old: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Dotted key, new value and old value, wherever two configurations differ."""
     if isinstance(new, dict) and isinstance(old, dict):
         for key in [*new, *(k for k in old if k not in new)]:
-            yield from _differences(new.get(key), old.get(key), f"{path}.{key}" if path else str(key))
+            yield from differences(new.get(key), old.get(key), f"{path}.{key}" if path else str(key))
     elif new != old:
         yield path, new, old

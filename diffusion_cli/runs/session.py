@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from diffusion_cli.runs.place import Place
-from diffusion_cli.runs.signals import Stop
+from diffusion_cli.runs.signals import Stop, tick
 
 log = logging.getLogger(__name__)
 # Seconds between two lines of what takes long.
@@ -37,18 +37,8 @@ class Session(NamedTuple):
 
         stops: whether an update raises Interrupted where a signal has come.
         """
-        check = self.stop.check if stops else lambda: None
-        if self.quiet:
-            return Lines(total, done, unit, check, every=math.inf)
-        if not self.alone or not (_is_terminal() or in_notebook()):
-            return Lines(total, done, unit, check)
-
-        class Bar(_tqdm()):  # type: ignore[misc]
-            def update(self, n: float | None = 1) -> bool | None:
-                check()
-                return super().update(n)
-
-        return Bar(total=total, initial=done, unit=unit, dynamic_ncols=True, mininterval=0.5)
+        every = math.inf if self.quiet else EVERY
+        return bar(total, done, unit, self.stop.check if stops else lambda: None, self.alone, every)
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[Callable[[], None]]:
@@ -69,11 +59,35 @@ class Session(NamedTuple):
         yield tick
 
 
+def bar(
+    total: float,
+    done: int = 0,
+    unit: str = "step",
+    check: Callable[[], None] = tick,
+    alone: bool = True,
+    every: float = EVERY,
+) -> Any:
+    """A progress bar; see `Session.bar`.
+
+    check: called at each update, before it counts.
+    every: seconds between lines; infinite for no bar and no lines.
+    """
+    if not alone or every == math.inf or not (_is_terminal() or in_notebook()):
+        return Lines(total, done, unit, check, every)
+
+    class Bar(_tqdm()):  # type: ignore[misc]
+        def update(self, n: float | None = 1) -> bool | None:
+            check()
+            return super().update(n)
+
+    return Bar(total=total, initial=done, unit=unit, dynamic_ncols=True, mininterval=0.5)
+
+
 class Lines:
     """Progress as a plain line of the log every `every` seconds: what is done, rate, remaining time, and a note."""
 
     def __init__(
-        self, total: int, done: float, unit: str, check: Callable[[], None], every: float = EVERY
+        self, total: float, done: float, unit: str, check: Callable[[], None], every: float = EVERY
     ) -> None:
         self.total, self.done, self.unit, self.check, self.every = total, done, unit, check, every
         self.first, self.note = done, ""

@@ -12,12 +12,18 @@ import signal
 import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, ClassVar
 
 from diffusion_cli.errors import Interrupted
 
 CAUGHT = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
 REQUEUE = getattr(signal, "SIGUSR2", None)  # by which submitit says that its job's time is over
+
+
+def tick() -> None:
+    """Raises Interrupted where a signal has come to the command that runs here: for long work that was handed no `Stop`."""
+    if Stop.current is not None:
+        Stop.current.check()
 
 
 class Stop:
@@ -35,12 +41,15 @@ class Stop:
         KeyboardInterrupt wherever the program is.
     """
 
+    current: ClassVar[Stop | None] = None
+
     def __init__(self, leaves: bool = True) -> None:
         self.leaves = leaves
         self.signum: int | None = None
         self.at_once: Callable[[int], None] = lambda signum: None
         self._before: dict[int, Any] = {}
         self._hook: Any = None
+        self._outer: Stop | None = None
 
     def __enter__(self) -> Stop:
         hook = signal.getsignal(REQUEUE) if REQUEUE else None
@@ -49,9 +58,12 @@ class Stop:
         with contextlib.suppress(ValueError):
             for number in [*CAUGHT, *([REQUEUE] if self._hook else [])]:
                 self._before[number] = signal.signal(number, self._note)
+            self._outer, Stop.current = Stop.current, self
         return self
 
     def __exit__(self, *error: object) -> None:
+        if Stop.current is self:
+            Stop.current = self._outer
         for number, handler in self._before.items():
             signal.signal(number, handler)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
+import logging
 import os
 import resource
 import signal
@@ -12,6 +14,32 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+LOADED = (
+    "diffusion_cli.cli.entries.train",
+    "diffusion_cli.cli.callback",
+    "diffusion_cli.cli.messages",
+    "diffusion_cli.commands.train",
+    "diffusion_cli.components",
+    "diffusion_cli.trainer",
+    "diffusion_cli.runs.restore",
+    "diffusion_cli.figures.draw",
+    "diffusion_cli.figures.recipes.samples",
+    "diffusion_cli.model.mlp",
+    "diffusion_cli.optimizer",
+    "diffusion_cli.dataset.plane",
+    "diffusion_cli.dataset.description",
+    "hydra.core.override_parser.overrides_parser",
+    "hydra._internal.defaults_list",
+    "hydra._internal.core_plugins.basic_launcher",
+    "hydra._internal.core_plugins.basic_sweeper",
+    "matplotlib.backends.backend_agg",
+    "diffusion_cli.metrics.evaluation",
+    "diffusion_cli.metrics.mixture",
+    "diffusion_cli.dataset.stars",
+    "diffusion_cli.runs.logger",
+    "hydra._internal.core_plugins.file_config_source",
+    "hydra._internal.logging_config",
+)
 HANG = -999  # the code of a child that did not end in time
 _numbers = itertools.count()
 
@@ -53,6 +81,7 @@ class Child:
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
                 signal.signal(number, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            logging.getLogger().handlers.clear()
             os.chdir(cwd)
             if memory is not None:
                 now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -94,9 +123,9 @@ class Child:
 
 
 def load() -> None:
-    """Imports in the parent what every training needs, once."""
-    if "diffusion_cli.components" in sys.modules and "diffusion_cli.commands.train" in sys.modules:
-        return
+    """Imports in the parent what every command needs, once."""
     import torch
 
     torch.set_num_threads(1)
+    for name in LOADED:
+        importlib.import_module(name)

@@ -54,8 +54,8 @@ def samples(components: Components, n: Many | None = None, columns: Count = 8) -
     view = view_of(components)
     x0, label = components.samples
     n = n or (64 if view.panels else min(len(x0), MOST_POINTS))
-    if n < len(x0) and not view.panels:
-        log.info("the figure shows the first %d of %d samples", n, len(x0))
+    if n < components.config["n"] and not view.panels:
+        log.info("the figure shows the first %d of %d samples", n, components.config["n"])
     return view.grid(x0[:n], label_names(components, None if label is None else label[:n]), columns)
 
 
