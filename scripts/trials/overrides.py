@@ -9,7 +9,7 @@ from typing import Any
 
 from trials.child import HANG, Child
 
-DEFAULT = 1000
+DEFAULT = 2000
 QUICK = 120.0  # seconds for two steps of training, on a busy machine
 # What every line begins with, so that it is short where all is well; its own words come after, and win.
 TRAIN = ["dataset=circle", "steps=2", "batch_size=4", "model.width=8", "n=4", "stages.every=0", "plots=false",
