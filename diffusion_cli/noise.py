@@ -65,6 +65,8 @@ class Stream(IntEnum):
     TARGETS = 32
     # Distillation: noise, labels and guidance weights of the teacher's paths.
     PATHS = 33
+    # The error of the network itself: its points and the noise on them.
+    NETWORK_ERROR = 34
 
 
 def mix(seed: int, stream: Stream, *position: int) -> int:

@@ -261,3 +261,33 @@ def test_bad_input_is_refused():
         PointMetrics(Ring(), 1)
     with pytest.raises(ValueError, match="at least 1"):
         evaluate_points(lambda k: torch.zeros(10, 2), Ring(), n=10, draws=0)
+
+
+def test_the_error_of_a_network_is_that_of_its_velocity():
+    """Of one that says x0 = 0 of a Gaussian, in closed form: v = x_t / sigma against alpha eps - sigma x0 of the exact one."""
+    from diffusion_cli import schedule
+    from diffusion_cli.dataset.exact import Gaussian1D
+    from diffusion_cli.denoiser import ExactDenoiser
+    from diffusion_cli.metrics.network_error import velocity_errors
+    from diffusion_cli.noise import NoiseStream
+    from diffusion_cli.prediction import Prediction
+
+    data, s, n = Gaussian1D(1.0, 0.25), schedule.loglinear(), 40_000
+    exact = ExactDenoiser(data.density, s)
+
+    def nothing(x_t, t, label=None, to=None):
+        return Prediction.from_x0(torch.zeros_like(x_t), x_t, s.level(t, like=x_t))
+
+    batch = data.draw(n, torch.Generator().manual_seed(0))
+    found = velocity_errors(nothing, exact, batch, NoiseStream(0, n, (1,)), [1, 25, 50])
+    for (ratio, error), t in zip(found.items(), [1, 25, 50], strict=True):
+        level = s.level(t, like=batch.x0)
+        assert math.isclose(ratio, level.sigma / level.alpha)
+        # x0_hat = mean + k (x_t - alpha mean), whose mean square is 1 + k alpha variance
+        gain = level.alpha * 0.25 / (level.alpha**2 * 0.25 + level.sigma**2)
+        expected = (1 + gain * level.alpha * 0.25) / level.sigma**2
+        assert math.isclose(error, expected, rel_tol=0.02)
+    assert all(
+        value < 1e-6
+        for value in velocity_errors(exact, exact, batch, NoiseStream(0, n, (1,)), [1, 25]).values()
+    )

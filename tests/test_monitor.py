@@ -42,6 +42,10 @@ def test_rows_with_floors_and_what_they_cost(straight):
     assert columns["step"] == STEPS
     assert set(columns) > {"sliced_w2", "sliced_w2_floor", "distance_mean", "coverage"}
     assert len(set(columns["sliced_w2_floor"])) == 1 and len(set(columns["sliced_w2"])) == len(STEPS)
+    errors = [name for name in columns if name.startswith("error_")]
+    assert errors == ["error_0.01", "error_0.064", "error_0.41", "error_3.1", "error_20"]
+    # A network that has learned nothing puts out v = 0; at much noise the exact one is little more.
+    assert all(0 < columns[name][-1] < 4 for name in errors) and columns["error_20"][-1] < 0.2
     assert "evaluating every 20 steps: 6 times about" in text and "% of the time" in text
     assert run.summary["metrics"] == {}
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from diffusion_cli.model.network import Network
 
 log = logging.getLogger(__name__)
+# Noise levels at which the network itself is compared with the exact denoiser, and on how many points.
+ERROR_LEVELS, ERROR_POINTS = 5, 512
 
 
 class RepeatedEvaluation:
@@ -50,7 +52,8 @@ class RepeatedEvaluation:
         from diffusion_cli.metrics.measurement import row_of
 
         before = time.monotonic()
-        row = row_of(replace(self.components, net=net).evaluate())
+        now = replace(self.components, net=net)
+        row = row_of(now.evaluate()) | network_errors(now)
         if self.table.rows and list(self.table.rows[0]) != ["step", *row]:
             log.warning("%s held another evaluation's figures and begins anew", self.table.path.name)
             self.table.rows.clear()
@@ -69,6 +72,22 @@ class RepeatedEvaluation:
         interval = training / (step - self.first) * self.every
         log.info("evaluating every %d steps: %d times about %.1f s, %.0f %% of the time", self.every,
                  self.steps // self.every, seconds, 100 * seconds / (seconds + interval))  # fmt: skip
+
+
+def network_errors(components: Components) -> dict[str, float]:
+    """error_R: the squared distance from the exact denoiser at sigma/alpha = R, of data whose density is known."""
+    from diffusion_cli.metrics.network_error import velocity_errors
+    from diffusion_cli.noise import NoiseStream, Stream, generator
+
+    c, net = components, components.net
+    if net is None or net.numbers or not c.objective.generates or c.dataset.density is None:
+        return {}
+    g = generator(c.seed, Stream.NETWORK_ERROR, device=c.device)
+    data = c.dataset.draw(ERROR_POINTS, g)
+    noise = NoiseStream(c.seed, ERROR_POINTS, c.dataset.shape, c.device, Stream.NETWORK_ERROR)
+    times = sorted({1 + round(k * (c.schedule.T - 1) / (ERROR_LEVELS - 1)) for k in range(ERROR_LEVELS)})
+    found = velocity_errors(c.network_denoiser(net.eval()), c.exact, data, noise, times)
+    return {f"error_{ratio:.2g}": error for ratio, error in found.items()}
 
 
 def smaller(components: Components) -> Components:
