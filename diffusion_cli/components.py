@@ -20,6 +20,7 @@ from torch import Tensor
 
 from diffusion_cli import sampler as samplers
 from diffusion_cli.dataset.batch import Batch
+from diffusion_cli.dataset.cache import kept_content
 from diffusion_cli.dataset.protocol import NO_LABEL
 from diffusion_cli.dataset.remembered import Remembered, is_memory
 from diffusion_cli.dataset.units import Units
@@ -35,6 +36,7 @@ from diffusion_cli.denoiser import (
 from diffusion_cli.device import device_of, free_memory, precision_of
 from diffusion_cli.distillation import jumps_of
 from diffusion_cli.errors import ArgumentError, UserError, in_group
+from diffusion_cli.grid import fitted_times
 from diffusion_cli.guidance import ClassifierFree, ClassifierGuidance, ExactClassifier, Unguided
 from diffusion_cli.metrics.classification import ClassifierEvaluation
 from diffusion_cli.metrics.measurement import Report, in_units, of_classes
@@ -43,7 +45,7 @@ from diffusion_cli.metrics.protocol import Evaluation, EvaluationInput
 from diffusion_cli.model.classifier import LabelClassifier
 from diffusion_cli.model.network import Network, as_network
 from diffusion_cli.multistep import Multistep
-from diffusion_cli.noise import ROWS, Stream, generator, mix, seeded
+from diffusion_cli.noise import ROWS, NoiseStream, Stream, generator, mix, seeded
 from diffusion_cli.options.build import build_component as make
 from diffusion_cli.options.check import check_config
 from diffusion_cli.options.groups import EXACT, RUN, WEIGHTS
@@ -57,6 +59,8 @@ LOT = 320_000
 COPIES = 6
 # The same of samples that go to the disk lot by lot: once, and once more, by whoever reads them.
 READ = 2
+# Chains that a grid is fitted to, of points with at most so many coordinates; of images and sets a thirty-second.
+FITTED_ON, SMALL = 512, 16
 log = logging.getLogger(__name__)
 Config = dict[str, Any]
 Arrays = tuple[NDArray[Any], NDArray[Any] | None]
@@ -106,7 +110,31 @@ class Components:
     @property
     def times(self) -> list[float]:
         """The times through which the sampler goes, T first; an error where its options do not fit the schedule."""
-        return self.sampler.times(self.schedule) if isinstance(self.sampler, samplers.Sampler) else []
+        return self.walking.times(self.schedule) if isinstance(self.sampler, samplers.Sampler) else []
+
+    @cached_property
+    def walking(self) -> Any:
+        """The sampler with its grid fitted, where that is wanted; log_snr stands for it while a network is in training."""
+        if not isinstance(self.sampler, samplers.Sampler) or self.sampler.grid != "fitted":
+            return self.sampler
+        finished = self.run is not None or self.config.get("run") == EXACT
+        if not finished or "calls" in self.config:
+            return replace(self.sampler, grid="log_snr")
+        n = FITTED_ON if math.prod(self.dataset.shape) <= SMALL else FITTED_ON // 32
+        noise = NoiseStream(self.seed, n, self.dataset.shape, self.device, Stream.GRID)()
+        label = self.labels(n)
+        about: dict[str, Any] = {
+            key: self.config[key] for key in ("dataset", "schedule", "sampler", "guidance")
+        }
+        about |= {"noise": noise, "label": label, "net": {} if self.net is None else self.net.state_dict()}
+
+        def fit() -> dict[str, Any]:
+            log.info("fitting the times of %d steps to the denoiser", len(plain.times(self.schedule)) - 1)
+            return {"times": fitted_times(self.sampler, self.denoiser, noise, label, self.tick)}
+
+        plain = replace(self.sampler, grid="log_snr")
+        with in_group("sampler"):
+            return replace(self.sampler, fitted=tuple(kept_content("grids", about, fit)["times"]))
 
     @property
     def logger(self) -> Any:
@@ -246,7 +274,7 @@ class Components:
         label = self.labels(n, seed) if label is None else label
         shape, device = self.dataset.shape, self.device
         with in_group("sampler"):
-            for state in samplers.chain(self.sampler, self.denoiser, n, shape, seed, label, device, first):
+            for state in samplers.chain(self.walking, self.denoiser, n, shape, seed, label, device, first):
                 self.tick()
                 yield state
 

@@ -67,6 +67,8 @@ class Stream(IntEnum):
     PATHS = 33
     # The error of the network itself: its points and the noise on them.
     NETWORK_ERROR = 34
+    # The chains that a sampler's times are fitted to.
+    GRID = 35
 
 
 def mix(seed: int, stream: Stream, *position: int) -> int:

@@ -122,20 +122,23 @@ class Sampler(ABC):
 
     steps: network steps; null: one for each time of the schedule.
     grid: where the times of the steps lie: equal steps in t (uniform), in log-SNR (log_snr), or in (sigma/alpha)^(1/rho)
-        (rho; Karras et al. 2022, eq. 5). The first is T, the last but one 1, the last 0.
+        (rho; Karras et al. 2022, eq. 5), or fitted to the denoiser, so that chains end nearest to its exact way; the work is done
+        once, and kept in the cache. The first is T, the last but one 1, the last 0.
     rho: exponent of grid=rho; the larger, the more steps at little noise.
     clip: bound on the absolute value of the predicted x0; data: the range of each coordinate in the data; null: none.
     box: that range, for clip=data.
+    fitted: those times, for grid=fitted.
     """
 
     # How many visits to earlier times the moves of `step` hold: 1 for a method of second order, 2 for one of third.
     memory: ClassVar[int] = 0
 
     steps: Steps | None = None
-    grid: Literal["uniform", "log_snr", "rho"] = "uniform"
+    grid: Literal["uniform", "log_snr", "rho", "fitted"] = "uniform"
     rho: Positive = 7.0
     clip: Positive | Literal["data"] | None = None
     box: Box | None = None
+    fitted: tuple[float, ...] | None = None
 
     def __call__(
         self,
@@ -158,6 +161,10 @@ class Sampler(ABC):
 
     def times(self, schedule: Schedule) -> list[float]:
         """`steps` + 1 decreasing times from T to 0, the last but one t = 1."""
+        if self.grid == "fitted" and self.fitted is None:
+            raise ArgumentError("grid", "fitted", "its times are not given: fitted=fitted_times(...)")
+        if self.grid == "fitted" and self.fitted is not None:
+            return [*self.fitted]
         T, steps = schedule.T, schedule.T if self.steps is None else self.steps
         if steps == 1:
             return [float(T), 0.0]
@@ -246,10 +253,10 @@ class Heun(Sampler):
     On the probability-flow ODE d(x/alpha) / d(sigma/alpha) = eps (Karras et al. 2022, algorithm 1); the last step has one
     call.
 
-    grid: where the times of the steps lie: uniform, log_snr or rho, as for every sampler.
+    grid: where the times of the steps lie: uniform, log_snr, rho or fitted, as for every sampler.
     """
 
-    grid: Literal["uniform", "log_snr", "rho"] = "rho"
+    grid: Literal["uniform", "log_snr", "rho", "fitted"] = "rho"
 
     def step(self, move: Move) -> Tensor:
         now, then, eps = move.now, move.then, move.prediction.eps

@@ -22,7 +22,7 @@ LAYERS = [
     {"denoiser"},
     {"objective", "guidance", "sampler"},
     {"metrics", "multistep", "inpainting"},
-    {"trainer"},
+    {"trainer", "grid"},
     {"distillation"},
     {"components"},
     {"figures"},
@@ -32,9 +32,9 @@ LAYERS = [
 ]
 LEVEL = {room: level for level, layer in enumerate(LAYERS) for room in layer}
 METHOD = {"schedule", "forward", "prediction", "denoiser", "objective", "guidance", "sampler", "multistep", "inpainting",
-          "trainer", "optimizer", "noise", "distillation"}  # fmt: skip
+          "trainer", "optimizer", "noise", "distillation", "grid"}  # fmt: skip
 HYDRA = {"hydra", "omegaconf"}
-ROOT_MODULES = 19  # at most
+ROOT_MODULES = 20  # at most
 
 
 def room_of(path: Path, package: Path) -> str:

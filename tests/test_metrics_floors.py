@@ -10,7 +10,7 @@ import torch
 from diffusion_cli.dataset.density import Density, Ring
 from diffusion_cli.dataset.exact import GaussianMixture
 from diffusion_cli.dataset.points import Points
-from diffusion_cli.metrics import floors, points
+from diffusion_cli.metrics import points
 from diffusion_cli.metrics.evaluation import MixtureEvaluation
 from diffusion_cli.metrics.points import PointMetrics, evaluate_points
 from diffusion_cli.metrics.protocol import EvaluationInput
@@ -98,5 +98,5 @@ def test_those_of_a_mixture_are_kept_too(cache: Path, monkeypatch: pytest.Monkey
     evaluation = MixtureEvaluation(n=40, draws=1, floor_draws=2)
     first = evaluation(given)
     assert len(files(cache)) == 2
-    monkeypatch.setattr(floors.checkpoint, "save", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(checkpoint, "save", lambda *_: pytest.fail("measured again"))
     assert evaluation(given) == first

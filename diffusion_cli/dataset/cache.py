@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 from filelock import FileLock
 
 from diffusion_cli.errors import UserError
 
+log = logging.getLogger(__name__)
 CACHE = "DIFFUSION_CLI_CACHE"  # environment variable
 
 
@@ -51,6 +54,30 @@ def cached(path: Path, make: Callable[[Path], None]) -> Path:
         reason = f"cannot be written: {error.strerror or error}; {CACHE}=FOLDER names another place"
         raise UserError("", ..., f"cache {path}: {reason}") from error
     return path
+
+
+def kept_content(kind: str, about: Mapping[str, Any], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """make(), or what it gave before.
+
+    kind: the folder within cache_dir().
+    about: tensors and plain values on which the result depends; a file is found by their digest.
+
+    A damaged file is replaced; where none can be written, the result is made each time.
+    """
+    from diffusion_cli.runs import checkpoint
+
+    file = cache_dir() / kind / f"{checkpoint.digest(about)[:32]}.safetensors"
+    try:
+        return checkpoint.load(file)
+    except checkpoint.Damaged:
+        # Not there, most often.
+        content = make()
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        checkpoint.save(file, content)
+    except OSError as error:
+        log.debug("%s cannot be kept in %s: %s", kind, file.parent, error.strerror or error)
+    return content
 
 
 def _remove(path: Path) -> None:

@@ -50,7 +50,7 @@ def complete(components: Components, n: int, progress: Progress = silent) -> Com
     label = None if label is None else label.repeat_interleave(each).to(device)
     noise = NoiseStream(seed, len(original), shape, device)
     with in_group("repaint"):
-        inpainting = Inpainting(components.sampler, batch=config["sample_batch"], **config["repaint"])
+        inpainting = Inpainting(components.walking, batch=config["sample_batch"], **config["repaint"])
     known = Known(original, spread(mask, shape).to(device))
     with progress(len(inpainting.times(components.schedule)) - 1) as bar:
         for state in inpainting(components.denoiser, noise(), known, label, noise):
