@@ -38,6 +38,10 @@ QUICK = [
 ]
 
 
+# The same of a student.
+TAUGHT = [*QUICK, "trajectories=512", "trajectory_steps=4", "batch_size=64", "model.width=16"]
+
+
 class Block(NamedTuple):
     language: str
     code: str
@@ -57,8 +61,9 @@ def shortened(line: str, words: list[str]) -> list[str]:
     """The arguments of `diffusion ...` with these words in place of those of the same keys."""
     program, *given = shlex.split(line, comments=True)
     assert program == "diffusion", line
-    if given[0] == "train":
-        words = [word for word in QUICK if key(word) not in map(key, words)] + words
+    if given[0] in ("train", "distill"):
+        quick = QUICK if given[0] == "train" else TAUGHT
+        words = [word for word in quick if key(word) not in map(key, words)] + words
     return [word for word in given if key(word) not in map(key, words)] + words
 
 

@@ -295,7 +295,12 @@ class Comparison:
         self.x = self._key("x", config["x"], finished, swept)
         for key in self.hue:
             self._key("hue", key, finished, swept)
-        others = [key for key in swept if key != self.x and key not in self.hue]
+        cells = [cell.results for cell in group(finished, [*self.hue, self.x])]
+        others = [
+            key
+            for key in swept
+            if any(len({_shown(run.keys.get(key)) for run in runs}) > 1 for runs in cells)
+        ]
         if others:
             all_of_them = ",".join([*self.hue, *others])
             raise UserError("hue", hue, f"the runs differ in {', '.join(others)} too, over which no mean is taken; "
