@@ -62,8 +62,8 @@ def guidance_study(
     drawn = {}
     for name, guidance in kinds.items():
         x0 = replace(components, guidance=guidance, label=chosen).draw(n).x0.cpu()
-        drawn[text_of(name, in_density(x0, true, density, labels), floor)] = components.units.array(x0)
-    drawn[text_of("truth", floor, floor)] = components.units.array(true)
+        drawn[heading_of(name, in_density(x0, true, density, labels), floor)] = components.units.array(x0)
+    drawn[heading_of("truth", floor, floor)] = components.units.array(true)
     return view_of(components).compare(drawn)
 
 
@@ -78,7 +78,7 @@ def of_class(components: Components, n: int, label: int | None, k: int) -> torch
     return torch.cat(found)[:n]
 
 
-def text_of(name: str, quality: dict[str, float], floor: dict[str, float]) -> str:
+def heading_of(name: str, quality: dict[str, float], floor: dict[str, float]) -> str:
     """The lines above a panel."""
     outside, mean = quality["outside"], quality["log_density"]
     w2, coverage = (quality[key] / floor[key] for key in ("sliced_w2", "coverage"))
