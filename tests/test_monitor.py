@@ -125,7 +125,7 @@ def test_images(images, capsys):
     ("line", "message"),
     [
         (["monitor.every=-1"], "monitor.every=-1: must be a whole number >= 0"),
-        (["monitor.n=1"], "monitor.n=1: must be a whole number in 2..2147483648"),
+        (["monitor.n=1"], "monitor.n=1: must be a whole number in 2..1000000000"),
         (["monitor.steps=0"], "monitor.steps=0: must be a whole number in 1..1000000, or null"),
         (
             ["evaluation=images", "evaluation.extractor=dino"],
