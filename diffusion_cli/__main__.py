@@ -27,6 +27,7 @@ commands
   sample     draw new samples from a run
   evaluate   measure the samples of a run
   plot       draw one figure
+  doctor     say why the samples of a run look wrong, and what to change
   runs       list, show and compare runs, find the best, clean up
   list       what there is to choose from: datasets, models, samplers, figures, experiments, ...
 
@@ -39,6 +40,7 @@ examples
   diffusion evaluate run=runs/mine
   diffusion distill run=runs/mine calls=1
   diffusion plot figure=loss
+  diffusion doctor run=latest
   diffusion runs sort=metrics.sliced_w2 dataset=circle
 
 flags

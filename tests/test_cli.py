@@ -28,6 +28,7 @@ EXACT = {
     "distill": ["run=exact"],
     "sample": ["run=exact"],
     "evaluate": ["run=exact"],
+    "doctor": ["run=exact"],
     "plot": ["run=exact", "figure=schedules"],
 }
 STAMP = r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d"
@@ -194,16 +195,19 @@ def test_flags_may_stand_anywhere(argv: list[str], expected: tuple[list[str], li
 BAD = [
     (
         "trian",
-        "trian: no such command; did you mean train? choose from train, distill, sample, evaluate, plot, runs, list",
+        "trian: no such command; did you mean train? choose from train, distill, sample, evaluate, plot, doctor, runs, list",
     ),
     (
         "dataset=circle",
-        "dataset=circle: a command comes first; choose from train, distill, sample, evaluate, plot, runs, list",
+        "dataset=circle: a command comes first; choose from train, distill, sample, evaluate, plot, doctor, runs, list",
     ),
     ("train --steps=20", "--steps: no such flag; a key has no dashes: steps=20"),
     ("train --dataset circle", "--dataset: no such flag; a key has no dashes: dataset=circle"),
     ("train --steps", "--steps: no such flag; a key has no dashes: steps=VALUE"),
-    ("-m", "--multirun: a command is needed; choose from train, distill, sample, evaluate, plot, runs, list"),
+    (
+        "-m",
+        "--multirun: a command is needed; choose from train, distill, sample, evaluate, plot, doctor, runs, list",
+    ),
     ("train --multirn", "--multirn: no such flag; did you mean --multirun?"),
     ("train --cfg jobs", "--cfg=jobs: no such choice; did you mean job? choose from job, hydra, all"),
     ("train --cfg", "--cfg: a value is needed; choose from job, hydra, all"),
@@ -588,7 +592,7 @@ def test_completion_in_bash(tmp_path: Path) -> None:
     done = process("bash", "-c", script, cwd=tmp_path, PATH=path)
     assert done.stderr == ""
     assert done.stdout.splitlines() == [
-        "train distill sample evaluate plot runs list",
+        "train distill sample evaluate plot doctor runs list",
         "evaluate",
         "optimizer=adam optimizer=adamw",
         "optimizer.warmup=",

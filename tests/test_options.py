@@ -454,6 +454,7 @@ EXACT = {
     "distill": ("run=exact",),
     "sample": ("run=exact",),
     "evaluate": ("run=exact",),
+    "doctor": ("run=exact",),
     "plot": ("run=exact", "figure=schedules"),
 }
 

@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# 1/alpha_T from which a warning is due: loglinear has 20, quadratic 40, cosine and linear have hundreds.
-AMPLIFIED = 30
-
 
 def prepare_process(threads: int | None) -> None:
     """What a command sets for the whole process: torch's threads (None: torch's choice), and that freed memory is kept."""
@@ -135,18 +132,9 @@ def describe(device: Any) -> dict[str, Any]:
 
 
 def warn_of_outliers(components: Components) -> None:
-    """A warning where single samples are known to land far outside of the data: x0 = (x_t - sigma eps) / alpha, so that an
-    error of a network that predicts eps counts 1 / alpha times, and the noise of ancestral steps brings it anew."""
-    from diffusion_cli.prediction import Eps
-    from diffusion_cli.sampler import DDIM, DDPM
+    """A warning where single samples are known to land far outside of the data."""
+    from diffusion_cli.metrics.diagnosis import amplified_errors
 
-    sampler, first = components.sampler, components.schedule.alpha_bar[-1]
-    ancestral = isinstance(sampler, DDPM) or (isinstance(sampler, DDIM) and sampler.eta > 0)
-    factor = float(first) ** -0.5
-    predicts_eps = isinstance(components.parameterization, Eps) and components.objective.generates
-    if predicts_eps and ancestral and sampler.clip is None and factor > AMPLIFIED:
-        log.warning(
-            "outliers are likely: the network predicts eps, whose error counts 1/alpha_T = %.0f times in x0, and x0 is not "
-            "clipped; sampler.clip=data keeps it in the range of the data",
-            factor,
-        )
+    finding = amplified_errors(components.schedule, components.sampler, components.parameterization)
+    if components.objective.generates and not finding.well:
+        log.warning("outliers are likely: %s %s; %s", finding.what, finding.value, finding.change)

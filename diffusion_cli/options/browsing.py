@@ -44,7 +44,7 @@ class Runs:
     action: Literal["list", "show", "compare", "best", "clean"] = "list"
     runs: Sequence[str] | None = None
     root: str = "outputs"
-    command: Literal["train", "distill", "sample", "evaluate", "plot", "any"] = "train"
+    command: Literal["train", "distill", "sample", "evaluate", "plot", "doctor", "any"] = "train"
     status: str | None = None
     age: str | None = None
     size: str | None = None

@@ -21,6 +21,7 @@ CHOSEN = {"train": [*(g for g in GROUPS if g != "figure"), "experiment"],
           "sample": ["sampler", "guidance"],
           "evaluate": ["sampler", "guidance", "evaluation"],
           "plot": ["figure", "sampler", "guidance"],
+          "doctor": ["sampler", "guidance"],
           "runs": [], "list": []}  # fmt: skip
 EXPERIMENT = "a whole recipe, dataset included"
 FOOTER = """\

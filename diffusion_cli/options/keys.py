@@ -230,6 +230,11 @@ class Evaluate(OfRun):
 
 
 @dataclass(kw_only=True)
+class Doctor(OfRun):
+    """Say why the samples of a run look wrong, and what to change."""
+
+
+@dataclass(kw_only=True)
 class Plot(Masked):
     """Draw one figure, of a run or of a dataset and a schedule alone.
 
@@ -247,7 +252,7 @@ class Plot(Masked):
     hue: str | Sequence[str] | None = None
 
 
-COMPOSED = ("train", "distill", "sample", "evaluate", "plot")  # whose configuration Hydra composes
+COMPOSED = ("train", "distill", "sample", "evaluate", "plot", "doctor")  # whose configuration Hydra composes
 COMMANDS = (*COMPOSED, *POSITIONAL)
 
 
