@@ -133,7 +133,7 @@ def test_the_help_of_options_has_their_keys_with_the_values_that_the_file_sets(c
         key for key, _ in help.keys_of_option("sampler", "dpmpp")
     ]
     assert cli("train", "--help", "dataset=circel").err.startswith(
-        "error: dataset=circel: no such option; did you mean circle? choose from cifar10, circle, "
+        "error: dataset=circel: no such option; did you mean circle? choose from 25gaussians, 8gaussians, "
     )
     assert cli("plot", "--help", "figure=loss").out.startswith("figure=loss: ")
     # of another command's group, or of a key, there is no help of its own
