@@ -17,6 +17,7 @@ from diffusion_cli.cli.waiting import wait_briefly
 from diffusion_cli.errors import ArgumentError, Interrupted, Passage, RunFailed, TakenError, UserError
 from diffusion_cli.options.browsing import POSITIONAL
 from diffusion_cli.options.groups import trusted_modules
+from diffusion_cli.runs.processes import member
 
 USAGE = """\
 usage: diffusion COMMAND [group=option] [key=value] [flags]        (or: python -m diffusion_cli COMMAND ...)
@@ -60,6 +61,11 @@ def main(argv: list[str] | None = None) -> int:
     0 done; 1 a run failed; 2 bad input, one line on stderr; 128 + n ended by signal n.
     """
     wait_briefly(os.environ)
+    _find_modules_here()
+    if member().rank > 0:
+        from diffusion_cli.commands import follow
+
+        return follow.main()
     with tolerant() as (stdout, _):
         code = _run(argv)
         sys.stdout.flush()
@@ -80,9 +86,11 @@ def _run(argv: list[str] | None) -> int:
     program = sys.argv
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and leaves message and exit code to us
     words: list[str] = []
-    _find_modules_here()
     try:
         flags, words = line.sort(list(program[1:] if argv is None else argv))
+        if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0" and words[:1] == ["train"]:
+            # torchrun has started all anew after a failure
+            words += [] if any(word.startswith("resume=") for word in words) else ["resume=true"]
         _dispatch(flags, words)
         return _settle(0)
     except SystemExit as ended:
@@ -202,6 +210,10 @@ def _explained(error: Exception, overrides: list[str]) -> tuple[int, Exception]:
 def _settle(code: int) -> int:
     """A command line that was refused leaves no directory behind."""
     _claims("give_back" if code == 2 else "keep")
+    if member().size > 1:
+        from diffusion_cli.runs.group import dismiss
+
+        dismiss(code)
     return code
 
 

@@ -11,7 +11,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -33,14 +33,14 @@ from diffusion_cli.denoiser import (
     NetworkDenoiser,
     Student,
 )
-from diffusion_cli.device import device_of, free_memory, precision_of
+from diffusion_cli.device import ALONE, ProcessGroup, device_of, free_memory, precision_of
 from diffusion_cli.distillation import jumps_of
 from diffusion_cli.errors import ArgumentError, UserError, in_group
 from diffusion_cli.grid import fitted_times
 from diffusion_cli.guidance import ClassifierFree, ClassifierGuidance, ExactClassifier, Unguided
 from diffusion_cli.metrics.classification import ClassifierEvaluation
 from diffusion_cli.metrics.measurement import Report, in_units, of_classes
-from diffusion_cli.metrics.progress import Progress, silent
+from diffusion_cli.metrics.progress import NoBar, Progress, ProgressBar, silent
 from diffusion_cli.metrics.protocol import Evaluation, EvaluationInput
 from diffusion_cli.model.classifier import LabelClassifier
 from diffusion_cli.model.network import Network, as_network
@@ -48,7 +48,7 @@ from diffusion_cli.multistep import Multistep
 from diffusion_cli.noise import ROWS, NoiseStream, Stream, generator, mix, seeded
 from diffusion_cli.options.build import build_component as make
 from diffusion_cli.options.check import check_config
-from diffusion_cli.options.groups import EXACT, RUN, WEIGHTS
+from diffusion_cli.options.groups import EXACT, GROUPS, RUN, WEIGHTS
 from diffusion_cli.runs.config import DATA_PLACES
 from diffusion_cli.runs.directory import RunDirectory
 from diffusion_cli.runs.restore import LAST, chosen, fit_in, newest
@@ -77,6 +77,7 @@ class Components:
     teacher: of a student, to which it leaves the last call.
     drawn: the first samples, where they have been drawn already: see `samples`.
     tick: called between the steps of what takes long; it may raise, to stop it.
+    group: the processes that draw samples together.
     """
 
     config: Config = field(repr=False)
@@ -96,6 +97,7 @@ class Components:
     teacher: Components | None = None
     drawn: Arrays | None = field(default=None, repr=False)
     tick: Callable[[], None] = field(default=lambda: None, repr=False)
+    group: ProcessGroup = field(default=ALONE, repr=False)
 
     def varied(self, **groups: dict[str, Any]) -> Components:
         """The same with some keys of some groups changed, which alone are built anew.
@@ -288,14 +290,33 @@ class Components:
     def lots(self, n: int, seed: int | None = None, progress: Progress = silent) -> Iterator[Batch]:
         """n samples as `draw` gives them, one lot after the other: but for the labels, the memory that they need does not
         grow with n."""
-        label = self.labels(n, seed)
-        with progress(max(1, len(self.times)) * -(-n // self.lot)) as bar:
+        label, seed = self.labels(n, seed), self.seed if seed is None else seed
+        pieces = math.lcm(self.config.get("shards") or 1, self.group.size)
+        own = len(self.group.own(pieces)) * max(1, len(self.times))
+        with progress(own * -(-n // self.lot)) as bar:
             for first in range(0, n, self.lot):
-                part = None if label is None else label[first : first + self.lot]
-                for state in self.walk(min(self.lot, n - first), seed, part, first):
+                rows = range(first, min(first + self.lot, n))
+                part = None if label is None else label[first : rows.stop]
+                order = DrawOrder(rows, seed, part, pieces, self.config, self.net is None)
+                drawn = self.group.call(order, partial(self.draw_part, rows, seed, part, pieces, bar))
+                yield Batch(_joined([x0.to(self.device) for x0 in drawn]), part)
+
+    def draw_part(
+        self, rows: range, seed: int, label: Tensor | None, pieces: int, bar: ProgressBar
+    ) -> Tensor:
+        """Those of the samples of these numbers that this process draws of so many pieces. The pieces follow from the shards
+        of the run, so that the bits of samples are the same however many processes there are."""
+        parts = []
+        for piece in self.group.own(pieces):
+            first, last = (k * len(rows) // pieces for k in (piece, piece + 1))
+            x0 = torch.empty(0, *self.dataset.shape, device=self.device)
+            if first < last:
+                part = None if label is None else label[first:last]
+                for state in self.walk(last - first, seed, part, rows.start + first):
                     x0 = state.x
                     bar.update()
-                yield Batch(x0, part)
+            parts.append(x0)
+        return _joined(parts)
 
     def draw(self, n: int, seed: int | None = None, progress: Progress = silent) -> Batch:
         """n samples x0 (n, *shape) and their labels, on the device."""
@@ -401,6 +422,42 @@ class Components:
         net = teacher.new_net()
         fit_in(net, saved["ema"], "run", run)
         return replace(teacher, net=net.eval())
+
+
+@dataclass(frozen=True)
+class DrawOrder:
+    """What process 0 orders the others to draw: order(components) is their part of it.
+
+    rows: the numbers of the samples.
+    seed: of the chains.
+    label: of each sample, or None.
+    pieces: in which they are drawn.
+    config: of the components that they are drawn from, which may be a variation of those that a process has.
+    exact: whether the exact denoiser draws them.
+    """
+
+    rows: range
+    seed: int
+    label: Tensor | None
+    pieces: int
+    config: Config
+    exact: bool
+
+    def __call__(self, components: Components) -> Tensor:
+        before = components.config
+        changed = {k: v for k, v in self.config.items() if k in GROUPS and k != "figure" and v != before[k]}
+        varied = replace(components.varied(**changed), config=self.config)
+        net, label = None if self.exact else varied.net, self.label
+        if label is None:
+            # None as a label would mean those of the data
+            varied = replace(varied, label=NO_LABEL)
+        else:
+            label = label.to(varied.device)
+        return replace(varied, net=net).draw_part(self.rows, self.seed, label, self.pieces, NoBar()).cpu()
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
 def build(config: Config, dataset: Any = None) -> Components:

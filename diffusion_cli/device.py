@@ -1,4 +1,4 @@
-"""Where a network runs, and in which precision; what becomes of the memory that it no longer needs."""
+"""Where a network runs, in which precision, and with which other processes; what becomes of freed memory."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ import ctypes
 import logging
 import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.model.network import Network
+from diffusion_cli.runs.group import added
+from diffusion_cli.runs.processes import member
 
 log = logging.getLogger(__name__)
 # What torch takes by itself; and whether somebody has said how many threads it is to take.
@@ -22,17 +26,85 @@ _chosen = False
 
 
 def device_of(device: str) -> torch.device:
-    """The device of this name; auto: a GPU where there is one. ArgumentError for one that is not here."""
+    """The device of this name; auto: a GPU where there is one. ArgumentError for one that is not here.
+
+    Of several processes on a machine each takes a GPU of its own.
+    """
     usable = ["cpu"]
     if torch.cuda.is_available():
         usable = ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count())), "cpu"]
     elif torch.backends.mps.is_available():
         usable = ["mps", "cpu"]
-    if device == "auto":
-        return torch.device(usable[0])
-    if device not in usable:
+    chosen = usable[0] if device == "auto" else device
+    if chosen not in usable:
         raise ArgumentError("device", device, "there is none here", ("auto", *usable))
-    return torch.device(device)
+    if chosen == "cuda" and member().size > 1:
+        # Where the cluster shows a process one GPU alone, that is number 0.
+        local, count = member().local, torch.cuda.device_count()
+        if 1 < count <= local:
+            raise ArgumentError("device", device, f"process {local} of this machine finds {count} GPUs")
+        chosen = f"cuda:{local if count > 1 else 0}"
+    return torch.device(chosen)
+
+
+class ProcessGroup(Protocol):
+    """The processes that work on one command together, as one of them sees it.
+
+    rank: its number; process 0 owns the directory and the output, and has the others do their part.
+    size: how many there are.
+    """
+
+    rank: int
+    size: int
+
+    def own(self, parts: int) -> range:
+        """Which of so many parts are this process's; `parts` is a multiple of `size`."""
+        ...
+
+    def add_up(self, vectors: Iterable[Tensor]) -> Tensor:
+        """The sum (m,) of the vectors (m,) of all parts, given those of its own: added in the order of the parts, so that
+        it has the same bits however many processes there are."""
+        ...
+
+    def agree(self, signum: int | None, pause: bool = False) -> tuple[int | None, bool]:
+        """A signal that one of the processes has had, and whether process 0 wants the others to wait for its orders."""
+        ...
+
+    def call(self, order: Callable[[Any], Any], own: Callable[[], Any]) -> list[Any]:
+        """own(), and what order(components) comes to in each other process. For process 0, while the others wait for orders."""
+        ...
+
+    def release(self) -> None:
+        """The others wait no longer."""
+        ...
+
+    def equalize(self, tensors: Iterable[Tensor]) -> None:
+        """Sets these to what they are in process 0."""
+        ...
+
+
+class Alone:
+    """The group of one process, which costs nothing."""
+
+    rank, size = 0, 1
+
+    def own(self, parts: int) -> range:
+        return range(parts)
+
+    def add_up(self, vectors: Iterable[Tensor]) -> Tensor:
+        return added(vectors)
+
+    def agree(self, signum: int | None, pause: bool = False) -> tuple[int | None, bool]:
+        return signum, pause
+
+    def call(self, order: Callable[[Any], Any], own: Callable[[], Any]) -> list[Any]:
+        return [own()]
+
+    def release(self) -> None: ...
+    def equalize(self, tensors: Iterable[Tensor]) -> None: ...
+
+
+ALONE = Alone()
 
 
 def precision_of(precision: str, device: torch.device, net: Network) -> torch.dtype:

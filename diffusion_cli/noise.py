@@ -115,7 +115,7 @@ class NoiseStream:
     shape: of a row.
     device: to which the noise goes.
     stream: the use of the seed.
-    first: the number of the first row, a multiple of ROWS.
+    first: the number of the first row.
 
     >>> noise = NoiseStream(seed=0, n=5000, shape=(2,)); x_T = noise()
     """
@@ -129,10 +129,11 @@ class NoiseStream:
         stream: Stream = Stream.CHAIN,
         first: int = 0,
     ) -> None:
-        self.n, self.shape, self.device = n, tuple(shape), device
-        blocks = range(first // ROWS, first // ROWS - (-n // ROWS))
+        self.shape, self.device = tuple(shape), device
+        self.rows = slice(first % ROWS, first % ROWS + n)
+        blocks = range(first // ROWS, -(-(first + n) // ROWS))
         self.generators = [generator(seed, stream, block) for block in blocks]
 
     def __call__(self) -> Tensor:
         blocks = [torch.randn(ROWS, *self.shape, generator=g) for g in self.generators]
-        return torch.cat(blocks)[: self.n].to(self.device)
+        return torch.cat(blocks)[self.rows].to(self.device)

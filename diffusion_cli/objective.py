@@ -70,13 +70,19 @@ class Loss(ABC):
     ) -> Tensor:
         """The loss of each sample, (B,). x0, eps (B, *shape); t (B,); label (B,), numbers (B, k), or None."""
 
-    def draw_times(self, schedule: Schedule, n: int, generator: torch.Generator) -> Tensor:
-        """(n,) times in [1, T]: int64, or real for lognormal."""
+    def draw_times(
+        self, schedule: Schedule, n: int, generator: torch.Generator, first: int = 0, of: int | None = None
+    ) -> Tensor:
+        """(n,) times in [1, T]: int64, or real for lognormal.
+
+        first, of: they are those from number `first` on of `of`, which are stratified together; None: of n.
+        """
         device = generator.device
         if self.times == "uniform":
             return torch.randint(1, schedule.T + 1, (n,), generator=generator, device=device)
         if self.times == "stratified":
-            u = (torch.arange(n, device=device) + torch.rand(n, generator=generator, device=device)) / n
+            part = torch.arange(first, first + n, device=device)
+            u = (part + torch.rand(n, generator=generator, device=device)) / (of or n)
             return (u * schedule.T).long().clamp(max=schedule.T - 1) + 1
         noise_level = self.mean + self.std * torch.randn(n, generator=generator, device=device)
         return schedule.time_of(-2 * noise_level.cpu()).to(device)

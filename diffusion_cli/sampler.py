@@ -280,7 +280,7 @@ def chain(
 ) -> Iterator[State]:
     """`sampler` from pure noise, x_T ~ N(0, I): sample i is a function of (seed, i) and its label alone.
 
-    first: the number of the first sample, a multiple of noise.ROWS.
+    first: the number of the first sample.
     """
     limit_threads(shape, device)
     noise = NoiseStream(seed, n, shape, device, first=first)

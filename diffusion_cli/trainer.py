@@ -3,7 +3,9 @@
     for state in fit(state, ...): ...       # the caller logs, saves, stops
 
 The batch of step k is a pure function of (seed, k), the learning rate one of k: a run resumed from a saved state
-goes on bit for bit as if it had never stopped (same machine, thread count and torch).
+goes on bit for bit as if it had never stopped (same machine, thread count and torch). A batch may be made of shards,
+each of which has random numbers of its own; their gradients are added in their order, so that it makes no difference to
+the bits which of several processes computes which.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from diffusion_cli.dataset.batch import Batch
 from diffusion_cli.dataset.protocol import Dataset
 from diffusion_cli.dataset.targets import averaged, coupled, exact, stable
 from diffusion_cli.denoiser import NetworkDenoiser
-from diffusion_cli.device import limit_threads
+from diffusion_cli.device import ALONE, ProcessGroup, limit_threads
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.model.network import Network, matrices
 from diffusion_cli.noise import Stream, generator, seeded
@@ -60,17 +62,18 @@ class BatchSource(Protocol):
 
 @dataclass(frozen=True)
 class Batches:
-    """Batches of the data, noised.
+    """Batches of the data, noised; of shards, each of which is a function of (seed, step, shard).
 
     dataset: where the clean points come from.
     schedule: the noise levels.
     objective: how times are drawn, and of what x0 and eps are means (`Objective.targets`).
-    size: points in a batch.
+    size: points in a batch, all shards together.
     seed: of all batches.
     label_dropout: fraction of the labels replaced by "no label" (Ho & Salimans 2021, algorithm 1).
     device: on which all is drawn.
     stream: the use of the seed.
     held_out: draw what no training step sees.
+    shards: parts of a batch, as equal as can be; the times of all of them are stratified together.
     """
 
     dataset: Dataset
@@ -82,26 +85,36 @@ class Batches:
     device: torch.device | str = "cpu"
     stream: Stream = Stream.TRAINING
     held_out: bool = False
+    shards: int = 1
 
-    def __call__(self, step: int) -> TrainingBatch:
-        g = generator(self.seed, self.stream, step, device=self.device)
-        x0, label, source = self.draw(self.size, g)
-        t = self.objective.draw_times(self.schedule, self.size, g)
+    def __call__(self, step: int, shard: int = 0) -> TrainingBatch:
+        rows, position = self.rows(shard), self.position(step, shard)
+        g, n = generator(self.seed, self.stream, *position, device=self.device), len(rows)
+        x0, label, source = self.draw(n, g)
+        t = self.objective.draw_times(self.schedule, n, g, rows.start, self.size)
         eps = torch.randn(x0.shape, generator=g, device=x0.device)
         if self.objective.coupling == "optimal":
             eps = coupled(x0, eps, label)
         if label is not None and self.label_dropout:
-            dropped = torch.rand(self.size, generator=g, device=x0.device) < self.label_dropout
+            dropped = torch.rand(n, generator=g, device=x0.device) < self.label_dropout
             label = label.masked_fill(dropped, self.dataset.num_classes)
         batch = TrainingBatch(x0, t, eps, label)
-        return batch if self.objective.targets == "sample" else self._means(batch, source, step)
+        return batch if self.objective.targets == "sample" else self._means(batch, source, position)
+
+    def rows(self, shard: int) -> range:
+        """Which points of the batch are those of a shard."""
+        return range(shard * self.size // self.shards, (shard + 1) * self.size // self.shards)
+
+    def position(self, step: int, shard: int) -> tuple[int, ...]:
+        """Of the random numbers of a shard in their stream."""
+        return (step,) if self.shards == 1 else (step, shard)
 
     @property
     def draw(self) -> Callable[[int, torch.Generator], Batch]:
         """Where points come from: draw(n, generator)."""
         return self.dataset.held_out.draw if self.held_out else self.dataset.draw
 
-    def _means(self, batch: TrainingBatch, source: Tensor | None, step: int) -> TrainingBatch:
+    def _means(self, batch: TrainingBatch, source: Tensor | None, position: tuple[int, ...]) -> TrainingBatch:
         """The batch with x0 and eps as their means given x_t and the label; x_t stays what it was."""
         x0, t, eps, label, _ = batch
         level = self.schedule.level(t, like=x0)
@@ -112,7 +125,7 @@ class Batches:
         elif source is not None:
             x0, eps = averaged(x0, eps, source, level.alpha, level.sigma)
         else:
-            g = generator(self.seed, Stream.TARGETS, self.stream, step, device=self.device)
+            g = generator(self.seed, Stream.TARGETS, self.stream, *position, device=self.device)
             more = self.draw(self.objective.references, g)
             x0, eps = stable(x0, eps, more, level, label, self.dataset.num_classes)
         return batch._replace(x0=x0, eps=eps)
@@ -135,16 +148,21 @@ class Totals:
         """The times of the levels."""
         return schedule.time_of(-2 * torch.tensor(self.levels).log()).to(self.loss.device)
 
-    def add(self, loss: Tensor, norm: Tensor) -> None:
-        """One step: the mean loss of its batch and the norm of its gradient, 0-d."""
-        self.steps += 1
-        self.loss += loss
-        self.norm += norm
-
-    def add_by_level(self, losses: Tensor, t: Tensor, edges: Tensor) -> None:
-        """The losses (B,) of a batch at times (B,)."""
+    def of(self, losses: Tensor, t: Tensor, edges: Tensor, weight: float = 1.0) -> Tensor:
+        """What `add` takes of the losses (B,) of a batch at times (B,), or of a shard of that weight: a vector."""
+        mean = losses.mean().reshape(1) * weight
+        if not self.levels:
+            return mean
         inside = F.one_hot(torch.bucketize(t, edges), len(edges) + 1).to(losses.dtype)
-        self.by_level += torch.stack((losses @ inside, inside.sum(0)))
+        return torch.cat((mean, losses @ inside, inside.sum(0)))
+
+    def add(self, losses: Tensor, norm: Tensor) -> None:
+        """One step: the sum of `of` over its shards, and the norm of its gradient, 0-d."""
+        self.steps += 1
+        self.loss += losses[0]
+        self.norm += norm
+        if self.levels:
+            self.by_level += losses[1:].view_as(self.by_level)
 
     def finite(self) -> bool:
         """Whether every loss and every gradient was finite."""
@@ -244,6 +262,7 @@ def fit(
     batches: BatchSource,
     steps: int,
     ema_decay: float = 0.99,
+    group: ProcessGroup = ALONE,
 ) -> Iterator[TrainState]:
     """Advances `state` to `steps`, yielding it after every update. No host-device synchronisation within.
 
@@ -252,26 +271,43 @@ def fit(
     batches: what is learned, with the objective.
     steps: updates in all, those of earlier calls among them.
     ema_decay: of the averaged weights.
+    group: the processes among which the shards of each batch are divided; all of them keep the same state.
     """
     limit_threads(state.net.shape, state.weights.values.device)
-    options, dropout = state.optimizer.options, state.net.dropout
+    options, dropout, grad = state.optimizer.options, state.net.dropout, state.optimizer.grad
     descend = descent_of(denoiser, batches.objective)
     edges = state.totals.edges(batches.schedule)
-    while state.step < steps:
-        batch = batches(state.step)
+
+    def descend_on(batch: TrainingBatch, *position: int, weight: float = 1.0) -> Tensor:
+        """Adds the gradient of its mean loss; returns what the log has of it."""
         with (
-            seeded(batches.seed, Stream.DROPOUT, state.step, device=batch.x0.device)
+            seeded(batches.seed, Stream.DROPOUT, *position, device=batch.x0.device)
             if dropout
             else nullcontext()
         ):
             losses = descend(*batch)
+        return state.totals.of(losses, batch.t, edges, weight)
+
+    def weighted(batches: Batches) -> Iterator[Tensor]:
+        """Gradient and log of each shard of this process, as they count in the whole batch."""
+        for shard in group.own(batches.shards):
+            weight = len(batches.rows(shard)) / batches.size
+            losses = descend_on(batches(state.step, shard), state.step, shard, weight=weight)
+            yield torch.cat((grad * weight, losses))
+            grad.zero_()
+
+    while state.step < steps:
+        if isinstance(batches, Batches) and batches.shards > 1:
+            whole = group.add_up(weighted(batches))
+            grad.copy_(whole[: len(grad)])
+            losses = whole[len(grad) :]
+        else:
+            losses = descend_on(batches(state.step), state.step)
         state.lr = options.lr_at(state.step, steps)
         norm = state.optimizer.step(state.lr)
         # The average starts short, so that early samples are not those of the initial weights.
         decay = min(ema_decay, (1 + state.step) / (10 + state.step))
         state.averages.values.lerp_(state.weights.values, 1 - decay)
         state.step += 1
-        state.totals.add(losses.mean(), norm)
-        if state.totals.levels:
-            state.totals.add_by_level(losses, batch.t, edges)
+        state.totals.add(losses, norm)
         yield state

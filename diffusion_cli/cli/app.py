@@ -22,10 +22,12 @@ from diffusion_cli.cli.messages import explain, is_config_error
 from diffusion_cli.cli.plain import tree
 from diffusion_cli.cli.streams import speak_plainly
 from diffusion_cli.cli.waiting import wait_briefly
+from diffusion_cli.commands import follow
 from diffusion_cli.errors import RunFailed, UserError, one_line
 from diffusion_cli.options.files import CONFIGS
 from diffusion_cli.runs import config as run_config
 from diffusion_cli.runs.directory import RunDirectory
+from diffusion_cli.runs.processes import member, settled
 from diffusion_cli.runs.session import Session
 from diffusion_cli.runs.signals import Stop
 
@@ -48,6 +50,10 @@ def entry(module: str) -> Callable[[], None]:
         wait_briefly(os.environ)
         speak_plainly()
         current = HydraConfig.get()
+        if member().rank > 0:
+            # of a launcher that starts several processes for a job
+            follow.main()
+            return None
         place = Job(current) if current.mode == RunMode.MULTIRUN else None
         try:
             with Stop() as stop:
@@ -84,8 +90,11 @@ def run_task(name: str, config: DictConfig, session: Session) -> Any:
     in a new directory, and calls the command."""
     current = HydraConfig.get()
     plain, run = checked_config(config), RunDirectory(current.runtime.output_dir)
+    begun = name in run_config.TRAININGS and run_config.is_recorded(run.path)
+    if name in run_config.TRAININGS:
+        plain = settled(plain, run_config.read_record(run.path).current if begun else None)
     # a training that goes on is what it was begun as; the others begin anew, also in a directory that they had before
-    if name in run_config.TRAININGS and run_config.is_recorded(run.path):
+    if begun:
         run_config.restore(run.path)
     else:
         chosen = tree(current.runtime.choices)

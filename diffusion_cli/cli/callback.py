@@ -27,6 +27,7 @@ from diffusion_cli.options.check import check_complete, check_config
 from diffusion_cli.options.groups import GROUPS
 from diffusion_cli.runs.config import TRAININGS, is_recorded, read_record
 from diffusion_cli.runs.directory import unfinished
+from diffusion_cli.runs.processes import member
 
 
 class Checked(Callback):
@@ -71,6 +72,9 @@ class Checked(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         with _stopping(), current(config):
+            if member().size > 1:
+                reason = "does not go with torchrun or srun: say processes=N, and each job starts its own"
+                raise UserError("--multirun", ..., reason)
             try:
                 known = job_part(config, complete=False)
             except OmegaConfBaseException:

@@ -155,7 +155,8 @@ def lay_run_under(config: DictConfig, command: str, said: dict[str, Override]) -
                 if key in (saved.get(group) or {}):
                     reason = f"no such key; did you mean {group}.{key}?"
             raise UserError(key, override.value(), reason)
-    own = {key for key in keys_of(command) if key not in saved or key in ("label", "resume", "plots")}
+    of_the_line = ("label", "resume", "plots", "processes")
+    own = {key for key in keys_of(command) if key not in saved or key in of_the_line}
     if command == "distill":
         replaced = saved["model"].get(TARGET) in REPLACED_NETWORKS
         own = {*saved} - {*OF_TEACHER, *(() if replaced else OF_ITS_NETWORK)}
@@ -178,7 +179,11 @@ def lay_like_under(config: DictConfig, said: dict[str, Override]) -> Found | Non
     saved = with_absolute_paths(record)
     check_config(saved)
     for key, value in saved.items():
-        if key not in said and key not in ("like", "resume") and (key in GROUPS or key in config):
+        if (
+            key not in said
+            and key not in ("like", "resume", "processes")
+            and (key in GROUPS or key in config)
+        ):
             config[key] = value
     choices = {
         group: str(option)

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from diffusion_cli.cli.plain import line_words, own, tree
 from diffusion_cli.errors import Interrupted
 from diffusion_cli.runs import jobs
 from diffusion_cli.runs.directory import FAILED, FINISHED, RunDirectory
+from diffusion_cli.runs.processes import member
 from diffusion_cli.runs.resume import fingerprint
 
 log = logging.getLogger(__name__)
@@ -48,6 +50,9 @@ def directory_of(*, _root_: DictConfig) -> str:
     hydra = _root_.hydra
     if hydra.mode != RunMode.MULTIRUN or OmegaConf.is_missing(hydra.job, "num"):
         return "0"  # nothing is being launched: somebody looks at the configuration
+    if member().rank > 0:
+        # Hydra makes a directory for every process of a job; that of process 0 is the job's
+        return tempfile.mkdtemp()
     return jobs.claim_job(Path(hydra.sweep.dir), key_of(_root_), hydra.job.num, line_words(_root_))
 
 

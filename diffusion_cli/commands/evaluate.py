@@ -6,7 +6,7 @@ import logging
 from dataclasses import replace
 from typing import Any
 
-from diffusion_cli.commands.output import components_of, describe, evaluate, log_metrics
+from diffusion_cli.commands.output import describe, evaluate, joint_components, log_metrics
 from diffusion_cli.runs.atomic import write_json
 from diffusion_cli.runs.directory import RunDirectory
 from diffusion_cli.runs.session import Session
@@ -19,8 +19,7 @@ def check(config: dict[str, Any], directory: str | None) -> None:
 
 
 def main(config: dict[str, Any], run: RunDirectory, session: Session) -> None:
-    components = components_of(config, session)
-    with session.phase("evaluating") as tick:
+    with joint_components(config, session) as components, session.phase("evaluating") as tick:
         measured = evaluate(replace(components, tick=tick), session.bar)
     log_metrics(components, measured)
     report = {

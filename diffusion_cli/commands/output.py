@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import platform
 from collections.abc import Iterator, Mapping
@@ -41,6 +42,19 @@ def components_of(config: dict[str, Any], session: Session) -> Components:
         log.info("run %s", components.run.path)
         warn_of_outliers(components)
     return components
+
+
+@contextlib.contextmanager
+def joint_components(config: dict[str, Any], session: Session) -> Iterator[Components]:
+    """The same, whose samples are drawn by all processes of the command, which end with the block."""
+    from diffusion_cli.runs.group import together
+
+    with together(config, session.stop) as group:
+        components = components_of(config, session)
+        if group:
+            group.begin(config, components.device)
+            components = replace(components, group=group)
+        yield components
 
 
 class Measured(dict[str, Any]):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from diffusion_cli.commands.output import components_of, describe, draw_figures, facts
+from diffusion_cli.commands.output import describe, draw_figures, facts, joint_components
 from diffusion_cli.errors import ArgumentError, UserError
 from diffusion_cli.runs.directory import FINISHED, RunDirectory
 from diffusion_cli.runs.session import Session
@@ -40,29 +40,29 @@ def check_image(config: dict[str, Any]) -> None:
 
 
 def main(config: dict[str, Any], run: RunDirectory, session: Session) -> None:
-    components = components_of(config, session)
-    if config["images"] and components.dataset.kind != "images":
-        raise UserError("images", config["images"], "these samples are no images")
-    started = time.monotonic()
-    with session.phase(f"sampling {config['n']:,}"):
-        samples = write_samples(components, run, session.bar)
-    seconds = time.monotonic() - started
-    if config["plots"]:
-        for name, graphic in samples.graphics():
-            graphic.save(file := run.figures / f"{name}{graphic.suffix}")
-            log.info("open %s", file)
-    if config["export"]:
-        export_weights(components, run)
-    painted = PAINTED if config["inpaint"] else ()
-    run.write_summary(
-        status=FINISHED,
-        **{
-            key: config[key]
-            for key in ("run", "weights", "n", "sampler", "guidance", "label", "seed", *painted)
-        },
-        seconds=round(seconds, 3),
-        **describe(components.device),
-    )
+    with joint_components(config, session) as components:
+        if config["images"] and components.dataset.kind != "images":
+            raise UserError("images", config["images"], "these samples are no images")
+        started = time.monotonic()
+        with session.phase(f"sampling {config['n']:,}"):
+            samples = write_samples(components, run, session.bar)
+        seconds = time.monotonic() - started
+        if config["plots"]:
+            for name, graphic in samples.graphics():
+                graphic.save(file := run.figures / f"{name}{graphic.suffix}")
+                log.info("open %s", file)
+        if config["export"]:
+            export_weights(components, run)
+        painted = PAINTED if config["inpaint"] else ()
+        run.write_summary(
+            status=FINISHED,
+            **{
+                key: config[key]
+                for key in ("run", "weights", "n", "sampler", "guidance", "label", "seed", *painted)
+            },
+            seconds=round(seconds, 3),
+            **describe(components.device),
+        )
     log.info("%d samples in %.1f s: %s", len(samples), seconds, run.path)
 
 

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,7 @@ from diffusion_cli.runs.directory import (
     RunDirectory,
     step_of,
 )
+from diffusion_cli.runs.processes import settled
 from diffusion_cli.runs.results import value_of
 from diffusion_cli.runs.resume import check_made_with, check_same
 from diffusion_cli.runs.session import Session
@@ -44,7 +45,8 @@ if TYPE_CHECKING:
 
     from diffusion_cli.components import Components
     from diffusion_cli.model.network import Network
-    from diffusion_cli.trainer import BatchSource, TrainState
+    from diffusion_cli.runs.group import Processes
+    from diffusion_cli.trainer import Batches, BatchSource, TrainState
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +57,7 @@ SHOWN = ("samples", "loss")
 
 def check(config: dict[str, Any], directory: str | None) -> None:
     """Before anything is written: a run that goes on must be the run that was begun."""
+    settled(config)
     if length(config)[1] is None:
         raise UserError("steps", ..., "a number is needed, or epochs=N")
     if str(config["optimize"]).startswith("metrics.") and not config["plots"]:
@@ -69,7 +72,7 @@ def check(config: dict[str, Any], directory: str | None) -> None:
             reason = f"holds what `{record.command}` left, which is nothing that `{command}` goes on with"
             raise UserError("hydra.run.dir", directory, reason)
         before = record.current
-        check_same(config, before, quiet=True)
+        check_same(settled(config, before), before, quiet=True)
         (key, value), (unit, done) = length(config), length(before)
         if key != unit:
             raise UserError(key, value, f"the run was begun with {unit}={done}; more of them continue it")
@@ -101,50 +104,97 @@ def train_run(
         if run.status == FINISHED and not extend(run, *length(config)):
             log.info("%s is finished already", run.path)
             return
-        from diffusion_cli.components import READ, build
+        from diffusion_cli.components import build
+        from diffusion_cli.runs.group import together
 
         run.sweep_up()
-        prepare_process(config["threads"])
-        components = in_steps((make or build)(config))
-        components.refuse_too_many("n", config["n"], READ)
-        for key, n in (
-            ("stages.n", config["stages"]["n"]),
-            ("evaluation.n", components.evaluation.n),
-        ):
-            components.refuse_too_many(key, n)
-        training = Training(components, run, session, lessons)
-        warn_of_outliers(components)
-        session.stop.at_once = lambda signum: training.write_summary(INTERRUPTED, Interrupted(signum))
-        try:
-            training.logger.open(run.path, components.config)
-            with contextlib.closing(training.logger):
-                training.train()
-                if config["plots"]:
-                    training.finish()
-            run.check_place()
-            training.write_summary(FINISHED)
-        except BaseException as error:
-            if isinstance(error, UserError) and not run.summary_file.exists():
-                # nothing has happened yet, and nothing is left behind
-                raise
-            stopped = isinstance(error, Interrupted | KeyboardInterrupt | SystemExit | TimeIsUp)
-            reason = explained(error, run)
-            with contextlib.suppress(OSError):
-                training.write_summary(INTERRUPTED if stopped else FAILED, reason)
-            if stopped and (run.checkpoints() or run.paths_file(0).exists()):
-                step = step_of(run.checkpoints()[-1]) if run.checkpoints() else 0
-                log.info(
-                    "saved at step %d; the same line with hydra.run.dir=%s resume=true goes on",
-                    step,
-                    run.path,
-                )
-            if isinstance(error, TimeIsUp):
-                return
-            if reason is not error:
-                raise reason from None
+        with together(config, session.stop) as group:
+            prepare_process(config["threads"])
+            components = in_steps((make or build)(config))
+            finished = train_with(group, components, config, run, session, lessons)
+    if finished:
+        shown = [file for file in sorted(run.figures.glob("*")) if file.stem in SHOWN]
+        log.info("finished: %s%s", run.path, "".join(f"\n  open {file}" for file in shown))
+
+
+def train_with(
+    group: Processes | None,
+    components: Components,
+    config: dict[str, Any],
+    run: RunDirectory,
+    session: Session,
+    lessons: Lessons | None,
+) -> bool:
+    """The training of process 0, with others where there is a group; false where its time is up before it is finished."""
+    from diffusion_cli.components import READ
+
+    if group:
+        components = replace(components, group=group)
+    components.refuse_too_many("n", config["n"], READ)
+    for key, n in (
+        ("stages.n", config["stages"]["n"]),
+        ("evaluation.n", components.evaluation.n),
+    ):
+        components.refuse_too_many(key, n)
+    training = Training(components, run, session, lessons)
+    warn_of_outliers(components)
+    if group:
+        group.begin(config, components.device)
+        equalize(training.state, group)
+    session.stop.at_once = lambda signum: training.write_summary(INTERRUPTED, Interrupted(signum))
+    try:
+        training.logger.open(run.path, components.config)
+        with contextlib.closing(training.logger):
+            training.train()
+            if config["plots"]:
+                training.finish()
+        run.check_place()
+        training.write_summary(FINISHED)
+    except BaseException as error:
+        if isinstance(error, UserError) and not run.summary_file.exists():
+            # nothing has happened yet, and nothing is left behind
             raise
-    shown = [file for file in sorted(run.figures.glob("*")) if file.stem in SHOWN]
-    log.info("finished: %s%s", run.path, "".join(f"\n  open {file}" for file in shown))
+        stopped = isinstance(error, Interrupted | KeyboardInterrupt | SystemExit | TimeIsUp)
+        reason = explained(error, run)
+        with contextlib.suppress(OSError):
+            training.write_summary(INTERRUPTED if stopped else FAILED, reason)
+        if stopped and (run.checkpoints() or run.paths_file(0).exists()):
+            step = step_of(run.checkpoints()[-1]) if run.checkpoints() else 0
+            log.info(
+                "saved at step %d; the same line with hydra.run.dir=%s resume=true goes on",
+                step,
+                run.path,
+            )
+        if isinstance(error, TimeIsUp):
+            return False
+        if reason is not error:
+            raise reason from None
+        raise
+    return True
+
+
+def follow(components: Components, group: Processes) -> None:
+    """The part of another process than 0 in a training: its shards of each step, and of the samples that are drawn."""
+    components = in_steps(components)
+    # the weights come from process 0
+    state = new_state(replace(components, config=components.config | {"init": None}))
+    equalize(state, group)
+    averaged = replace(components, net=state.ema)
+    group.serve(averaged)
+    for _ in steps_of(components, state, batches_of(components)):
+        if group.agree(group.stop.take())[1]:
+            group.serve(averaged)
+    group.serve(averaged)
+
+
+def equalize(state: TrainState, group: Processes) -> None:
+    """Makes the state of each process that of process 0."""
+    import torch
+
+    step = torch.tensor(state.step)
+    vectors = state.weights.values, state.averages.values, *state.optimizer.state_dict().values()
+    group.equalize([step, *vectors, *state.net.buffers()])
+    state.step = int(step)
 
 
 def extend(run: RunDirectory, unit: str, more: int) -> bool:
@@ -184,6 +234,8 @@ def in_steps(components: Components) -> Components:
 
 def new_state(components: Components) -> TrainState:
     """The state of training before its first step."""
+    from torch import nn
+
     from diffusion_cli.runs.restore import start_from
     from diffusion_cli.trainer import TrainState
 
@@ -191,6 +243,11 @@ def new_state(components: Components) -> TrainState:
     net = components.new_net()
     if config["init"]:
         start_from(net, config["init"], config["init_weights"])
+    if config["shards"] > 1 and any(
+        isinstance(module, nn.modules.batchnorm._BatchNorm) for module in net.modules()
+    ):
+        reason = "batch normalization would see a shard, and not the batch; take another normalization, or shards=1"
+        raise UserError("shards", config["shards"], reason)
     state = TrainState.start(net, components.optimizer, config["loss_levels"] or ())
     if config["compile"]:
         state.net.compile()
@@ -200,16 +257,27 @@ def new_state(components: Components) -> TrainState:
 def of_data(training: Training) -> tuple[BatchSource, BatchSource]:
     """The batches of training, and those by which checkpoints are compared: of held-out data, where there are any."""
     from diffusion_cli.noise import Stream
+
+    batches = batches_of(training.components)
+    return batches, replace(batches, label_dropout=0.0, stream=Stream.SCORE, held_out=True, shards=1)
+
+
+def batches_of(c: Components) -> Batches:
+    """The batches of training."""
     from diffusion_cli.trainer import Batches
 
-    c = training.components
     given = (c.dataset, c.schedule, c.objective, c.config["batch_size"], c.seed)
     # a classifier needs every label
     dropout = c.guidance.label_dropout if c.objective.generates else 0.0
-    return (
-        Batches(*given, label_dropout=dropout, device=c.device),
-        Batches(*given, device=c.device, stream=Stream.SCORE, held_out=True),
-    )
+    return Batches(*given, label_dropout=dropout, device=c.device, shards=c.config["shards"])
+
+
+def steps_of(components: Components, state: TrainState, batches: BatchSource) -> Iterator[TrainState]:
+    """The generator that trains; see trainer.fit."""
+    from diffusion_cli.trainer import fit
+
+    denoiser, config = components.network_denoiser(state.net), components.config
+    return fit(state, denoiser, batches, config["steps"], config["ema"]["decay"], components.group)
 
 
 def score(components: Components, net: Network, batches: BatchSource) -> float:
@@ -284,9 +352,8 @@ class Training:
         return replace(self.components, net=self.state.ema)
 
     def train(self) -> None:
-        from diffusion_cli.trainer import fit
-
         config, state, stop = self.config, self.state, self.session.stop
+        self.started = time.monotonic()
         limit = config["max_minutes"]
         every = config["stages"]["every"] if self.components.objective.generates else 0
         logger = self.logger
@@ -297,30 +364,36 @@ class Training:
         self.monitor.prepare(state.ema)
         if self.monitor.due(state.step):
             self.evaluate_again(logger)
+        group = self.components.group
+        group.release()
         # A signal is looked at where the step can be saved.
         bar = self.session.bar(config["steps"], state.step, stops=False)
         with bar as progress:
-            denoiser = self.components.network_denoiser(state.net)
-            for _ in fit(state, denoiser, batches, config["steps"], config["ema"]["decay"]):
+            for _ in steps_of(self.components, state, batches):
                 last = state.step == config["steps"]
                 if last or state.step % config["log_every"] == 0:
                     row = self.log_row()
                     logger.log(state.step, row)
                     progress.set_postfix_str(f"loss {row['loss']:.4g}", refresh=False)
                 progress.update()
-                if self.monitor.due(state.step) and not stop.signum:
+                timed_out = limit is not None and time.monotonic() - self.started > 60 * limit
+                staged, due = bool(every) and state.step % every == 0, self.monitor.due(state.step)
+                signum, pause = group.agree(stop.signum, staged or due or timed_out)
+                stop.signum = stop.signum or signum
+                if due and not signum:
                     self.evaluate_again(logger)
-                if every and state.step % every == 0:
+                if staged:
                     # before the checkpoint, from which a resumed run would leave it out
                     self.save_stage()
-                timed_out = limit is not None and time.monotonic() - self.started > 60 * limit
-                stopping = timed_out or stop.signum is not None
+                stopping = timed_out or signum is not None
                 if last or stopping or state.step % config["checkpoint"]["every"] == 0:
                     self.save_checkpoint()
                 if stopping:
                     stop.check()
                 if timed_out and not last:
                     raise TimeIsUp(f"max_minutes={limit:g}")
+                if pause:
+                    group.release()
         self.training_seconds = time.monotonic() - self.started
 
     def log_row(self) -> dict[str, float]:

@@ -103,7 +103,12 @@ class Train(Machine):
     steps: of training; null where epochs say it.
     epochs: of finite data, instead of steps: so many times as many steps as draw the size of the data; checkpoint.every
         and stages.every then count epochs; null: steps say it.
-    batch_size: samples of a training step.
+    processes: that train together, on one machine; null: those that torchrun or srun has started, else one.
+    shards: parts of a batch with random numbers of their own, a multiple of the processes. Runs with as many have the same
+        bits, whatever the number of processes; null: one for each process.
+    reduce: how the gradients of the shards are added: exact, in their order, or sum, in less memory, whose last bits depend
+        on the number of processes.
+    batch_size: samples of a training step, of all processes together.
     ema: the averaged weights, which sampling uses.
     log_every: steps between rows of metrics.csv.
     loss_levels: rising edges of sigma/alpha between which the loss has columns of its own; null: none.
@@ -125,6 +130,9 @@ class Train(Machine):
     compile: bool = False
     steps: Count | None = 8000
     epochs: Count | None = None
+    processes: Count | None = None
+    shards: Count | None = None
+    reduce: Literal["exact", "sum"] = "exact"
     batch_size: Many = 256
     ema: Average
     log_every: Count = 50
@@ -153,6 +161,7 @@ class OfRun:
     device: where the network runs; the run's own if not given.
     threads: of torch on the CPU; the run's own if not given.
     sample_batch: samples that go through the network at once; the run's own if not given.
+    processes: that draw samples together, on one machine; null: those that torchrun or srun has started, else one.
     """
 
     run: str = "latest"
@@ -162,6 +171,7 @@ class OfRun:
     device: Device = "auto"
     threads: Depth | None = 1
     sample_batch: Many = 10000
+    processes: Count | None = None
 
 
 @dataclass(kw_only=True)

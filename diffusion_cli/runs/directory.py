@@ -248,7 +248,7 @@ def unfinished(root: Path, command: str, words: Sequence[str]) -> str | None:
 
 def _line(words: Sequence[str]) -> list[str]:
     """A line as such: in one order, without what does not make it another."""
-    return sorted(word for word in words if not word.startswith(("resume=", "max_minutes=")))
+    return sorted(word for word in words if not word.startswith(("resume=", "max_minutes=", "processes=")))
 
 
 def step_of(file: Path) -> int:

@@ -23,7 +23,8 @@ from diffusion_cli.runs.jobs import in_order
 COMPARED = ("ratio", "floor")  # numbers beside a metric's value that are worth a figure
 # Groups whose keys make another loss: its values are not compared.
 OF_THE_LOSS = ("schedule", "parameterization", "objective")
-NOT_ASKED = ("seed", "resume", "optimize", "plots", "device", "threads")  # what makes no other experiment
+# what makes no other experiment
+NOT_ASKED = ("seed", "resume", "optimize", "plots", "device", "threads", "processes")
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,14 @@ log = logging.getLogger(__name__)
 
 # What is done with the network, not how it comes to be.
 FREE = ("resume", "plots", "n", "stages", "checkpoint", "figures", "evaluation", "monitor", "sampler", "sample_batch", "logger",
-        "guidance.w", "label", "optimize", "max_minutes", "like")  # fmt: skip
+        "guidance.w", "label", "optimize", "max_minutes", "like", "processes")  # fmt: skip
 # Training goes on, but no longer to the bit as it would have.
 WARNED = {
     "device": "results will differ in the last bits",
     "threads": "results will differ in the last bits",
     "compile": "results will differ in the last bits",
     "precision": "results will differ",
+    "reduce": "results will differ in the last bits",
     "steps": "the learning rate follows the new length from here on",
     "epochs": "the learning rate follows the new length from here on",
 }
@@ -31,7 +32,7 @@ def fingerprint(config: dict[str, Any]) -> str:
     kept = {
         key: value
         for key, value in config.items()
-        if key not in ("resume", "optimize", "max_minutes", "like")
+        if key not in ("resume", "optimize", "max_minutes", "like", "processes")
     }
     return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]
 

@@ -70,13 +70,18 @@ class Stop:
     def check(self) -> None:
         """Where a signal has come: raises Interrupted, or does what the launcher wants; where that returns, the run goes
         on."""
-        number, self.signum = self.signum, None
+        number = self.take()
         if number is None:
             return
         if not self._is_launchers(number):
             raise Interrupted(number)
         if number == REQUEUE:
             self._hook(number, None)
+
+    def take(self) -> int | None:
+        """The signal that has come, which is somebody else's from here on."""
+        number, self.signum = self.signum, None
+        return number
 
     def _is_launchers(self, number: int | None) -> bool:
         return self._hook is not None and number in (REQUEUE, signal.SIGTERM)

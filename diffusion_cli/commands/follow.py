@@ -1,0 +1,36 @@
+"""What any process but the first does of a command: its part of the work, in silence."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from diffusion_cli.commands import train
+from diffusion_cli.commands.output import prepare_process
+
+if TYPE_CHECKING:
+    from diffusion_cli.runs.group import Processes
+
+
+def main() -> int:
+    """From the start of such a process to its end; returns the exit code, which process 0 gives."""
+    from diffusion_cli.runs import group
+
+    # what goes wrong is said by process 0
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)
+    return group.take_part(work)
+
+
+def work(group: Processes, config: dict[str, Any]) -> None:
+    from diffusion_cli.components import build, of
+
+    prepare_process(config["threads"])
+    components = replace(of(config) if "run" in config else build(config), group=group)
+    group.ready(config, components.device)
+    if "run" in config:
+        group.serve(components)
+    else:
+        train.follow(components, group)

@@ -1,0 +1,301 @@
+"""Several processes that work on one command: what they send each other, and how they end together.
+
+Process 0 is the one that was called, or rank 0 of torchrun or srun. It alone reads the command line, owns the directory and
+writes; the others get the configuration from it, do their part of each step and of all sampling, and are silent. What is
+said beside the work itself (the task, why a process failed, the exit code) lies in a store that process 0 or torchrun keeps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+from diffusion_cli.errors import Interrupted, RunFailed, UserError
+from diffusion_cli.runs.processes import Others, meeting_place, member, size_of
+from diffusion_cli.runs.signals import Stop
+
+# How long a process waits for the others: process 0 alone may draw and measure for long.
+LONGEST = timedelta(hours=24)
+LOOK = 0.02  # seconds between looks whether the others are there
+GRACE = 3.0  # seconds in which the reason of a failure comes to light
+TASK, READY, FAILED, CODE, LEFT = "task", "ready", "failed", "code", "left"
+
+
+class Processes:
+    """One process among several; the `ProcessGroup` of diffusion_cli.device.
+
+    store: where all of them read and write single words.
+    others: those that this process has started, if it has.
+    stop: the signals of this process.
+    """
+
+    def __init__(self, store: Any, rank: int, size: int, stop: Stop, others: Others | None = None) -> None:
+        self.store, self.rank, self.size, self.stop, self.others = store, rank, size, stop, others
+        self.exact = True
+
+    # how they come together
+
+    def begin(self, config: dict[str, Any], device: torch.device) -> None:
+        """Process 0: hands the task out, and connects all. UserError for a device by which they cannot be connected."""
+        if device.type not in ("cpu", "cuda"):
+            raise UserError("device", str(device), "several processes run on CPUs or on CUDA devices")
+        self.store.set(TASK, json.dumps(config))
+        while self.store.add(READY, 0) < self.size - 1:
+            with self._heard():
+                self._look()
+            time.sleep(LOOK)
+            self.stop.check()
+        self.connect(config, device)
+
+    def task(self) -> dict[str, Any]:
+        """Another process: the configuration of what is to be done; {} where there is nothing."""
+        self.store.wait([TASK], LONGEST)
+        return json.loads(self.store.get(TASK))
+
+    def ready(self, config: dict[str, Any], device: torch.device) -> None:
+        """Another process: it has all that the task needs."""
+        self.store.add(READY, 1)
+        self.connect(config, device)
+
+    def connect(self, config: dict[str, Any], device: torch.device) -> None:
+        self.exact = config.get("reduce") != "sum"
+        backend = "gloo"
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+            backend = "cpu:gloo,cuda:nccl"
+        with self._heard():
+            dist.init_process_group(
+                backend, store=self.store, rank=self.rank, world_size=self.size, timeout=LONGEST
+            )
+
+    # the work
+
+    def own(self, parts: int) -> range:
+        return range(self.rank * parts // self.size, (self.rank + 1) * parts // self.size)
+
+    def add_up(self, vectors: Iterable[Tensor]) -> Tensor:
+        """Each process adds a piece of all vectors, so that as much is sent as by an all_reduce of their sum.
+
+        reduce=sum: by that, whose rounding depends on the number of processes, and in a third of the memory.
+        """
+        if not self.exact:
+            total = added(vectors)
+            with self._heard():
+                dist.all_reduce(total)
+            return total
+        rows = torch.stack([*vectors])
+        k, m = rows.shape
+        width = -(-m // self.size)
+        padded = torch.nn.functional.pad(rows, (0, self.size * width - m))
+        sent = padded.view(k, self.size, width).transpose(0, 1).contiguous()
+        received = torch.empty_like(sent)
+        total = rows.new_empty(self.size * width)
+        with self._heard():
+            dist.all_to_all_single(received, sent)
+            mine = added(received.view(self.size * k, width))
+            dist.all_gather([*total.chunk(self.size)], mine)
+        return total[:m]
+
+    def agree(self, signum: int | None, pause: bool = False) -> tuple[int | None, bool]:
+        words = torch.tensor([signum or 0, int(pause)])
+        with self._heard():
+            dist.all_reduce(words, dist.ReduceOp.MAX)
+        number, paused = words.tolist()
+        return number or None, bool(paused or number)
+
+    def call(self, order: Callable[[Any], Any], own: Callable[[], Any]) -> list[Any]:
+        self._send(order)
+        return self._gather(own())
+
+    def release(self) -> None:
+        self._send(None)
+
+    def serve(self, components: Any) -> None:
+        """Another process: does what process 0 orders, until it is released."""
+        while (order := self._receive()) is not None:
+            self._gather(order(components))
+
+    def equalize(self, tensors: Iterable[Tensor]) -> None:
+        with self._heard():
+            for tensor in tensors:
+                dist.broadcast(tensor, 0)
+
+    def _send(self, order: Any) -> None:
+        with self._heard():
+            dist.broadcast_object_list([order], 0)
+
+    def _receive(self) -> Any:
+        box = [None]
+        with self._heard():
+            dist.broadcast_object_list(box, 0)
+        return box[0]
+
+    def _gather(self, result: Any) -> list[Any]:
+        """The results of all, in process 0; signals of the others become its own."""
+        found: list[Any] | None = [None] * self.size if self.rank == 0 else None
+        with self._heard():
+            dist.gather_object((self.stop.signum, result), found, 0)
+        for signum, _ in found or ():
+            self.stop.signum = self.stop.signum or signum
+        return [result for _, result in found or ()]
+
+    # how they end
+
+    def _look(self) -> None:
+        """RunFailed where another process has said that it failed, or has ended without a word."""
+        if self.store.check([FAILED]):
+            raise RunFailed(self.store.get(FAILED).decode())
+        if self.others is not None and (ended := self.others.ended()):
+            raise RunFailed(ended)
+
+    @contextlib.contextmanager
+    def _heard(self) -> Iterator[None]:
+        """Around what waits for the others: RunFailed, with the reason, where one of them is gone."""
+        try:
+            yield
+        except RuntimeError as error:
+            # torch.distributed's errors are such
+            until = time.monotonic() + GRACE
+            while time.monotonic() < until and self.rank == 0:
+                self._look()
+                time.sleep(LOOK)
+            raise Gone("another process has ended without a word") from error
+
+    def fail(self, reason: str) -> None:
+        """Another process: the reason for which all end, unless one has given another before."""
+        with contextlib.suppress(RuntimeError):
+            self.store.compare_set(FAILED, "", f"process {self.rank}: {reason}")
+
+    def end(self, code: int) -> None:
+        """Process 0: all leave with this exit code."""
+        with contextlib.suppress(RuntimeError):
+            self.store.set(CODE, str(code))
+            if not self.store.check([TASK]):
+                self.store.set(TASK, "{}")
+        _disconnect()
+        if self.others is not None:
+            self.others.end()
+            return
+        # the store may end with this process
+        until = time.monotonic() + GRACE
+        with contextlib.suppress(RuntimeError):
+            while time.monotonic() < until and self.store.add(LEFT, 0) < self.size - 1:
+                time.sleep(LOOK)
+
+    def code(self, wait: timedelta) -> int:
+        """Another process: the exit code that process 0 gives; 1 where that has gone without one."""
+        try:
+            self.store.wait([CODE], wait)
+            code = int(self.store.get(CODE))
+            self.store.add(LEFT, 1)
+        except RuntimeError:
+            code = 1
+        _disconnect()
+        return code
+
+
+class Gone(RunFailed):
+    """Another process has ended, and it is for process 0 to say why."""
+
+
+def _disconnect() -> None:
+    if dist.is_initialized():
+        # a peer that is gone cannot be waited for
+        with contextlib.suppress(RuntimeError):
+            dist.destroy_process_group()
+
+
+_begun = False  # whether this process has had its group
+
+
+@contextlib.contextmanager
+def together(config: dict[str, Any], stop: Stop) -> Iterator[Processes | None]:
+    """Process 0's group, for a `with` block in which it must `begin`; None where there are no other processes.
+
+    The others leave when the block does, with the exit code that its error means.
+    """
+    global _begun
+    size = size_of(config)
+    if size == 1:
+        yield None
+        return
+    _begun = True
+    group = _started(size, stop) if member().size == 1 else _joined(stop)
+    code = 0
+    try:
+        yield group
+    except BaseException as error:
+        code = (
+            128 + error.signum if isinstance(error, Interrupted) else 2 if isinstance(error, UserError) else 1
+        )
+        raise
+    finally:
+        group.end(code)
+
+
+def dismiss(code: int) -> None:
+    """The other processes that torchrun or srun has started leave, where there was nothing for them to do."""
+    if not _begun:
+        _joined(Stop()).end(code)
+
+
+def _started(size: int, stop: Stop) -> Processes:
+    """A group with processes that are started here; they talk by the loopback device."""
+    if sys.platform == "linux":
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=LONGEST)
+    return Processes(store, 0, size, stop, Others(size, store.port))
+
+
+def _joined(stop: Stop) -> Processes:
+    """This process in the group of torchrun, srun or process 0."""
+    os.environ.update(meeting_place())
+    here = member()
+    store, rank, size = next(dist.rendezvous("env://", here.rank, here.size))
+    # torchrun keeps one store for all of its attempts
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    return Processes(store if attempt == "0" else dist.PrefixStore(attempt, store), rank, size, stop)
+
+
+def take_part(work: Callable[[Processes, dict[str, Any]], None]) -> int:
+    """Any process but 0, from its start to its end; returns the exit code.
+
+    work(group, config): does the task; it calls `ready` first.
+    """
+    with Stop() as stop:
+        group, wait = _joined(stop), LONGEST
+        try:
+            config = group.task()
+            if config:
+                work(group, config)
+        except BaseException as error:
+            if not isinstance(error, Gone):
+                known = isinstance(error, (UserError, RunFailed))
+                group.fail(str(error) if known else f"{type(error).__name__}: {error}")
+            # process 0 gives the code before it cuts the others off; what it has not given is that of a failure
+            wait = timedelta(seconds=LOOK)
+        # an error holds on to connections, on whose end others may be waiting
+        gc.collect()
+        if wait < LONGEST:
+            _disconnect()
+        return group.code(wait)
+
+
+def added(vectors: Iterable[Tensor]) -> Tensor:
+    """Their sum, one after the other, in the memory of the first."""
+    vectors = iter(vectors)
+    total = next(vectors)
+    for vector in vectors:
+        total += vector
+    return total
