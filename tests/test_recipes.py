@@ -75,6 +75,7 @@ def world(runs):
             "weights": "last",
             "label": None,
             "inpaint": "left_half",
+            "image": None,
             "completions": 2,
         }
         keys["repaint"] = {"passes": 1, "jump": 1, "between": None, "guidance": 0.0}

@@ -139,6 +139,26 @@ def test_trajectory_over_densities():
             draw(components, "trajectory_density", n=300, **bad)
 
 
+def test_excess_of_a_loss_over_the_exact_one(trained):
+    """It is the difference of the two in expectation, with no noise of its own, so that it is never negative."""
+    figure = draw(trained, "loss_by_timestep", n=4000)
+    (network, exact), (excess, _) = (ax.get_lines() for ax in figure.axes)
+    difference = network.get_ydata() - exact.get_ydata()
+    assert (excess.get_ydata() >= 0).all()
+    np.testing.assert_allclose(excess.get_ydata(), difference, atol=0.1 * network.get_ydata().max())
+    figure = draw(trained, "bound", n=200)
+    assert len(figure.axes) == 2 and figure.axes[1].get_ylabel() == "bits per dimension, above the exact"
+
+
+def test_in_the_plane_ddim_stands_beside_a_sampler_with_noise():
+    figure = draw(build("gmm2px", sampler="ddpm"), "trajectories", n=3, background=20)
+    own, smooth = figure.axes[:2]
+    assert smooth.get_title() == "by DDIM, without noise"
+    np.testing.assert_array_equal(own.lines[0].get_xydata(), smooth.lines[0].get_xydata())
+    assert not np.array_equal(own.lines[1].get_xydata(), smooth.lines[1].get_xydata())
+    assert len(draw(build("gmm2px", sampler="ddim"), "trajectories", n=3, background=20).axes) == 2
+
+
 def test_guidance_is_compared_from_the_same_noise(trained):
     components = build("gmm2px")
     panels = draw(components, "guidance_trajectories", n=3, background=50).axes[:6]
@@ -184,12 +204,12 @@ def test_the_error_of_a_network_by_noise_level(trained):
 
 
 def test_losses_and_bounds_over_time(trained):
-    (axes,) = draw(trained, "loss_by_timestep", n=100).axes
+    axes, _ = draw(trained, "loss_by_timestep", n=100).axes
     network, exact = (drawn.get_ydata() for drawn in axes.lines)
     # An untrained network predicts eps = 0.
     assert network == pytest.approx(np.ones(50), abs=0.5)
     assert (exact < network).mean() > 0.9
-    (axes,) = draw(trained, "bound", n=100).axes
+    axes, _ = draw(trained, "bound", n=100).axes
     assert [drawn.get_label()[:7] for drawn in axes.lines] == ["network", "exact d"]
     assert len(axes.lines[0].get_xdata()) == 49
     with pytest.raises(UserError, match="needs a trained run"):

@@ -28,6 +28,8 @@ from diffusion_cli.figures.style import (
 WINDOW = 0.03
 # Ratio of the largest to the smallest value from which a logarithmic axis helps.
 LOG_FROM = 5.0
+# Places that may have a tick each.
+FEW = 6
 # The second sign beside colour.
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 0.6)))
 
@@ -112,6 +114,7 @@ def metric_curves(steps: ArrayLike, metrics: Mapping[str, tuple[ArrayLike, float
         rising = floor is not None and np.nanmedian(value) < floor
         set_scale(ax, [] if rising else value[np.isfinite(value)], [] if floor is None else [floor])
         ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        ticks_at(ax, steps)
         ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         ax.set(xlabel="training step", ylabel=name if len(metrics) == 1 else "")
         set_title(ax, name if len(metrics) > 1 else None)
@@ -127,10 +130,15 @@ def loss_over_time(
     floor: ArrayLike | None = None,
     ylabel: str = "loss",
     xlabel: str = "time $t$",
+    excess: ArrayLike | None = None,
 ) -> Figure:
-    """Mean loss (K,) of each named model at times (K,), and as a dashed line what the exact denoiser keeps there."""
-    figure = new_figure(SINGLE * 1.25, 2.5)
-    ax = figure.subplots()
+    """Mean loss (K,) of each named model at times (K,), and as a dashed line what the exact denoiser keeps there.
+
+    excess: (K,), by how much the first loss lies above the exact one, in a panel of its own: of most losses it is a small part.
+    """
+    figure = new_figure(SINGLE * 1.25 if excess is None else DOUBLE, 2.5)
+    axes = figure.subplots(1, 1 if excess is None else 2, squeeze=False)[0]
+    ax = axes[0]
     for (name, loss), color, dash in zip(
         losses.items(), _cycle(CYCLE, losses), _cycle(DASHES, losses), strict=True
     ):
@@ -138,10 +146,25 @@ def loss_over_time(
     if floor is not None:
         ax.plot(times, floor, color=INK, ls="--", lw=1, label="exact denoiser")
     set_scale(ax, *losses.values(), [] if floor is None else floor)
-    ax.set(xlabel=xlabel, ylabel=ylabel)
-    ax.margins(x=0.01)
+    ax.set(ylabel=ylabel)
+    if excess is not None:
+        axes[1].plot(times, excess, color=CYCLE[0])
+        axes[1].axhline(0, color=INK, lw=0.4, zorder=0)
+        set_scale(axes[1], excess)
+        axes[1].set(ylabel=f"{ylabel}, above the exact")
+    for ax in axes:
+        ax.set(xlabel=xlabel)
+        ax.margins(x=0.01)
+        ticks_at(ax, times)
     add_legend(figure, loc="outside lower center", ncols=3)
     return figure
+
+
+def ticks_at(ax: Axes, places: ArrayLike) -> None:
+    """Ticks of the x axis at these places, where they are few."""
+    few = np.unique(np.asarray(places, dtype=np.float64))
+    if len(few) <= FEW:
+        ax.set_xticks(few.tolist())
 
 
 @house_style

@@ -81,13 +81,18 @@ def _draw_paths(ax: Axes, path: np.ndarray, time: np.ndarray) -> LineCollection:
     """Paths (K, m, 2) with their ends; returns the lines, to which a colour bar can be attached."""
     segments = np.stack((path[:-1], path[1:]), axis=2).reshape(-1, 2, 2)
     lines = LineCollection(
-        segments.tolist(), cmap=TIME.reversed(), norm=Normalize(time.min(), time.max()), lw=0.8, zorder=3
+        segments.tolist(),
+        cmap=TIME.reversed(),
+        norm=Normalize(time.min(), time.max()),
+        lw=0.7,
+        alpha=0.8,
+        zorder=3,
     )
     lines.set_array(np.repeat((time[:-1] + time[1:]) / 2, path.shape[1]))
     ax.add_collection(lines, autolim=False)
     ax.plot(*path[0].T, ls="", marker="o", ms=3, mfc="white", mec=INK, mew=0.6, zorder=4, label="$x_T$")
     ax.plot(
-        *path[-1].T, ls="", marker="o", ms=3, mfc=VERMILION, mec="white", mew=0.3, zorder=5, label="$x_0$"
+        *path[-1].T, ls="", marker="o", ms=4, mfc=VERMILION, mec="white", mew=0.5, zorder=6, label="$x_0$"
     )
     return lines
 

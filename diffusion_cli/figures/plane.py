@@ -15,7 +15,7 @@ from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
-from diffusion_cli.figures.style import BLUE, DOUBLE, LIGHT, SINGLE, TRUTH, new_figure
+from diffusion_cli.figures.style import BAND, BLUE, DOUBLE, LIGHT, SINGLE, TRUTH, new_figure
 
 Points = NDArray[np.float64]
 Curve = ArrayLike | Sequence[ArrayLike]
@@ -95,7 +95,8 @@ def draw_curve(ax: Axes, curve: Curve | None) -> None:
     """The truth, in grey below everything else."""
     lines = as_polylines(curve)
     if isinstance(curve, (list, tuple)):
-        outline = LineCollection([*lines], colors=TRUTH, linewidths=0.8, zorder=1)
+        # Wider than the samples on it, so that it is seen on either side of them.
+        outline = LineCollection([*lines], colors=BAND, linewidths=3.0, capstyle="round", zorder=1)
         ax.add_collection(outline, autolim=False)
     elif lines:
         size, alpha = marker(len(lines[0]), 2.0)

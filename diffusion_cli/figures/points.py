@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike, NDArray
 
 from diffusion_cli.figures.line import trajectories_1d
@@ -23,7 +24,17 @@ from diffusion_cli.figures.plane import (
     limits_of,
     panel_axes,
 )
-from diffusion_cli.figures.style import GREY, SINGLE, add_legend, house_style, new_figure, set_title
+from diffusion_cli.figures.style import (
+    BAND,
+    BLUE,
+    GREY,
+    LIGHT,
+    SINGLE,
+    add_legend,
+    house_style,
+    new_figure,
+    set_title,
+)
 from diffusion_cli.figures.view import View
 
 # Samples are shown out to this many times the extent of the truth.
@@ -70,7 +81,7 @@ class PointView(View):
 class PlaneView(PointView):
     """Points in the plane."""
 
-    followed = 12
+    followed = 4
 
     def paths(
         self,
@@ -132,9 +143,22 @@ def scatter(x: ArrayLike, curve: Curve | None = None, title: str | None = None) 
             add_legend(figure, loc="outside lower center", ncols=2)
     else:
         ax.set(xlabel="$x$", ylabel="$y$")
+        if curve is not None:
+            legend_of_truth(figure, curve)
     lost = count_outside(x, limits)
     set_title(ax, (title or f"{len(as_points(x)):,} samples") + (f", {lost:,} outside" if lost else ""))
     return figure
+
+
+def legend_of_truth(figure: Figure, curve: Curve) -> None:
+    """What is the truth, a curve or a cloud, and what are samples."""
+    truth = (
+        Line2D([], [], color=BAND, lw=3)
+        if isinstance(curve, (list, tuple))
+        else Line2D([], [], color=LIGHT, marker="o", ls="")
+    )
+    dot = Line2D([], [], color=BLUE, marker="o", ms=2, ls="")
+    add_legend(figure, handles=[truth, dot], labels=["truth", "samples"], loc="outside lower center", ncols=2)
 
 
 @house_style

@@ -135,7 +135,7 @@ def panels(
     names: Sequence[str] = (),
     counted: bool = True,
 ) -> Figure:
-    """One panel without ticks for each set.
+    """One panel for each set; on the first one the scale, which all share.
 
     titles: above each panel, by row.
     names: to the left of each row.
@@ -149,7 +149,8 @@ def panels(
         for c, (ax, x) in enumerate(zip(axes[r], row, strict=False)):
             points = as_points(x)
             set_plane(ax, limits)
-            ax.set(xticks=[], yticks=[])
+            if r or c:
+                ax.set(xticks=[], yticks=[])
             draw_points(ax, points, width, color=BLUE if colors is None else colors[r][c])
             lost = count_outside(points, limits) if counted else 0
             if lost:

@@ -21,8 +21,8 @@ DPI = 200
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 CYCLE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 INK, GREY, LIGHT = "#222222", "#8c8c8c", "#d4d4d4"
-# The ground truth, beside what is learned.
-TRUTH = GREY
+# The ground truth, beside what is learned; as a curve under points.
+TRUTH, BAND = GREY, "#f0c27b"
 
 _VIRIDIS = matplotlib.colormaps["viridis"]
 # Without the yellow end.

@@ -23,7 +23,9 @@ from diffusion_cli.figures.view import View
 from diffusion_cli.noise import NoiseStream, Stream, generator
 from diffusion_cli.options.build import build_component
 from diffusion_cli.options.files import FOLDERS, names_of, node_of
+from diffusion_cli.options.signature import read
 from diffusion_cli.runs.directory import RunDirectory
+from diffusion_cli.sampler import Sampler
 
 if TYPE_CHECKING:
     from diffusion_cli.components import Components
@@ -149,3 +151,15 @@ def option(argument: str, group: str, name: str, **keys: Any) -> Any:
     if name not in choices:
         raise ArgumentError(argument, name, f"no such {group}", choices)
     return build_component({group: node_of(group, name, FOLDERS) | keys}, group)
+
+
+def sampler_of(components: Components, name: str, **keys: Any) -> Any:
+    """A sampler by its name with some of its keys, clipped as that of the run; also one of the user's own, of which only those
+    keys are set that it has."""
+    ours = components.sampler
+    if isinstance(ours, Sampler):
+        keys = {"clip": ours.clip, "box": ours.box} | keys
+    if name in names_of("sampler", FOLDERS):
+        signature = read(node_of("sampler", name, FOLDERS)["_target_"])
+        keys = {key: value for key, value in keys.items() if signature is None or key in signature.arguments}
+    return option("samplers", "sampler", name, **keys)

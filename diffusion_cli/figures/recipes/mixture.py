@@ -18,6 +18,7 @@ from diffusion_cli.figures import paths
 from diffusion_cli.figures.kinds import draws
 from diffusion_cli.figures.plane import Limits, limits_of
 from diffusion_cli.figures.recipes.material import examples, run_of, states_of, truth_of
+from diffusion_cli.figures.recipes.process import without_noise
 from diffusion_cli.figures.style import time_title
 from diffusion_cli.noise import Stream, generator
 from diffusion_cli.ranges import Finite, Many, NonNegative, Whole, checked
@@ -164,16 +165,23 @@ def each_label(components: Components) -> list[int]:
 @draws("plane")
 @checked
 def guidance_trajectories(
-    components: Components, n: Many = 12, values: Sequence[Finite] = (0, 1, 3), background: Many = 2000
+    components: Components,
+    n: Many = 6,
+    values: Sequence[Finite] = (0, 1, 3),
+    background: Many = 2000,
+    smooth: bool = True,
 ) -> Figure:
     """Trajectories from the same noise under every label and several strengths of guidance.
 
     All panels share x_T and the noise of every step.
 
+    smooth: true: by DDIM, whose ways differ by guidance alone; false: by the run's sampler.
     n: trajectories in each panel.
     values: of guidance.w, or of guidance.s for classifier guidance.
     background: points of the data, drawn faintly.
     """
+    if smooth and (deterministic := without_noise(components.sampler)) is not None:
+        components = replace(components, sampler=deterministic)
     key, guided = strength_key(components), strengths(components, values)
     panels = {}
     for label in each_label(components):

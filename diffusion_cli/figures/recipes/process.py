@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -12,18 +13,21 @@ from matplotlib.figure import Figure
 from diffusion_cli.errors import ArgumentError, in_group
 from diffusion_cli.figures.animation import FRAMES, Animation
 from diffusion_cli.figures.kinds import VIEWED, draws
+from diffusion_cli.figures.paths import trajectories_2d
 from diffusion_cli.figures.recipes.material import (
     States,
     collected,
     examples,
     noised,
     states_of,
+    truth_of,
     view_of,
 )
 from diffusion_cli.figures.style import time_title
 from diffusion_cli.figures.view import View
 from diffusion_cli.noise import NoiseStream
 from diffusion_cli.ranges import Many, Percent, Several, checked
+from diffusion_cli.sampler import DDIM, DDPM
 
 if TYPE_CHECKING:
     from diffusion_cli.components import Components
@@ -101,14 +105,28 @@ def trajectories(
 ) -> Figure:
     """The ways of samples from x_T to x_0; of an image also the x0 that is predicted on the way.
 
-    n: trajectories; null: 150 on a line, 12 in the plane, 4 sets, 1 image.
+    In the plane DDIM beside a sampler that draws noise, from the same x_T: its ways are smooth.
+
+    n: trajectories; null: 150 on a line, 4 in the plane, 4 sets, 1 image.
     background: points drawn behind them, or on a line, whose ends make the histogram.
     columns: times at which an image is shown, evenly chosen.
     """
     view = view_of(components)
     n = n or view.followed
     states = states_of(components, n if view.panels else max(n, background))
+    if components.dataset.kind == "plane" and (smooth := without_noise(components.sampler)) is not None:
+        ways = {"by the run's sampler": states.x[:, :n],
+                "by DDIM, without noise": states_of(replace(components, sampler=smooth), n).x}  # fmt: skip
+        return trajectories_2d(ways, states.x[-1], states.times, truth_of(components))
     return view.paths(states.x, states.x0, states.times, n, columns)
+
+
+def without_noise(sampler: Any) -> DDIM | None:
+    """DDIM through the times of a sampler that draws noise; None for one that draws none, or that is not ours."""
+    if not isinstance(sampler, DDPM | DDIM) or (isinstance(sampler, DDIM) and not sampler.eta):
+        return None
+    same = {key: getattr(sampler, key) for key in ("steps", "grid", "clip", "box")}
+    return DDIM(**same)
 
 
 @draws(*VIEWED)

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from diffusion_cli.components import trained
 from diffusion_cli.errors import ArgumentError, UserError
 from diffusion_cli.figures import quality
-from diffusion_cli.figures.recipes.material import option
+from diffusion_cli.figures.recipes.material import sampler_of
 from diffusion_cli.metrics.catalogue import label_of
 from diffusion_cli.metrics.measurement import Measurement, mean_and_spread, measurements
 from diffusion_cli.prediction import Prediction
@@ -32,13 +32,16 @@ LOSSES = {"simple": "L simple", "vlb": "L", "min_snr": "min-SNR"}
 # In the order of Ho et al. 2020, table 2; others after them.
 PARAMETERIZATIONS = ("mean", "eps", "x0", "v")
 
+# Among names of samplers: that of the run.
+OWN = "own"
+
 Variance = Literal["posterior", "beta", "analytic", "learned"]
 
 
 @checked
 def sampler_study(
     components: Components,
-    samplers: Sequence[str] = ("ddpm", "ddim", "dpmpp", "heun"),
+    samplers: Sequence[str] = ("own", "ddim", "dpmpp", "heun"),
     steps: Sequence[Steps] = (5, 10, 20, 50),
     metric: str | None = None,
     n: Many | None = None,
@@ -47,16 +50,20 @@ def sampler_study(
 ) -> Figure:
     """A metric of several samplers over network calls, as a ratio to the floor of true samples where there is one.
 
-    samplers: their names, as in sampler=NAME.
+    samplers: their names, as in sampler=NAME; own: that of the run.
     steps: network steps of each sampler.
     metric: of the run's evaluation; null: its first.
     n: samples of each point of the curves; null: as many as the evaluation has.
     draws: independent sets of them.
     exact: whether also with the exact denoiser, where the data have one.
     """
-    kept = {"clip": components.sampler.clip, "box": components.sampler.box}
     chosen = {
-        name: [option("samplers", "sampler", name, steps=count, **kept) for count in steps]
+        name: [
+            components.varied(sampler={"steps": count}).sampler
+            if name == OWN
+            else sampler_of(components, name, steps=count)
+            for count in steps
+        ]
         for name in samplers
     }
     measure = Measure(metric and [metric], n, draws)
@@ -107,7 +114,8 @@ def objective_table(
         loss = "L hybrid" if learned and simple else LOSSES[one.objective.weighting]
         chosen: Sequence[Variance] = ["learned"] if learned else variances
         for variance in chosen:
-            sampler = DDPM(clip=one.sampler.clip, box=one.sampler.box, variance=variance)
+            own = one.sampler
+            sampler = replace(own, variance=variance) if isinstance(own, DDPM) else DDPM(variance=variance)
             cell = str(result.keys.get("parameterization")), (loss, variance)
             cells.setdefault(cell, []).append(result)
             refuse_others(gather.varied(cells[cell]))

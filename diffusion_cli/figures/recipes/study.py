@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from matplotlib.figure import Figure
 
-from diffusion_cli.denoiser import Denoiser, NetworkDenoiser
+from diffusion_cli.denoiser import NetworkDenoiser
 from diffusion_cli.errors import UserError
 from diffusion_cli.figures import curves
 from diffusion_cli.figures.kinds import VIEWED, draws
@@ -19,6 +19,7 @@ from diffusion_cli.figures.recipes.material import (
     label_names,
     option,
     run_of,
+    sampler_of,
     view_of,
 )
 from diffusion_cli.metrics.likelihood import bits, variational_terms
@@ -61,11 +62,8 @@ def with_steps(
 ) -> dict[str, Components]:
     """The components with these numbers of steps, by what is different in them."""
     if samplers is not None:
-        kept = {"clip": components.sampler.clip, "box": components.sampler.box}
         return {
-            f"{name} {count}": replace(
-                components, sampler=option("samplers", "sampler", name, steps=count, **kept)
-            )
+            f"{name} {count}": replace(components, sampler=sampler_of(components, name, steps=count))
             for name in samplers
             for count in steps
         }
@@ -77,33 +75,38 @@ def with_steps(
 @torch.no_grad()
 @checked
 def loss_by_timestep(components: Components, n: Many | None = None) -> Figure:
-    """The loss of the trained network at each time, above that of the exact denoiser where it is known.
+    """The loss of the trained network at each time and, where the exact denoiser is known, what it keeps of it and by how
+    much the network lies above: the loss of the one with the other as its target, which is that difference in expectation.
 
     n: examples of the data at each time; null: 5,000 points, or 64 sets or images.
     """
     run = run_of(components)
-    if not components.objective.generates or components.net is None:
+    objective, parameterization = components.objective, components.parameterization
+    if not objective.generates or components.net is None:
         raise UserError("run", str(run.path), "is a classifier, which predicts no noise")
     x0, label, noise = fresh(components, n)
-    denoisers: list[Denoiser] = [
-        NetworkDenoiser(components.net, components.parameterization, components.schedule)
-    ]
-    if components.dataset.density is not None and components.objective.loss == "mse":
-        denoisers.append(components.exact)
+    network = NetworkDenoiser(components.net, parameterization, components.schedule)
+    is_known = components.dataset.density is not None and objective.loss == "mse"
     T = components.schedule.T
     times = [1 + k for k in evenly(T, min(T, MOST))]
-    losses: list[list[float]] = [[] for _ in denoisers]
+    losses, kept, excess = [], [], []
     for time in times:
         t, eps = torch.full((len(x0),), time, device=components.device), noise()
-        for loss, denoiser in zip(losses, denoisers, strict=True):
-            each = components.objective.irreducible(denoiser, components.parameterization, x0, t, eps, label)
-            loss.append(float(each.mean()))
-    return curves.loss_over_time(times, {"network": losses[0]}, losses[1] if len(losses) > 1 else None)
+        losses.append(float(objective.irreducible(network, parameterization, x0, t, eps, label).mean()))
+        if is_known:
+            exact = components.exact
+            kept.append(float(objective.irreducible(exact, parameterization, x0, t, eps, label).mean()))
+            level = components.schedule.level(t, like=x0)
+            x_t = level.alpha * x0 + level.sigma * eps
+            outputs = [parameterization.target(*each(x_t, t, label)[:2], level) for each in (network, exact)]
+            excess.append(float(objective.compare(*outputs, level, parameterization).mean()))
+    return curves.loss_over_time(times, {"network": losses}, kept or None, excess=excess or None)
 
 
 @checked
 def bound(components: Components, n: Many | None = None) -> Figure:
-    """The terms L_1..L_{T-1} of the variational bound over the time of their step, in bits per dimension.
+    """The terms L_1..L_{T-1} of the variational bound over the time of their step, in bits per dimension; of a network also
+    by how much they lie above those of the exact denoiser, where it is known.
 
     In the legend the bound itself, with L_0 and L_T (see evaluation=likelihood).
 
@@ -119,7 +122,9 @@ def bound(components: Components, n: Many | None = None) -> Figure:
         terms = variational_terms(denoiser, x0, noise, label).mean(1)
         total, *middle = (bits(float(x), x0.shape[1:]) for x in (terms.sum(), *terms[1:-1]))
         lines[f"{name}, bound {total:.3f}"] = middle
-    return curves.loss_over_time(range(2, components.schedule.T + 1), lines, ylabel="bits per dimension")
+    excess = None if len(lines) < 2 else [ours - best for ours, best in zip(*lines.values(), strict=True)]
+    times = range(2, components.schedule.T + 1)
+    return curves.loss_over_time(times, lines, ylabel="bits per dimension", excess=excess)
 
 
 def fresh(components: Components, n: int | None) -> tuple[torch.Tensor, torch.Tensor | None, NoiseStream]:
