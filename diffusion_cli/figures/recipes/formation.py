@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 # Of the error at T: where a part begins to take its form, and where it has it.
 BEGUN, DONE = 0.75, 0.25
-# Deviation of the pixels of a part, in units of x0, below which nothing is in it.
-BLANK = 0.1
+# Of the pixels of a part from the median of the image, root mean square, below which nothing is in it.
+BLANK = 0.25
 
 
 class Formation(NamedTuple):
@@ -53,7 +53,8 @@ def formation_of(states: States, cell: int) -> Formation:
     final = _parts(states.x0[-1], cell)
     error = np.stack([((_parts(x0, cell) - final) ** 2).mean(-1) ** 0.5 for x0 in states.x0])
     begun, settled = (_last_above(error, fraction * error[0], states.times) for fraction in (BEGUN, DONE))
-    blank = final.std(-1) < BLANK
+    background = np.median(final, axis=(1, 2, 3))[:, None, None]
+    blank = ((final - background[..., None]) ** 2).mean(-1) ** 0.5 < BLANK
     settled, begun = np.where(blank, np.nan, settled), np.where(blank, np.nan, begun)
     some = [row[np.isfinite(row)] for row in settled.reshape(len(settled), -1)]
     spreads = [np.quantile(row, 0.9) - np.quantile(row, 0.1) for row in some if len(row) > 1]
