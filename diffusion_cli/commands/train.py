@@ -526,6 +526,7 @@ class Training:
             metrics=self.metrics,
             data=self.facts,
             seed=self.components.seed,
+            processes=self.components.group.size,
             **describe(self.components.device),
         )
 

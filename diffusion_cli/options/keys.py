@@ -161,7 +161,6 @@ class OfRun:
     device: where the network runs; the run's own if not given.
     threads: of torch on the CPU; the run's own if not given.
     sample_batch: samples that go through the network at once; the run's own if not given.
-    processes: that draw samples together, on one machine; null: those that torchrun or srun has started, else one.
     """
 
     run: str = "latest"
@@ -171,7 +170,6 @@ class OfRun:
     device: Device = "auto"
     threads: Depth | None = 1
     sample_batch: Many = 10000
-    processes: Count | None = None
 
 
 @dataclass(kw_only=True)
@@ -227,16 +225,23 @@ class Sample(Masked):
     images: png: also a file for each sample, images/00000.png and so on, and images.png, a grid of the first 64; null: none.
     export: true: also weights.safetensors, the weights that the samples are of.
     plots: false: no figures.
+    processes: that draw samples together, on one machine; null: those that torchrun or srun has started, else one.
     """
 
     images: Literal["png"] | None = None
     export: bool = False
     plots: bool = True
+    processes: Count | None = None
 
 
 @dataclass(kw_only=True)
 class Evaluate(OfRun):
-    """Measure how far the samples of a run are from the truth."""
+    """Measure how far the samples of a run are from the truth.
+
+    processes: that draw samples together, on one machine; null: those that torchrun or srun has started, else one.
+    """
+
+    processes: Count | None = None
 
 
 @dataclass(kw_only=True)

@@ -72,7 +72,8 @@ class Processes:
         self.exact = config.get("reduce") != "sum"
         backend = "gloo"
         if device.type == "cuda":
-            torch.cuda.set_device(device)
+            # NCCL wants to know it from the start
+            torch.cuda.set_device(device.index or 0)
             backend = "cpu:gloo,cuda:nccl"
         with self._heard():
             dist.init_process_group(

@@ -170,7 +170,11 @@ def _flatten(node: dict[str, Any], above: str = "") -> Iterable[tuple[str, Any]]
 
 def numbers_of(summary: dict[str, Any]) -> dict[str, float]:
     """Dotted name -> number, of a summary. A metric's own name stands for its value."""
-    chosen = {key: value for key, value in summary.items() if key not in ("versions", "seed", "threads")}
+    chosen = {
+        key: value
+        for key, value in summary.items()
+        if key not in ("versions", "seed", "threads", "processes")
+    }
     found = {}
     for name, value in _flatten(chosen):
         if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
