@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import textwrap
 from typing import Any
 
 import griffe
@@ -25,7 +24,7 @@ def markdown(doc: str) -> str:
 def _block(text: str) -> str:
     """One paragraph, list or example."""
     if text.startswith(">>>"):
-        return textwrap.indent(text, "    ")
+        return f"```pycon\n{text}\n```"
     lines, listed = [], False
     for line in text.splitlines():
         item = bool(ARGUMENT.match(line))

@@ -6,6 +6,7 @@ for the pages of that folder.
 
 from __future__ import annotations
 
+import json
 import posixpath
 import re
 import sys
@@ -16,6 +17,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
 PICTURE = re.compile(r"(?:\.\./)+outputs/report/([\w.]+)")
 # In the order in which they are best read.
 METHOD = ("schedule", "forward", "prediction", "denoiser", "objective", "optimizer", "trainer", "guidance", "sampler",
@@ -28,22 +30,36 @@ def generated() -> dict[str, str]:
         sys.path.insert(0, str(ROOT))
     from diffusion_cli.options import reference
 
-    return {
-        f"library/{name}.md": f"# {name}\n\n::: diffusion_cli.{name}\n" for name in METHOD
-    } | reference.pages()
+    return (
+        {f"library/{name}.md": f"# {name}\n\n::: diffusion_cli.{name}\n" for name in METHOD}
+        | reference.pages()
+        | {f"notebooks/{file.stem}.md": page_of(file) for file in NOTEBOOKS}
+    )
+
+
+def page_of(notebook: Path) -> str:
+    """A notebook as a page: its texts and its code, and where the file is."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    texts = []
+    for cell in cells:
+        text = "".join(cell["source"])
+        texts.append(text if cell["cell_type"] == "markdown" else f"```python\n{text}\n```")
+    texts.insert(1, f"[The notebook as a file]({notebook.name})")
+    return "\n\n".join(texts) + "\n"
 
 
 def on_config(config: MkDocsConfig) -> None:
     """Puts the pages of a folder where the navigation names the folder, after an index.md that lies there."""
-    pages = [*generated()]
+    folder = Path(config.docs_dir)
+    pages = [*(file.relative_to(folder).as_posix() for file in sorted(folder.rglob("*.md"))), *generated()]
     for entry in config.nav or []:
-        title, folder = next(iter(entry.items())) if isinstance(entry, dict) else ("", entry)
-        if not isinstance(folder, str) or not folder.endswith("/"):
+        title, place = next(iter(entry.items())) if isinstance(entry, dict) else ("", entry)
+        if not isinstance(place, str) or not place.endswith("/"):
             continue
-        section: dict[str, list[str]] = {"": [folder + "index.md"]}
+        section: dict[str, list[str]] = {"": [place + "index.md"]}
         for path in pages:
-            if path.startswith(folder) and path not in section[""]:
-                below = path.removeprefix(folder).rpartition("/")[0]
+            if path.startswith(place) and path not in section[""]:
+                below = path.removeprefix(place).rpartition("/")[0]
                 section.setdefault(below.capitalize(), []).append(path)
         loose = section.pop("")
         entry[title] = [*loose[:1], *({name: paths} for name, paths in section.items()), *loose[1:]]
