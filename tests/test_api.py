@@ -232,6 +232,13 @@ def test_components_are_those_of_the_run(run: Run) -> None:
     assert torch.allclose(level.alpha * prediction.x0 + level.sigma * prediction.eps, x_T, atol=1e-5)
 
 
+def test_a_student_is_a_run(run: Run) -> None:
+    keys = {"steps": 3, "trajectories": 300, "trajectory_steps": 4, "plots": False, "calls": 1}
+    student = run.distill("hydra.run.dir=student", quiet=True, **keys)
+    assert student.status == "finished" and (student.path / "distill.log").stat().st_size > 0
+    assert student.sample(5, quiet=True).x0.shape == (5, 2)
+
+
 def test_an_exact_denoiser_stands_for_a_run() -> None:
     exact = Run.exact(dataset="gmm2px")
     samples = exact.sample(300, sampler="dpmpp", steps=20, guidance="cfg", w=1, label=[0, 1], quiet=True)

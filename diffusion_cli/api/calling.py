@@ -7,9 +7,10 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from diffusion_cli.cli.calls import perform
 from diffusion_cli.cli.waiting import wait_briefly
 from diffusion_cli.commands import output
 from diffusion_cli.errors import Interrupted
@@ -22,13 +23,13 @@ _said: set[str] = set()
 
 @contextlib.contextmanager
 def calling(
-    threads: int | None, quiet: bool, directory: Path | None = None, log_format: str = ""
+    threads: int | None, quiet: bool, file: Path | None = None, log_format: str = ""
 ) -> Iterator[Session]:
     """The session of one call. An interrupt of the keyboard leaves as KeyboardInterrupt, once all is saved.
 
     threads: torch's while the call lasts; afterwards it has those that it had before.
     quiet: nothing is shown but warnings.
-    directory, log_format: of the command's own log; None: it has none.
+    file, log_format: of the command's own log; None: it has none.
     """
     wait_briefly(os.environ)
     import torch
@@ -38,7 +39,7 @@ def calling(
     before = torch.get_num_threads()
     with (
         threads_kept(),
-        _heard(quiet, directory and directory / "train.log", log_format),
+        _heard(quiet, file, log_format),
         Stop(leaves=False) as stop,
     ):
         if threads and threads != before and "threads" not in _said:
@@ -50,6 +51,17 @@ def calling(
             if error.signum == signal.SIGINT:
                 raise KeyboardInterrupt(str(error)) from None
             raise SystemExit(128 + error.signum) from None
+
+
+def performed(command: str, line: Sequence[str], quiet: bool) -> Path:
+    """The directory that a command has left."""
+
+    def entering(
+        threads: int | None, directory: Path, form: str
+    ) -> contextlib.AbstractContextManager[Session]:
+        return calling(threads, quiet, directory / f"{command}.log", form)
+
+    return perform(command, line, entering)
 
 
 @contextlib.contextmanager

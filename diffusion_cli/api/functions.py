@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from diffusion_cli.api.calling import calling
+from diffusion_cli.api.calling import calling, performed
 from diffusion_cli.api.run import Run
 from diffusion_cli.api.words import words_of
-from diffusion_cli.cli.calls import compose, perform, refusing
+from diffusion_cli.cli.calls import compose, refusing
 from diffusion_cli.commands import plot as plotting
 
 if TYPE_CHECKING:
@@ -26,8 +26,7 @@ def train(*words: str, quiet: bool = False, **keys: Any) -> Run:
 
     >>> run = train("optimizer.lr=1e-3", dataset="circle", steps=2000)
     """
-    line = words_of(words, keys)
-    return Run.load(perform("train", line, lambda threads, *place: calling(threads, quiet, *place)))
+    return Run.load(performed("train", words_of(words, keys), quiet))
 
 
 def plot(figure: str, *words: str, quiet: bool = False, **keys: Any) -> Graphic:

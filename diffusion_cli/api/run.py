@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffusion_cli.api.calling import calling
+from diffusion_cli.api.calling import calling, performed
 from diffusion_cli.api.words import typed, words_of
 from diffusion_cli.cli.calls import compose, refusing
 from diffusion_cli.commands import output, sample
@@ -130,6 +130,15 @@ class Run:
         config = self._composed("plot", words, keys, figure=figure)
         with refusing(words), calling(config["threads"], quiet) as session:
             return plotting.draw_one(figure, config, session, plotting.wanted_results(config))
+
+    def distill(self, *words: str, quiet: bool = False, **keys: Any) -> Run:
+        """A student that samples in a call or a few what this run samples in many, taught as by `diffusion distill`.
+
+        words, keys: as of `train`.
+
+        >>> run.distill(calls=1)
+        """
+        return Run.load(performed("distill", [*self._words, *words_of(words, keys)], quiet))
 
     def components(self, *words: str, quiet: bool = False, **keys: Any) -> Components:
         """The objects that the run is made of: dataset, schedule, net, denoiser, sampler, ...
