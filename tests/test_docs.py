@@ -37,6 +37,10 @@ QUICK = [
     "evaluation.n=64",
     "evaluation.draws=1",
     "evaluation.floor_draws=2",
+    *(
+        f"figures.{name}=null"
+        for name in ("stages", "metric_curve", "forward_strip", "reverse_strip", "trajectories")
+    ),
 ]
 # The same for a training in a snippet: what has a dot; its keywords are its own.
 DOTTED = [word for word in QUICK if "." in word]
@@ -109,7 +113,9 @@ def test_what_a_page_shows_runs(page: Path, tmp_path: Path, monkeypatch: pytest.
 
 
 def test_every_mark_stands_above_a_block() -> None:
-    marked = sum(len(re.findall("<!-- (run|write)", text.read_text(encoding="utf-8"))) for text in TEXTS)
+    marked = sum(
+        len(re.findall("^<!-- (?:run|write)", text.read_text(encoding="utf-8"), re.M)) for text in TEXTS
+    )
     assert marked == sum(len(blocks(text)) for text in TEXTS) > 10
 
 
