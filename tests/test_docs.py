@@ -44,8 +44,6 @@ QUICK = [
 ]
 # The same for a training in a snippet: what has a dot; its keywords are its own.
 DOTTED = [word for word in QUICK if "." in word]
-
-
 # The same of a student.
 TAUGHT = [*QUICK, "trajectories=512", "trajectory_steps=4", "batch_size=64", "model.width=16"]
 
