@@ -89,7 +89,7 @@ BAD = [
     ("optimizer.lrate=0.9", "optimizer.lrate=0.9: is no option of Optimizer; choose from kind, lr, betas, weight_decay, warmup, decay, clip, momentum"),
     ("sampler.steps=0", "sampler.steps=0: must be a whole number in 1..1000000, or null"),
     ("sampler.variance=big", "sampler.variance=big: must be one of the choices; choose from beta, posterior, analytic, learned"),
-    ("sampler.grid=log", "sampler.grid=log: must be one of the choices; did you mean log_snr? choose from uniform, log_snr, rho"),
+    ("sampler.grid=log", "sampler.grid=log: must be one of the choices; did you mean log_snr? choose from uniform, log_snr, rho, fitted"),
     ("sampler.clip=-1", "sampler.clip=-1: must be a number > 0, or one of the choices, or null; choose from data"),
     ("sampler=ddim sampler.eta=2", "sampler.eta=2: must be a number in [0, 1]"),
     ("dataset=gmm2px guidance=cfg guidance.w=nan", "guidance.w=nan: must be a number"),
