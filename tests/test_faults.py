@@ -223,6 +223,38 @@ def test_the_clusters_signal_saves_and_says_so_by_its_code(home: Path, straight:
     goes_on(home, straight)
 
 
+def test_a_signal_puts_samples_and_measurements_off_until_the_run_goes_on(tmp_path: Path) -> None:
+    """They can take minutes; what is trained is saved at once."""
+    line = [*LINE, "steps=60", "stages.every=20", "stages.n=8", "monitor.every=20", "monitor.n=16"]
+
+    def before() -> None:
+        from diffusion_cli.commands.train import Training
+
+        put_off = Training.put_off
+
+        def sent(training: Training) -> None:
+            if training.state.step == 20 and training.session.stop.signum is None:
+                os.kill(os.getpid(), signal.SIGTERM)
+            put_off(training)
+
+        Training.put_off = sent
+
+    homes = [tmp_path / "straight", tmp_path / "stopped"]
+    for home in homes:
+        home.mkdir()
+    assert Child(line, homes[0]).wait().code == 0
+    assert Child(line, homes[1], before).wait().code == 128 + signal.SIGTERM
+    run = run_of(homes[1])
+    assert newest(run)["state"]["step"] == 20 and [*run.stages()] == [0] and not run.evaluations_file.exists()
+    assert Child(line, homes[1]).wait().code == 0
+    rows = [run_of(home).evaluations_file.read_text() for home in homes]
+    assert (
+        kills.essence(homes[1]) == kills.essence(homes[0])
+        and rows[0] == rows[1]
+        and len(rows[0].splitlines()) == 4
+    )
+
+
 def test_a_second_signal_leaves_at_once_and_breaks_nothing(home: Path, straight: dict[str, str]) -> None:
     def before() -> None:
         slowly()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -47,12 +48,12 @@ class RepeatedEvaluation:
         wanted = self.every and step and step % self.every == 0
         return bool(wanted) and all(int(row["step"]) != step for row in self.table.rows[-1:])
 
-    def evaluate(self, net: Network, step: int) -> dict[str, float]:
-        """The row of this step: name -> value, and name_floor."""
+    def evaluate(self, net: Network, step: int, tick: Callable[[], None]) -> dict[str, float]:
+        """The row of this step: name -> value, and name_floor. tick: called between the steps of samplers; it may raise."""
         from diffusion_cli.metrics.measurement import row_of
 
         before = time.monotonic()
-        now = replace(self.components, net=net)
+        now = replace(self.components, net=net, tick=tick)
         row = row_of(now.evaluate()) | network_errors(now)
         if self.table.rows and list(self.table.rows[0]) != ["step", *row]:
             log.warning("%s held another evaluation's figures and begins anew", self.table.path.name)

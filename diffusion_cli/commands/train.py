@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from diffusion_cli.components import Components
+    from diffusion_cli.metrics.progress import Progress
     from diffusion_cli.model.network import Network
     from diffusion_cli.runs.group import Processes
     from diffusion_cli.trainer import Batches, BatchSource, TrainState
@@ -292,6 +293,10 @@ def score(components: Components, net: Network, batches: BatchSource) -> float:
         return float(torch.stack(losses).mean())
 
 
+class PutOff(Exception):
+    """What a signal keeps from being done now."""
+
+
 class Training:
     """One run's course: what is logged, saved and drawn, and when."""
 
@@ -355,10 +360,8 @@ class Training:
         config, state, stop = self.config, self.state, self.session.stop
         self.started = time.monotonic()
         limit = config["max_minutes"]
-        every = config["stages"]["every"] if self.components.objective.generates else 0
         logger = self.logger
-        if every and state.step == 0:
-            self.save_stage()
+        self.save_stage(self.session.bar)
         self.write_summary(RUNNING)
         batches, self.scored = self.lessons(self)
         self.monitor.prepare(state.ema)
@@ -377,19 +380,23 @@ class Training:
                     progress.set_postfix_str(f"loss {row['loss']:.4g}", refresh=False)
                 progress.update()
                 timed_out = limit is not None and time.monotonic() - self.started > 60 * limit
-                staged, due = bool(every) and state.step % every == 0, self.monitor.due(state.step)
-                signum, pause = group.agree(stop.signum, staged or due or timed_out)
+                due = self.monitor.due(state.step)
+                signum, pause = group.agree(stop.signum, self.stage_due() or due or timed_out)
                 stop.signum = stop.signum or signum
                 if due and not signum:
                     self.evaluate_again(logger)
-                if staged:
-                    # before the checkpoint, from which a resumed run would leave it out
-                    self.save_stage()
-                stopping = timed_out or signum is not None
+                self.save_stage()
+                # in a group the processes speak of it again at the next step
+                left = group.size == 1 and stop.signum is not None
+                stopping = timed_out or signum is not None or left
                 if last or stopping or state.step % config["checkpoint"]["every"] == 0:
                     self.save_checkpoint()
                 if stopping:
                     stop.check()
+                    # a launcher wants the run to go on
+                    if self.monitor.due(state.step):
+                        self.evaluate_again(logger)
+                    self.save_stage()
                 if timed_out and not last:
                     raise TimeIsUp(f"max_minutes={limit:g}")
                 if pause:
@@ -411,7 +418,9 @@ class Training:
     def evaluate_again(self, logger: Any) -> None:
         """A row of evaluations.csv."""
         self.refuse_divergence()
-        logger.log(self.state.step, self.monitor.evaluate(self.state.ema, self.state.step))
+        # a row that a signal puts off is due when the run goes on
+        with contextlib.suppress(PutOff):
+            logger.log(self.state.step, self.monitor.evaluate(self.state.ema, self.state.step, self.put_off))
 
     def diverged(self, how: str) -> RunFailed:
         how = f"diverged by step {self.state.step} ({how}, lr {self.state.lr:.3g})"
@@ -477,11 +486,31 @@ class Training:
             "data": self.components.dataset.fingerprint,
         }
 
-    def save_stage(self) -> None:
-        """Samples of the network as it is now, always from the same noise."""
+    def put_off(self) -> None:
+        """Raises PutOff where a signal has come; not in a group, whose processes are in the middle of it together."""
+        if self.session.stop.signum is not None and self.components.group.size == 1:
+            raise PutOff
+
+    def stage_due(self) -> bool:
+        """Whether samples of this step are wanted and not there."""
+        every, step = self.config["stages"]["every"], self.state.step
+        wanted = self.components.objective.generates and every and step % every == 0
+        return bool(wanted) and not self.run.stage_file(step).exists()
+
+    def save_stage(self, progress: Progress | None = None) -> None:
+        """Samples of the network as it is now, always from the same noise, where they are due and not there. A signal puts
+        them off until the run goes on."""
+        if not self.stage_due():
+            return
         self.run.check_place()
         self.refuse_divergence()
-        x0 = self.components.units.array(self.averaged.draw(self.config["stages"]["n"]).x0)
+
+        shown: dict[str, Any] = {} if progress is None else {"progress": progress}
+        try:
+            drawn = replace(self.averaged, tick=self.put_off).draw(self.config["stages"]["n"], **shown)
+        except PutOff:
+            return
+        x0 = self.components.units.array(drawn.x0)
         self.run.write_stage(self.state.step, x0)
         if self.logger.wants_pictures:
             self.show(x0)
