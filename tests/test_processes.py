@@ -199,6 +199,7 @@ def alone(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the processes in /proc")
 def test_killed_interrupted_and_resumed_with_fewer_processes_it_is_the_same_run(tmp_path, alone, capfd):
     """kill -9 of one of 4, SIGTERM to one of 2, and the rest on one; beside it a second launcher."""
@@ -228,6 +229,7 @@ def test_killed_interrupted_and_resumed_with_fewer_processes_it_is_the_same_run(
     assert essence(folder) == essence(alone)
 
 
+@pytest.mark.slow
 def test_torchrun_starts_anew_after_a_failure(tmp_path, alone, monkeypatch):
     """--max-restarts goes on from the newest checkpoint, to the same bits; and the first end said why."""
     (tmp_path / "of_mine.py").write_text(FAILS)
