@@ -57,10 +57,11 @@ class Stream(IntEnum):
     FORWARD_CHAIN = 26
     REVERSE_CHAIN = 27
     LOSS_FLOOR = 28
-    # Data that are drawn once and for all: training sets of n points, stars, which sets are held out.
+    # Data that are drawn once and for all: training sets of n points, stars, which sets are held out, chairs.
     FROZEN = 29
     STARS = 30
     SPLIT = 31
+    CHAIRS = 36
     # Training again: the points over which stable targets are means.
     TARGETS = 32
     # Distillation: noise, labels and guidance weights of the teacher's paths.

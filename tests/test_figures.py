@@ -165,8 +165,8 @@ def test_limits():
 
 def test_a_single_point_and_bad_shapes():
     assert isinstance(scatter(np.zeros((1, 2))), Figure)
-    with pytest.raises(ValueError, match=r"\(5, 3\)"):
-        scatter(np.zeros((5, 3)))
+    with pytest.raises(ValueError, match=r"\(5, 3, 2\)"):
+        scatter(np.zeros((5, 3, 2)))
 
 
 def test_strips_have_a_panel_for_each_state_on_the_limits_of_the_curve():

@@ -111,7 +111,7 @@ def test_a_panel_holds_the_sets_side_by_side():
         lambda: SetView(clouds(1)).grid([]),
         lambda: SetView().strip(clouds(4).reshape(2, 2, 20, 2), ["a", "b", "c"]),
         lambda: sets.beside_nearest(clouds(2), [clouds(1)], [[0.1]]),
-        lambda: SetView().grid(np.zeros((2, 5, 3))),
+        lambda: SetView().grid(np.zeros((2, 5, 3, 2))),
     ],
 )
 def test_what_does_not_fit_is_refused(draw):

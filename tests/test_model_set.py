@@ -162,7 +162,7 @@ def test_it_learns_what_needs_the_other_points() -> None:
         assert sum(losses[-20:]) / 20 < 0.04  # the best that one point alone can do is 0.078
 
 
-@pytest.mark.parametrize("shape", [(2,), (8, 3), (1, 28, 28)])
-def test_what_is_no_set_of_the_plane_is_refused(shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("shape", [(2,), (8, 4), (1, 28, 28)])
+def test_what_is_no_set_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ArgumentError, match="SetNet needs sets"):
         SetNet(shape)

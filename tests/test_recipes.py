@@ -18,10 +18,10 @@ from diffusion_cli.components import of
 from diffusion_cli.errors import UserError
 from diffusion_cli.figures.animation import Animation
 from diffusion_cli.figures.draw import draw, drawable, recipe_of
-from diffusion_cli.figures.kinds import KINDS, VIEWED, kinds_of
+from diffusion_cli.figures.kinds import KINDS, kinds_of
 from diffusion_cli.figures.page import Page
 from diffusion_cli.figures.recipes import process
-from diffusion_cli.figures.recipes.material import examples, states_of, view_of
+from diffusion_cli.figures.recipes.material import examples, states_of
 from diffusion_cli.metrics.sets import chamfer
 from diffusion_cli.noise import NoiseStream
 from diffusion_cli.options.files import default_figures, names_of, node_of
@@ -41,6 +41,9 @@ LINES = {
     "space": ["dataset=gmm2px", "dataset.means=[[0,0,1],[1,0,0]]", *POINTS],
     "sets": ["dataset=stars", "dataset.n=24", "dataset.test=8", "dataset.size=48", "dataset.points=32", "sampler.steps=4",
              "dataset.sample_points=32", "evaluation.n=6", "evaluation.points=16", "evaluation.emd_points=null", *SMALL],
+    "chairs": ["dataset=chairs", "dataset.n=12", "dataset.test=4", "dataset.size=48", "dataset.points=32", "sampler.steps=4",
+               "dataset.sample_points=32", "evaluation.n=4", "evaluation.points=16", "evaluation.emd_points=8",
+               "plots=false", *SMALL],
     "images": ["dataset=mnist", "dataset.source=bundled", "model.width=8", "sampler.steps=4", "evaluation=likelihood",
                "evaluation.n=2", "evaluation.steps=1", "evaluation.probes=1", *SMALL],
 }  # fmt: skip
@@ -112,7 +115,7 @@ def test_each_figure_draws_each_kind_of_data_or_refuses_it_at_once(name, kind, w
     refused = kind not in kinds_of(recipe_of(chosen)) or name == "twopoint" or needs_guidance
     if name == "error_by_level" and components.dataset.density is None:
         refused = True
-    if name == "sweep_grid" and kind not in VIEWED:
+    if name == "turntable" and components.dataset.shape[-1] != 3:
         refused = True
     if not refused:
         assert isinstance(draw(chosen, components, results), Figure | Animation | Page)
@@ -139,9 +142,8 @@ def test_what_is_refused_says_what_can_be_drawn(world):
 @pytest.mark.parametrize("kind", KINDS)
 def test_training_draws_the_defaults_that_show_its_data(kind, runs):
     drawn = {file.stem for file in runs(kind).figures.iterdir()}
-    expected = {"loss", "metric_curve"} if kind == "space" else set(default_figures())
     more = {"sets": {"data", "nearest"}, "images": {"data"}}
-    assert drawn == expected | more.get(kind, set())
+    assert drawn == set(default_figures()) | more.get(kind, set())
 
 
 def test_the_defaults_are_one_list_for_all_datasets():
@@ -161,7 +163,7 @@ def test_a_figure_of_the_users_choice_is_never_left_out_silently(tmp_path, monke
     assert not (tmp_path / "run").exists()
     dataset = world("space").dataset
     nodes = {name: node_of("figure", option) for name, option in default_figures().items()}
-    assert set(drawable(nodes | {"samples": None}, dataset)) == {"loss", "metric_curve"}
+    assert set(drawable(nodes | {"samples": None}, dataset)) == set(nodes) - {"samples"}
     with pytest.raises(UserError, match="figure=trajectory_density"):
         drawable(nodes | {"samples": node_of("figure", "trajectory_density")}, dataset)
 
@@ -315,9 +317,31 @@ def test_in_painting_shows_original_known_and_completions(world):
         draw(node("inpainting"), world("images", inpaint=None))
 
 
-def test_a_view_needs_a_kind_that_can_be_drawn(world):
-    with pytest.raises(UserError, match="no view of points of more than two coordinates"):
-        view_of(world("space"))
+@pytest.mark.parametrize(
+    "name",
+    [
+        "animation",
+        "data",
+        "forward_strip",
+        "inpainting",
+        "nearest_sets",
+        "report",
+        "samples",
+        "trajectories",
+        "turntable",
+    ],
+)
+def test_sets_in_space_are_drawn(name, world):
+    assert isinstance(draw(tiny(name), world("chairs")), Figure | Animation | Page)
+
+
+def test_a_turntable_goes_once_around_or_stands_still(world):
+    node = {"_target_": "diffusion_cli.figures.recipes.turntable.turntable"}
+    turning = draw(node | {"n": 4}, world("chairs"))
+    assert len(turning.images) == 60 and len(set(turning.milliseconds)) == 1
+    still = draw(node | {"n": 2, "angles": 3}, world("chairs"))
+    assert [ax.get_title() for ax in still.axes[:3]] == ["0°", "120°", "240°"] and len(still.axes) == 6
+    assert len(draw(node | {"angles": 5}, world("space")).axes) == 5
 
 
 # a user's own

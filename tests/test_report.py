@@ -114,11 +114,6 @@ def test_zoom_holds_the_final_samples():
     assert process("plane", limits=(-1.0, 1.0)).data["zoom"] is None
 
 
-def test_no_process_of_other_kinds():
-    with pytest.raises(ValueError, match="a page cannot draw points of more than two coordinates"):
-        Process("space", [1, 0], 1, [1, 0], np.zeros((2, 5, 3)))
-
-
 def test_density_is_the_exact_one_and_sums_to_one():
     """Against the density itself where it is wide, and in its total even where it is thinner than a cell."""
     schedule, ring = loglinear(T=10), Ring(1.0)

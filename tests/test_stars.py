@@ -182,7 +182,7 @@ def ragged():
         (np.zeros((0, 5, 2)), "shape (0, 5, 2)"),
         (np.zeros((5, 0, 2)), "shape (5, 0, 2)"),
         (np.zeros((5, 2)), "shape (5, 2)"),
-        (np.zeros((5, 4, 3)), "shape (5, 4, 3)"),
+        (np.zeros((5, 4, 4)), "shape (5, 4, 4)"),
         (np.zeros((1, 4, 2)), "one set"),
         (np.array([[[0.0, np.nan]], [[0.0, 0.0]]]), "not finite, in 1 of 2 sets"),
         (np.array([[[0.0, np.inf]], [[0.0, 0.0]]]), "not finite"),

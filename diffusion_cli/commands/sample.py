@@ -108,7 +108,6 @@ class Samples:
         """The figure of them, with its name, where the data allow one."""
         from diffusion_cli.figures.draw import drawable
         from diffusion_cli.figures.graphic import Graphic
-        from diffusion_cli.figures.kinds import VIEWED
         from diffusion_cli.figures.recipes.completions import Completions
         from diffusion_cli.figures.recipes.inpainting import show_completions
 
@@ -116,7 +115,7 @@ class Samples:
         if self.original is None or self.mask is None:
             nodes = {"samples": c.config["figures"].get("samples")}
             yield from draw_figures(drawable(nodes, c.dataset), c)
-        elif c.dataset.kind in VIEWED:
+        else:
             done = Completions(self.x0, self.label, self.original, self.mask)
             yield "inpainting", Graphic(show_completions(c, done), facts(c))
 

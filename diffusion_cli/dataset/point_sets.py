@@ -14,6 +14,7 @@ from torch import Tensor
 from diffusion_cli.dataset.array_file import read_array
 from diffusion_cli.dataset.batch import Batch
 from diffusion_cli.dataset.box import Box
+from diffusion_cli.dataset.chair_family import ChairFamily
 from diffusion_cli.dataset.held_out import distinct_rows
 from diffusion_cli.dataset.places import user_file
 from diffusion_cli.dataset.point_file import LARGEST, content_digest
@@ -32,9 +33,9 @@ SUFFIXES = (".npy", ".npz", ".mat")
 class Subsets:
     """Batches of random subsets of stored sets: training batches, and the `HeldOut` of dataset.protocol.
 
-    sets: (N, P, 2) float32; moved to the device where batches are drawn.
+    sets: (N, P, d) float32, d = 2 or 3; moved to the device where batches are drawn.
     least, most: number of points of a subset, drawn anew for every batch and the same for all its sets.
-    rotate: turn every set by a random angle about the origin.
+    rotate: turn every set by a random angle about the origin; in space about the third axis.
     size: points of each set that `distinct` shows, the first ones.
     """
 
@@ -68,23 +69,23 @@ class Subsets:
 class SetDataset(Dataset):
     """Batches of sets of points, subsets of stored ones; some sets are held out for evaluation.
 
-    sets: (N, P, 2) float32, finite.
+    sets: (N, P, d) float32, finite, in the plane or in space.
     test: sets that are held out for evaluation, the last ones; at least one is left to train on.
     points: random points of a set that a training step shows: a number, [least, most] (drawn anew for every step), or
         null (all of them). Fewer are quicker. But a network that was trained on fewer points than it samples is less sure of a
         set's form, and loses rare ones: of stars, 7 and 6 arms crowd out 4.
     sample_points: points in a generated set, of which there may be more than in the data; null: as many as there.
-    rotate: turn every training set by a random angle about the origin.
+    rotate: turn every training set by a random angle about the origin; in space about the third axis.
 
-    train (N - test, P, 2) and test (test, P, 2) are the two parts; family is the distribution of stars that the sets were
-    drawn from, or None for other sets.
+    train (N - test, P, d) and test (test, P, d) are the two parts; family is the distribution of stars or chairs that the sets
+    were drawn from, or None for other sets.
 
     >>> SetDataset(torch.rand(10, 50, 2), test=2, points=[5, 20]).draw(4, torch.Generator()).x0.shape[::2]
     torch.Size([4, 2])
     """
 
     kind = "sets"
-    family: StarFamily | None = None
+    family: StarFamily | ChairFamily | None = None
 
     def __init__(
         self,
@@ -102,7 +103,7 @@ class SetDataset(Dataset):
             raise ArgumentError("points", points, "must be [least, most]")
         if most > size:
             raise ArgumentError("points", points, f"must be at most {size}: the sets have no more")
-        self.shape = (sample_points or size, 2)
+        self.shape = (sample_points or size, sets.shape[2])
         self.train, self.test = sets[: n - test], sets[n - test :]
         self.count = len(self.train)
         self._training = Subsets(self.train, least, most, rotate, self.shape[0])
@@ -121,9 +122,10 @@ class SetDataset(Dataset):
 
 @checked
 class PointSets(SetDataset):
-    """A user's own sets of points in the plane; x0 is (n, P, 2) in the units of the run.
+    """A user's own sets of points in the plane or in space; x0 is (n, P, d) in the units of the run.
 
-    path: a .npy, .npz or .mat (MATLAB's) file with one array of shape (N, P, 2): N >= 2 sets of P >= 1 points, finite.
+    path: a .npy, .npz or .mat (MATLAB's) file with one array of shape (N, P, 2) or (N, P, 3): N >= 2 sets of P >= 1 points,
+        finite.
     test: sets that are held out for evaluation, a number, or below 1 a fraction of N. Which ones follows from `seed`.
     seed: seed of the split into training sets and held-out ones, which does not depend on the run's seed.
     standardize: true: inside the run the points are centred and scaled to a spread of 1; what leaves it is in the file's units.
@@ -166,15 +168,15 @@ class PointSets(SetDataset):
 
 
 def rotated(x: Tensor, angle: Tensor) -> Tensor:
-    """Sets x (n, P, 2), each turned about the origin by its angle (n,), anticlockwise, in radians."""
+    """Sets x (n, P, d), each turned by its angle (n,) in radians, anticlockwise: about the origin, or the third axis."""
     cos, sin = angle.cos(), angle.sin()
     # A matrix that is applied from the right.
     turn = torch.stack((cos, sin, -sin, cos), 1).view(-1, 2, 2)
-    return x @ turn
+    return torch.cat((x[..., :2] @ turn, x[..., 2:]), -1)
 
 
 def read_sets(path: str) -> Tensor:
-    """The sets (N, P, 2) float64 in a .npy file, or in an .npz file with one array.
+    """The sets (N, P, d) float64, d = 2 or 3, in a .npy file, or in an .npz file with one array.
 
     Raises ArgumentError (path) when the file is missing, too large, unreadable, empty, ragged (an array of objects), of
     another shape, or holds values that are no finite numbers, or none that float32 can hold.
@@ -185,9 +187,11 @@ def read_sets(path: str) -> Tensor:
     # NumPy and zipfile raise a dozen kinds for damaged files.
     except Exception as error:
         raise ArgumentError("path", path, f"cannot be read: {error}") from error
-    if sets.ndim != 3 or sets.shape[2] != 2 or not sets.size:
+    if sets.ndim != 3 or sets.shape[2] not in (2, 3) or not sets.size:
         shape = f"holds an array of shape {sets.shape}"
-        raise ArgumentError("path", path, f"{shape}, not N sets of P points in the plane, (N, P, 2)")
+        raise ArgumentError(
+            "path", path, f"{shape}, not N sets of P points in the plane or in space, (N, P, 2) or (N, P, 3)"
+        )
     bad = int((~np.isfinite(sets)).any((1, 2)).sum())
     if bad:
         raise ArgumentError("path", path, f"holds values that are not finite, in {bad} of {len(sets)} sets")

@@ -15,8 +15,6 @@ KINDS: dict[Kind, str] = {
     "sets": "sets of points",
     "images": "images",
 }
-# Those that have a view, so that their samples can be drawn. A view of `space` adds it here.
-VIEWED: tuple[Kind, ...] = ("line", "plane", "sets", "images")
 
 Recipe = TypeVar("Recipe", bound=Callable[..., Any])
 _LIMITED: dict[Callable[..., Any], tuple[Kind, ...]] = {}

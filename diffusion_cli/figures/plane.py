@@ -1,6 +1,7 @@
 """Panels of points: the one place that sets limits, aspect and marker size. Points on a line become histograms.
 
-x is array-like (n, d) on the CPU, d = 1 or 2. A *curve* is the truth to compare with: a list of polylines (V, 2), or
+x is array-like (n, d) on the CPU. Points of space are seen from one side (figures.space); of more dimensions the first two
+coordinates are drawn. A *curve* is the truth to compare with: a list of polylines (V, 2), or
 a dense cloud of points (m, d).
 """
 
@@ -12,9 +13,11 @@ from typing import cast
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PathCollection
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
+from diffusion_cli.figures.space import flat, from_afar
 from diffusion_cli.figures.style import BAND, BLUE, DOUBLE, LIGHT, SINGLE, TRUTH, new_figure
 
 Points = NDArray[np.float64]
@@ -25,15 +28,17 @@ BINS = 60
 # Fraction of points on each side that limits leave out, and a panel counts, when they would widen it by more than FAR.
 OUTLIERS, FAR = 0.002, 1.6
 MARGIN = 0.06
+# Strength of the colour of the farthest points of space.
+PALEST = 0.25
 
 
 def as_points(x: ArrayLike) -> Points:
-    """(n, d) float64 from any array-like (n, d) or (n,); raises ValueError for other shapes and d > 2."""
+    """Places in the picture, (n, 1) or (n, 2) float64, of any array-like (n, d) or (n,); ValueError for other shapes."""
     points = np.asarray(x, dtype=np.float64)
     points = points[:, None] if points.ndim == 1 else points
-    if points.ndim != 2 or points.shape[1] not in (1, 2):
-        raise ValueError(f"expected points (n, 1) or (n, 2), not {points.shape}")
-    return points
+    if points.ndim != 2 or not points.shape[1]:
+        raise ValueError(f"expected points (n, d), not {points.shape}")
+    return flat(points)
 
 
 def as_polylines(curve: Curve | None) -> list[Points]:
@@ -111,19 +116,36 @@ def marker(n: int, width: float) -> tuple[float, float]:
 
 
 def draw_points(
-    ax: Axes, x: ArrayLike, width: float, color: str = BLUE, shrink: float = 1.0, alpha: float | None = None
+    ax: Axes,
+    x: ArrayLike,
+    width: float,
+    color: str = BLUE,
+    shrink: float = 1.0,
+    alpha: float | None = None,
+    corner: tuple[float, float] = (0.0, 0.0),
 ) -> PathCollection:
     """Scatter x in a plane panel `width` inches wide.
 
     shrink: factor on the marker's area.
     alpha: opacity; None: less for more points.
+    corner: added to the places in the picture.
+
+    In space, farther points are paler.
     """
-    points = as_points(x)
+    places, near = from_afar(x)
+    points = places + corner
     size, usual = marker(len(points), width)
     alpha = usual if alpha is None else alpha
+    shade = color if near is None else [*map(tuple, faded(color, near))]
     return ax.scatter(
-        points[:, 0], points[:, 1], s=size * shrink, alpha=alpha, c=color, lw=0, zorder=2, rasterized=True
+        points[:, 0], points[:, 1], s=size * shrink, alpha=alpha, c=shade, lw=0, zorder=2, rasterized=True
     )
+
+
+def faded(color: str, near: Points) -> Points:
+    """Colours (n, 3) of points: paler the farther away they are."""
+    ink, paper = np.array(to_rgb(color)), np.ones(3)
+    return paper + (ink - paper) * (PALEST + (1 - PALEST) * near[:, None])
 
 
 def count_outside(x: ArrayLike, limits: Limits) -> int:

@@ -1,8 +1,9 @@
-"""Views of points: samples share a panel, a histogram on a line or a scatter plot in the plane, over the ground truth."""
+"""Views of points: samples share a panel, a histogram on a line or a scatter plot, over the ground truth."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,6 +12,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike, NDArray
 
 from diffusion_cli.figures.line import trajectories_1d
+from diffusion_cli.figures.pairs import pairs
 from diffusion_cli.figures.paths import trajectories_2d
 from diffusion_cli.figures.plane import (
     Curve,
@@ -24,6 +26,7 @@ from diffusion_cli.figures.plane import (
     limits_of,
     panel_axes,
 )
+from diffusion_cli.figures.space import flat
 from diffusion_cli.figures.style import (
     BAND,
     BLUE,
@@ -46,7 +49,7 @@ POSITIONS = 400
 
 
 class PointView(View):
-    """Points of one or two coordinates.
+    """Points, whatever the number of their coordinates.
 
     truth: the curve that the points lie on, as polylines (V, 2) or a dense cloud (m, d); None where it is not known.
     """
@@ -91,7 +94,19 @@ class PlaneView(PointView):
         followed: int | None = None,
         columns: int = 10,
     ) -> Figure:
-        return trajectories_2d(states[:, : followed or self.followed], states[-1], times, self.truth)
+        return trajectories_2d(flat(states[:, : followed or self.followed]), states[-1], times, self.truth)
+
+
+class SpaceView(PlaneView):
+    """Points of three coordinates or more, the truth as a cloud.
+
+    In one panel beside others they are seen from one side, or, of more than three coordinates, by the first two.
+    """
+
+    def grid(
+        self, x: ArrayLike, names: Sequence[str] | None = None, columns: int = 8, title: str | None = None
+    ) -> Figure:
+        return pairs(x, cast(ArrayLike | None, self.truth), title)
 
 
 class LineView(PointView):

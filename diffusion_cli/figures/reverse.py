@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from diffusion_cli.figures.kinds import KINDS
 from diffusion_cli.figures.plane import limits_of
 
 if TYPE_CHECKING:
@@ -27,7 +26,8 @@ WORTH = 0.75
 PAINTERS: dict[Kind, tuple[str, str]] = {
     "line": ("line", "histogram"),
     "plane": ("plane", "points in the plane"),
-    "sets": ("plane", "points in the plane"),
+    "space": ("plane", "points, seen from one side"),
+    "sets": ("plane", "sets of points"),
     "images": ("images", "images"),
 }
 
@@ -36,10 +36,10 @@ PAINTERS: dict[Kind, tuple[str, str]] = {
 class Process:
     """The states of a reverse process, noise first.
 
-    kind: of data; ValueError for one that the page cannot draw.
+    kind: of data.
     times: (K,), falling, out of T.
     ratios: sigma/alpha (K,).
-    x: (K, n, *shape).
+    x: (K, n, *shape); of points, in the plane of the page.
     x0: like x, what the denoiser predicts for x0 at each time, or None.
     label: (n,), or None.
     names: of the classes.
@@ -61,10 +61,6 @@ class Process:
     density: NDArray[np.floating] | None = None
     outline: Sequence[NDArray[np.floating]] = ()
     note: str = ""
-
-    def __post_init__(self) -> None:
-        if self.kind not in PAINTERS:
-            raise ValueError(f"a page cannot draw {KINDS[self.kind]}")
 
     @property
     def frames(self) -> int:
@@ -109,7 +105,7 @@ class Process:
 
     def _zoom(self) -> list[int] | None:
         """The part of the view that the final samples need, where that is much less than the whole."""
-        if self.kind not in ("plane", "sets"):
+        if self.kind not in ("plane", "space", "sets"):
             return None
         left, right, bottom, top = limits_of(list(self.x[-1]) if self.kind == "sets" else [self.x[-1]])
         half = ZOOM * max(map(abs, (left, right, bottom, top)))

@@ -1,4 +1,5 @@
-"""The view of sets of points: a panel for each set, on common limits; and sets beside their nearest neighbours."""
+"""The view of sets of points, in the plane or in space: a panel for each set, on common limits; and sets beside their nearest
+neighbours."""
 
 from __future__ import annotations
 
@@ -20,6 +21,7 @@ from diffusion_cli.figures.plane import (
     panel_axes,
     set_plane,
 )
+from diffusion_cli.figures.space import flat
 from diffusion_cli.figures.style import BLUE, GREY, house_style, set_title
 from diffusion_cli.figures.view import View, each
 
@@ -27,14 +29,14 @@ from diffusion_cli.figures.view import View, each
 VIEW, NOISE_VIEW = 1.05, 1.7
 # Points of a set whose trajectories are drawn.
 FOLLOWED = 40
-# Of points (P, 2) each.
+# Of points (P, d) each.
 Sets = Sequence[ArrayLike]
 
 
 class SetView(View):
-    """Sets of points in the plane.
+    """Sets of points in the plane, or in space, seen from one side.
 
-    truth: (m, P, 2), sets of the data, by whose extent the limits are set; None: by that of the sets shown.
+    truth: (m, P, d), sets of the data, by whose extent the limits are set; None: by that of the sets shown.
     """
 
     panels = True
@@ -78,7 +80,7 @@ class SetView(View):
         columns: int = 10,
     ) -> Figure:
         shown = range(min(followed or self.followed, states.shape[1]))
-        paths = {f"sample {i}": states[:, i, :FOLLOWED] for i in shown}
+        paths = {f"sample {i}": flat(states[:, i, :FOLLOWED]) for i in shown}
         return trajectories_2d(paths, {f"sample {i}": states[-1, i] for i in shown}, times)
 
     def limits(self, states: Sequence[ArrayLike], wide: bool = False) -> Limits:
@@ -88,13 +90,14 @@ class SetView(View):
 
     def panel(self, ax: Axes, x: ArrayLike, limits: Limits, width: float) -> None:
         """The sets side by side, as many as make a square."""
-        sets = [as_points(points) for points in each(x)]
+        sets = each(x)
         side = int(np.sqrt(len(sets)))
         left, right, bottom, top = limits
         for k, points in enumerate(sets[: side * side]):
-            inside = (points >= (left, bottom)).all(1) & (points <= (right, top)).all(1)
+            places = as_points(points)
+            inside = (places >= (left, bottom)).all(1) & (places <= (right, top)).all(1)
             corner = ((right - left) * (k % side), (bottom - top) * (k // side))
-            draw_points(ax, points[inside] + corner, width / side)
+            draw_points(ax, points[inside], width / side, corner=corner)
         set_plane(ax, (left, left + side * (right - left), top - side * (top - bottom), top))
         ax.set(xticks=[], yticks=[])
 
@@ -103,7 +106,7 @@ class SetView(View):
 def beside_nearest(
     generated: Sets, nearest: Sequence[Sets], distances: Sequence[Sequence[float]], pairs_in_row: int = 4
 ) -> Figure:
-    """Each generated set (P, 2), blue, and to its right its nearest sets of the data, grey, with their distances.
+    """Each generated set (P, d), blue, and to its right its nearest sets of the data, grey, with their distances.
 
     nearest: for each generated set the same number of sets.
     distances: as many numbers.
@@ -147,12 +150,11 @@ def panels(
     figure, axes, width = panel_axes(len(rows), max(map(len, rows)), titled_rows=titled)
     for r, row in enumerate(rows):
         for c, (ax, x) in enumerate(zip(axes[r], row, strict=False)):
-            points = as_points(x)
             set_plane(ax, limits)
             if r or c:
                 ax.set(xticks=[], yticks=[])
-            draw_points(ax, points, width, color=BLUE if colors is None else colors[r][c])
-            lost = count_outside(points, limits) if counted else 0
+            draw_points(ax, x, width, color=BLUE if colors is None else colors[r][c])
+            lost = count_outside(x, limits) if counted else 0
             if lost:
                 ax.set_xlabel(f"{lost:,} outside", fontsize=5, color=GREY, labelpad=1)
             if titles is not None:

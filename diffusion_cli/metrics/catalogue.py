@@ -63,6 +63,11 @@ STARS = (
     Metric("outline_mean", "outline distance, mean", DATA),
     Metric("outline_p90", "outline distance, 90 %", DATA),
 )
+SURFACE = (
+    Metric("surface_mean", "surface distance, mean", DATA),
+    Metric("surface_p90", "surface distance, 90 %", DATA),
+)
+ARMED = Metric("armed", "fraction with arms", better="floor")
 IMAGES = (
     Metric("frechet", "Fréchet distance", FEATURES_SQUARED, of_all=True),
     Metric("kernel", "kernel distance", of_all=True),
@@ -99,6 +104,8 @@ _ALL = [
     *EARTH_MOVER,
     JSD,
     *STARS,
+    *SURFACE,
+    ARMED,
     *IMAGES,
     ACCURACY,
     BEST_ACCURACY,

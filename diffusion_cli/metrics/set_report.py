@@ -1,7 +1,7 @@
 """Generated sets of points beside held-out ones, each value beside its floor.
 
 Even real sets do not reach the ideal of a metric between finite collections, so each value stands beside its floor:
-the same for training sets. Of stars also the form is judged: see `metrics.stars`.
+the same for training sets. Of stars and chairs also the form is judged: see `metrics.stars` and `metrics.chairs`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from diffusion_cli.dataset.stars import StarFamily
-from diffusion_cli.metrics.catalogue import CHAMFER, EARTH_MOVER, JSD, STARS, Metric, arms
+from diffusion_cli.dataset.chair_family import ChairFamily
+from diffusion_cli.dataset.star_family import StarFamily
+from diffusion_cli.metrics import chairs
+from diffusion_cli.metrics.catalogue import CHAMFER, EARTH_MOVER, JSD, Metric
 from diffusion_cli.metrics.measurement import (
     Measurement,
     Report,
@@ -32,7 +34,7 @@ from diffusion_cli.metrics.sets import (
     scores,
     subset,
 )
-from diffusion_cli.metrics.stars import fit_stars
+from diffusion_cli.metrics.stars import star_form, star_metrics
 from diffusion_cli.noise import Stream, mix
 
 Measure = Callable[[Sets], dict[str, float]]
@@ -60,13 +62,13 @@ def evaluate_sets(
     draws: int = 3,
     floor_draws: int = 4,
     emd_points: int | None = 128,
-    family: StarFamily | None = None,
+    family: StarFamily | ChairFamily | None = None,
     seed: int = 0,
     progress: Progress = silent,
 ) -> dict[str, Measurement]:
     """Compare a model's sets with held-out ones, and training sets with the same held-out ones.
 
-    draw: draw(k) gives the model's k-th independent collection of at least n sets, (., P, 2), k = 0..draws-1.
+    draw: draw(k) gives the model's k-th independent collection of at least n sets, (., P, d), k = 0..draws-1.
     train, test: real sets.
     n: sets on either side, fewer where train or test hold fewer.
     points: random ones of each set, all where it has no more.
@@ -74,12 +76,12 @@ def evaluate_sets(
     floor_draws: disjoint random parts of `train`, as many as it holds.
     emd_points: of each set, for the earth mover's distance, which is slow and sees the first of the draws only; None
         leaves it out.
-    family: of the stars that the sets should be, or None.
+    family: of the stars or chairs that the sets should be, or None.
     seed: of what is random here.
     progress: a bar over the pairs of sets between which distances are computed.
 
     Returns a `Measurement` for each of mmd_, coverage_, one_nn_ with _cd and _emd, jsd; of stars outline_mean,
-    outline_p90 and the fractions arms_4, arms_5, ...
+    outline_p90 and the fractions arms_4, arms_5, ...; of chairs surface_mean, surface_p90 and the fraction armed.
 
     Raises ValueError when fewer than 2 sets are on a side, and for sets that are not finite.
     """
@@ -107,9 +109,10 @@ def evaluate_sets(
             by_earth = _scores(first.reference, earth_mover, "_emd", bar)
             report |= _report(EARTH_MOVER, first, by_earth, few)
     report |= _report([JSD], sides, lambda x: {"jsd": jensen_shannon(x, sides.reference)})
-    if family is not None:
-        counts = range(family.arms[0], family.arms[1] + 1)
-        report |= _report([*STARS, *map(arms, counts)], sides, lambda x: _form(x, family, counts))
+    if isinstance(family, StarFamily):
+        report |= _report(star_metrics(family), sides, lambda x: star_form(x, family))
+    if isinstance(family, ChairFamily):
+        report |= _report(chairs.METRICS, sides, chairs.chair_form)
     return report
 
 
@@ -122,16 +125,6 @@ def _scores(reference: Sets, distance: Callable[..., Matrix], suffix: str, bar: 
         return {name + suffix: value for name, value in found.items()}
 
     return measure
-
-
-def _form(x: Sets, family: StarFamily, counts: range) -> dict[str, float]:
-    """Distance to the best-fitting outline, and the fraction of each number of arms."""
-    fit = fit_stars(x, family)
-    distances = {
-        "outline_mean": float(fit.distance.mean()),
-        "outline_p90": float(np.quantile(fit.distance, 0.9)),
-    }
-    return distances | {f"arms_{k}": float(np.mean(fit.arms == k)) for k in counts}
 
 
 def _report(

@@ -1,4 +1,4 @@
-"""How far generated sets of points are from held-out ones: the metrics of PointFlow (Yang et al. 2019), in the plane.
+"""How far generated sets of points are from held-out ones: the metrics of PointFlow (Yang et al. 2019), in the plane or in space.
 
 Each compares n generated sets X with n reference sets Y under a distance D between sets (section 5.1 there):
 
@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from diffusion_cli.metrics.progress import ProgressBar
 from diffusion_cli.noise import Stream, mix
 
-Sets = NDArray[np.float64]  # (n, P, 2)
+Sets = NDArray[np.float64]  # (n, P, d), d = 2 or 3
 Matrix = NDArray[np.float64]  # (n, m)
 Histogram = NDArray[np.float64]
 
@@ -26,17 +26,17 @@ GRID = 28  # cells on a side, as PointFlow's
 
 
 def as_sets(x: ArrayLike) -> Sets:
-    """(n, P, 2) float64, contiguous; ValueError for another shape, for empty sets and for values not finite."""
+    """(n, P, d) float64, contiguous; ValueError for another shape, for empty sets and for values not finite."""
     sets = np.ascontiguousarray(x, dtype=np.float64)
-    if sets.ndim != 3 or sets.shape[2] != 2 or not sets.size:
-        raise ValueError(f"expected sets of points (n, P, 2), not {sets.shape}")
+    if sets.ndim != 3 or sets.shape[2] not in (2, 3) or not sets.size:
+        raise ValueError(f"expected sets of points (n, P, 2) or (n, P, 3), not {sets.shape}")
     if not np.isfinite(sets).all():
         raise ValueError(f"{int((~np.isfinite(sets)).any((1, 2)).sum())} of {len(sets)} sets are not finite")
     return sets
 
 
 def chamfer(a: ArrayLike, b: ArrayLike | None = None, bar: ProgressBar | None = None) -> Matrix:
-    """Chamfer distances (n, m) between the sets a (n, P, 2) and b (m, Q, 2), exact; b None: among a.
+    """Chamfer distances (n, m) between the sets a (n, P, d) and b (m, Q, d), exact; b None: among a.
 
     PointFlow's convention: mean over x of min_y |x - y|^2 plus mean over y of min_x |x - y|^2, squared distances.
 
@@ -55,7 +55,7 @@ def _nearest(a: Sets, b: Sets, bar: ProgressBar | None, pairs: float) -> Matrix:
     # Here: half a second, which training should not wait for.
     from scipy.spatial import cKDTree
 
-    flat = b.reshape(-1, 2)
+    flat = b.reshape(-1, b.shape[2])
     result = np.empty((len(a), len(b)))
     for row, points in zip(result, a, strict=True):
         distance, _ = cKDTree(points).query(flat)
@@ -106,11 +106,11 @@ def scores(between: Matrix, within_x: Matrix, within_y: Matrix) -> dict[str, flo
 
 
 def jensen_shannon(x: ArrayLike, y: ArrayLike, cells: int = GRID) -> float:
-    """Jensen-Shannon divergence in bits between all points of x and all of y, on cells^2 squares over the extent of y.
+    """Jensen-Shannon divergence in bits between all points of x and all of y, on cells^d cubes over the extent of y.
 
-    Points outside are counted in the nearest square at the border.
+    Points outside are counted in the nearest cube at the border.
     """
-    x, y = as_sets(x).reshape(-1, 2), as_sets(y).reshape(-1, 2)
+    x, y = (np.concatenate(as_sets(sets)) for sets in (x, y))
     low, side = y.min(0), np.ptp(y, axis=0).max() or 1.0
     p, q = (_histogram((points - low) / side, cells) for points in (x, y))
     middle = (p + q) / 2
@@ -118,8 +118,8 @@ def jensen_shannon(x: ArrayLike, y: ArrayLike, cells: int = GRID) -> float:
 
 
 def _histogram(unit: Matrix, cells: int) -> Histogram:
-    column, row = np.clip((unit * cells).astype(np.int64), 0, cells - 1).T
-    return np.bincount(row * cells + column, minlength=cells**2) / len(unit)
+    place = np.clip((unit * cells).astype(np.int64), 0, cells - 1) @ cells ** np.arange(unit.shape[1])
+    return np.bincount(place, minlength=cells ** unit.shape[1]) / len(unit)
 
 
 def _relative_entropy(p: Histogram, q: Histogram) -> float:
@@ -128,7 +128,7 @@ def _relative_entropy(p: Histogram, q: Histogram) -> float:
 
 
 def subset(sets: ArrayLike, points: int, seed: int) -> Sets:
-    """The same `points` random places of all sets (n, P, 2); whole sets where P is no larger."""
+    """The same `points` random places of all sets (n, P, d); whole sets where P is no larger."""
     sets = as_sets(sets)
     if sets.shape[1] <= points:
         return sets

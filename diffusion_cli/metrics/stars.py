@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from diffusion_cli.dataset.stars import StarFamily
+from diffusion_cli.dataset.star_family import StarFamily
+from diffusion_cli.metrics.catalogue import STARS, Metric, arms
 from diffusion_cli.metrics.sets import Sets, as_sets
 
 COARSE = (5, 5, 12)  # grid of ratio, radius and rotation on which the fit begins, for each number of arms
@@ -27,6 +28,22 @@ class StarFit(NamedTuple):
     radius: NDArray[np.float64]
     rotation: NDArray[np.float64]
     distance: NDArray[np.float64]
+
+
+def star_metrics(family: StarFamily) -> list[Metric]:
+    """What `star_form` measures."""
+    return [*STARS, *map(arms, range(family.arms[0], family.arms[1] + 1))]
+
+
+def star_form(x: ArrayLike, family: StarFamily) -> dict[str, float]:
+    """Distance to the best-fitting outline, and the fraction of each number of arms."""
+    fit = fit_stars(x, family)
+    distances = {
+        "outline_mean": float(fit.distance.mean()),
+        "outline_p90": float(np.quantile(fit.distance, 0.9)),
+    }
+    counts = range(family.arms[0], family.arms[1] + 1)
+    return distances | {f"arms_{k}": float(np.mean(fit.arms == k)) for k in counts}
 
 
 def outline_distance(x: Sets, arms: int, shape: NDArray[np.float64]) -> NDArray[np.float64]:

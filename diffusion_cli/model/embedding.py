@@ -80,30 +80,59 @@ class Harmonics(FourierFeatures):
         super().__init__(scale * math.pi / 8 * 2**octave)
 
 
-class RingFourier(nn.Module):
-    """sin and cos of w . x at fixed frequencies w of the plane: (..., 2) -> (..., 2 * rings * directions).
+class Waves(nn.Module):
+    """sin and cos of w . x at fixed frequencies w: (..., d) -> (..., features), all sines first.
 
-    The frequencies lie on `rings` circles of radius `smallest` to `largest` (geometric), `directions` to a half circle
-    (-w gives the same waves as w). Each ring is turned by a golden fraction of the step against the one before.
+    frequency: (d, n), radians per unit of x.
     """
 
     frequency: Tensor
     phase: Tensor
 
-    def __init__(self, rings: int, directions: int, smallest: float = 0.6, largest: float = 9.0) -> None:
+    def __init__(self, frequency: Tensor) -> None:
         super().__init__()
-        self.features = 2 * rings * directions
+        pairs = frequency.shape[1]
+        self.features = 2 * pairs
+        frequency = frequency.repeat(1, 2).to(torch.get_default_dtype())
+        self.register_buffer("frequency", frequency, persistent=False)
+        self.register_buffer("phase", _phase(pairs), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x @ self.frequency).add_(self.phase).sin_()
+
+
+class RingFourier(Waves):
+    """Waves of the plane: (..., 2) -> (..., 2 * rings * directions).
+
+    The frequencies lie on `rings` circles of radius `smallest` to `largest` (geometric), `directions` to a half circle
+    (-w gives the same waves as w). Each ring is turned by a golden fraction of the step against the one before.
+    """
+
+    def __init__(self, rings: int, directions: int, smallest: float = 0.6, largest: float = 9.0) -> None:
         ring = torch.arange(rings, dtype=torch.float64).unsqueeze(1)
         radius = smallest * (largest / smallest) ** (ring / max(rings - 1, 1))
         turn = (1 + math.sqrt(5)) / 2
         angle = math.pi / directions * (torch.arange(directions, dtype=torch.float64) + turn * ring)
-        # (2, rings, directions), then (2, features)
-        frequency = torch.stack([radius * angle.cos(), radius * angle.sin()]).flatten(1).repeat(1, 2)
-        self.register_buffer("frequency", frequency.to(torch.get_default_dtype()), persistent=False)
-        self.register_buffer("phase", _phase(rings * directions), persistent=False)
+        # (2, rings, directions)
+        super().__init__(torch.stack([radius * angle.cos(), radius * angle.sin()]).flatten(1))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return (x @ self.frequency).add_(self.phase).sin_()
+
+class SphereFourier(Waves):
+    """Waves of space: (..., 3) -> (..., 2 * rings * directions).
+
+    The frequencies lie on `rings` spheres of radius `smallest` to `largest` (geometric), `directions` to a half sphere
+    (-w gives the same waves as w): a Fibonacci spiral, which goes on turning from sphere to sphere.
+    """
+
+    def __init__(self, rings: int, directions: int, smallest: float = 0.6, largest: float = 12.0) -> None:
+        ring = torch.arange(rings, dtype=torch.float64).unsqueeze(1)
+        place = torch.arange(directions, dtype=torch.float64)
+        radius = smallest * (largest / smallest) ** (ring / max(rings - 1, 1))
+        height = (place + 0.5) / directions
+        angle = math.pi * (3 - math.sqrt(5)) * (place + directions * ring)
+        across = (1 - height.square()).sqrt()
+        directed = torch.stack([across * angle.cos(), across * angle.sin(), height.expand_as(angle)])
+        super().__init__((radius * directed).flatten(1))
 
 
 class PlaneFourier(RingFourier):

@@ -1,4 +1,4 @@
-"""Networks on sets of points in the plane: exactly permutation-equivariant, any number of points, cost linear in it.
+"""Networks on sets of points, in the plane or in space: exactly permutation-equivariant, any number of points, cost linear in it.
 
 All share one residual block. Points h (B, P, width) and a vector g (B, 2 width) of the whole set, which starts as an
 embedding of the noise level and the label, update each other:
@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.model.conditioning import Conditioning, NoiseLevels, modulated
-from diffusion_cli.model.embedding import GaussianFourier, RingFourier
+from diffusion_cli.model.embedding import GaussianFourier, RingFourier, SphereFourier
 from diffusion_cli.model.linear import Linear
 from diffusion_cli.model.network import Network, zeroed
 from diffusion_cli.model.polar import AngularHarmonics, PlaneEmbedding
@@ -136,13 +136,13 @@ class SetBlock(nn.Module):
 
 @checked
 class SetNet(Network):
-    """Network on sets of points in the plane: exactly permutation-equivariant, any number of points.
+    """Network on sets of points, in the plane or in space: exactly permutation-equivariant, any number of points.
 
         h, g = Linear([x, phi(x)]), MLP(fourier(noise_level)) + table[label]
         h, g = block(h, g, phi(x)), `depth` times
         out  = Linear(SiLU(FiLM(h, g)))
 
-    x is (B, P, 2) with any P; the P of `shape` is not used.
+    x is (B, P, d) with d = 2 or 3 and any P; the P of `shape` is not used.
 
     kind: how points depend on each other: fourier (FourierMix), inducing (InducingMix), or deepsets (through a pooled
         vector alone, Zaheer et al. 2017).
@@ -151,15 +151,15 @@ class SetNet(Network):
     pooling: over the points: mean, max or attention.
     points: number of inducing points, of kind=inducing.
     heads: attention heads, of kind=inducing and of pooling=attention; must divide width.
-    rings: circles on which the frequencies of the plane waves lie.
-    directions: frequencies on each half circle.
-    orders: angular harmonics about the origin, 0..orders - 1.
+    rings: circles, or spheres in space, on which the frequencies of the waves lie.
+    directions: frequencies on each half circle or half sphere; null: 5 in the plane, 8 in space.
+    orders: angular harmonics about the origin of the plane, 0..orders - 1; in space there are none.
     shells: radii at which the angular harmonics are seen.
     time_features: number of features that embed the noise level, even.
     time_scale: factor of the random frequencies that embed the noise level.
     zero_init: whether the network starts as exactly zero.
 
-    Raises ArgumentError for bad options or a shape that is no set of points in the plane, ValueError for x of a wrong
+    Raises ArgumentError for bad options or a shape that is no set of points, ValueError for x of a wrong
     shape, or a label without classes.
 
     >>> SetNet((1024, 2))(torch.randn(4, 200, 2), torch.zeros(1)).shape
@@ -177,7 +177,7 @@ class SetNet(Network):
         points: Width = 16,
         heads: Count = 4,
         rings: Width = 8,
-        directions: Width = 5,
+        directions: Width | None = None,
         orders: Width = 12,
         shells: Width = 4,
         time_features: Even = 64,
@@ -187,14 +187,21 @@ class SetNet(Network):
         numbers: Whole = 0,
     ) -> None:
         super().__init__(shape, num_classes, outputs, numbers)
-        if len(self.shape) != 2 or self.shape[1] != 2:
-            raise ArgumentError("", ..., f"SetNet needs sets of points of shape (P, 2), not {self.shape}")
+        if len(self.shape) != 2 or self.shape[1] not in (2, 3):
+            reason = f"SetNet needs sets of points of shape (P, 2) or (P, 3), not {self.shape}"
+            raise ArgumentError("", ..., reason)
         if width % heads:
             raise ArgumentError("heads", heads, f"must divide the width, {width}")
         hidden = context = 2 * width
 
-        self.embed_x = PlaneEmbedding(RingFourier(rings, directions), AngularHarmonics(orders, shells))
-        self.from_x = Linear(2 + self.embed_x.features, width)
+        coordinates = self.shape[1]
+        self.embed_x: PlaneEmbedding | SphereFourier
+        if coordinates == 2:
+            waves = RingFourier(rings, directions or 5)
+            self.embed_x = PlaneEmbedding(waves, AngularHarmonics(orders, shells))
+        else:
+            self.embed_x = SphereFourier(rings, directions or 8)
+        self.from_x = Linear(coordinates + self.embed_x.features, width)
         from_noise_level = nn.Sequential(
             GaussianFourier(time_features, time_scale),
             Linear(time_features, context),
@@ -215,12 +222,12 @@ class SetNet(Network):
 
         self.blocks = nn.ModuleList(block() for _ in range(depth))
         self.film = Linear(context, 2 * width)
-        self.head = zeroed(Linear(width, 2 * outputs), zero_init)
+        self.head = zeroed(Linear(width, coordinates * outputs), zero_init)
 
     def check_shape(self, x: Tensor) -> None:
-        """Raises ValueError where x is not (B, P, 2), with any P."""
-        if x.ndim != 3 or x.shape[2] != 2:
-            raise ValueError(f"x has shape {tuple(x.shape)}, not (B, P, 2)")
+        """Raises ValueError where x is not (B, P, d), with any P and the d of `shape`."""
+        if x.ndim != 3 or x.shape[2] != self.shape[1]:
+            raise ValueError(f"x has shape {tuple(x.shape)}, not (B, P, {self.shape[1]})")
 
     def forward(
         self, x: Tensor, noise_level: Tensor, label: Tensor | None = None, numbers: Tensor | None = None
@@ -232,4 +239,4 @@ class SetNet(Network):
         for block in self.blocks:
             h, g = block(h, g, phi)
         out = self.head(F.silu(modulated(h, self.film(g))))
-        return out if self.outputs == 1 else out.unflatten(-1, (self.outputs, 2)).transpose(1, 2)
+        return out if self.outputs == 1 else out.unflatten(-1, (self.outputs, self.shape[1])).transpose(1, 2)

@@ -15,9 +15,8 @@ from diffusion_cli.dataset.remembered import Remembered
 from diffusion_cli.dataset.units import Units
 from diffusion_cli.errors import ArgumentError, UserError
 from diffusion_cli.figures.images import ImageView
-from diffusion_cli.figures.kinds import KINDS
 from diffusion_cli.figures.plane import Curve
-from diffusion_cli.figures.points import LineView, PlaneView
+from diffusion_cli.figures.points import LineView, PlaneView, SpaceView
 from diffusion_cli.figures.sets import SetView
 from diffusion_cli.figures.view import View
 from diffusion_cli.noise import NoiseStream, Stream, generator
@@ -45,9 +44,9 @@ def view_of(components: Components) -> View:
         return SetView(components.samples[0][:TRUE_SETS])
     if kind == "sets":
         return SetView(components.units.array(examples(components, TRUE_SETS).x0))
-    if kind == "images":
-        return ImageView()
-    raise UserError("figure", ..., f"there is no view of {KINDS[kind]}")
+    if kind == "space":
+        return SpaceView(truth_of(components))
+    return ImageView()
 
 
 def truth_of(components: Components) -> Curve | None:

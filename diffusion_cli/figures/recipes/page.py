@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from diffusion_cli.components import trained
 from diffusion_cli.dataset.density import Density
 from diffusion_cli.dataset.units import Units
-from diffusion_cli.figures.kinds import VIEWED
 from diffusion_cli.figures.page import Page, Table, pictures
 from diffusion_cli.figures.plane import limits_of
 from diffusion_cli.figures.recipes.material import states_of
 from diffusion_cli.figures.reverse import Process
+from diffusion_cli.figures.space import flat
 from diffusion_cli.ranges import Many, Several, Whole, checked
 from diffusion_cli.runs import results as gather
 from diffusion_cli.runs.directory import FINISHED, RunDirectory
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from diffusion_cli.dataset.protocol import Kind
 
 # Samples that a page holds.
-MOST: dict[Kind, int] = {"line": 20_000, "plane": 5_000, "sets": 9, "images": 16}
+MOST: dict[Kind, int] = {"line": 20_000, "plane": 5_000, "space": 5_000, "sets": 9, "images": 16}
 # Bytes of one view of the chain.
 WEIGHT = 800_000
 # Of a density on a line.
@@ -136,10 +136,10 @@ def training(summary: dict[str, Any]) -> list[str]:
 def process_of(components: Components, n: int, frames: int, cells: int) -> Process | None:
     """The chains of n samples, what the denoiser predicts for x0 in each state, and the truth where it is known.
 
-    None for a classifier, and for data that a page cannot draw.
+    None for a classifier.
     """
     dataset, kind = components.dataset, components.dataset.kind
-    if not components.objective.generates or kind not in VIEWED:
+    if not components.objective.generates:
         return None
     shape, n = dataset.shape, min(n, MOST[kind])
     size = n * int(np.prod(shape)) * (1 if kind == "images" else 2)
@@ -148,9 +148,11 @@ def process_of(components: Components, n: int, frames: int, cells: int) -> Proce
     like = torch.zeros(1, dtype=torch.float64)
     levels = [components.schedule.level(time, like=like) for time in states.times]
     limits, density, outline = (-1.0, 1.0), None, []
+    x, x0 = states.x, states.x0
     if kind != "images":
-        flat = states.x.reshape(len(levels), -1, shape[-1])
-        reach = max(map(abs, limits_of([flat[0], flat[-1]])[: 2 * shape[-1]]))
+        x, x0 = flat(x), flat(x0)
+        places = x.reshape(len(levels), -1, x.shape[-1])
+        reach = max(map(abs, limits_of([places[0], places[-1]])[: 2 * x.shape[-1]]))
         limits = (-reach, reach)
     if dataset.density is not None and kind in ("line", "plane") and cells:
         size = LINE_CELLS if kind == "line" else cells
@@ -161,8 +163,8 @@ def process_of(components: Components, n: int, frames: int, cells: int) -> Proce
         times=states.times,
         T=components.schedule.T,
         ratios=[float(level.sigma / level.alpha) for level in levels],
-        x=states.x,
-        x0=states.x0,
+        x=x,
+        x0=x0,
         label=None if label is None or kind == "sets" else label.cpu().numpy(),
         names=dataset.class_names,
         limits=limits,

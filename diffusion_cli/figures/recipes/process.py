@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 
 from diffusion_cli.errors import ArgumentError, in_group
 from diffusion_cli.figures.animation import FRAMES, Animation
-from diffusion_cli.figures.kinds import VIEWED, draws
 from diffusion_cli.figures.paths import trajectories_2d
 from diffusion_cli.figures.recipes.material import (
     States,
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from diffusion_cli.components import Components
 
 
-@draws(*VIEWED)
 @checked
 def forward_strip(
     components: Components, n: Many | None = None, percents: Sequence[Percent] = (0, 25, 50, 75, 100)
@@ -50,7 +48,6 @@ def forward_strip(
     return view.strip(states, [time_title(t) for t in times], wide=True)
 
 
-@draws(*VIEWED)
 @checked
 def reverse_strip(
     components: Components, n: Many | None = None, percents: Sequence[Percent] = (100, 75, 50, 25, 0)
@@ -98,7 +95,6 @@ def from_data(components: Components, n: int, t: float) -> States:
         )
 
 
-@draws(*VIEWED)
 @checked
 def trajectories(
     components: Components, n: Many | None = None, background: Many = 2000, columns: Several = 10
@@ -129,7 +125,6 @@ def without_noise(sampler: Any) -> DDIM | None:
     return DDIM(**same)
 
 
-@draws(*VIEWED)
 @checked
 def animation(components: Components, n: Many | None = None) -> Animation:
     """The reverse process as an animation.

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from diffusion_cli.dataset.point_sets import SetDataset
 from diffusion_cli.errors import UserError
 from diffusion_cli.figures import sets
-from diffusion_cli.figures.kinds import VIEWED, draws
+from diffusion_cli.figures.kinds import draws
 from diffusion_cli.figures.recipes.material import examples, label_names, view_of
 from diffusion_cli.metrics.sets import chamfer
 from diffusion_cli.noise import NoiseStream
@@ -27,7 +27,6 @@ MOST_POINTS = 100_000
 NEIGHBOUR_POINTS = 256
 
 
-@draws(*VIEWED)
 @checked
 def data(components: Components, n: Many | None = None, columns: Count = 8) -> Figure:
     """Examples of the data.
@@ -43,7 +42,6 @@ def data(components: Components, n: Many | None = None, columns: Count = 8) -> F
     )
 
 
-@draws(*VIEWED)
 @checked
 def samples(components: Components, n: Many | None = None, columns: Count = 8) -> Figure:
     """The first samples of a run, beside the ground truth where it is known.
@@ -59,7 +57,6 @@ def samples(components: Components, n: Many | None = None, columns: Count = 8) -
     return view.grid(x0[:n], label_names(components, None if label is None else label[:n]), columns)
 
 
-@draws(*VIEWED)
 @checked
 def noise(components: Components, n: Many | None = None) -> Figure:
     """The noise x_T that samples are made from, and these samples.

@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from diffusion_cli.denoiser import NetworkDenoiser
 from diffusion_cli.errors import UserError
 from diffusion_cli.figures import curves
-from diffusion_cli.figures.kinds import VIEWED, draws
 from diffusion_cli.figures.recipes.material import (
     evenly,
     examples,
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 MOST = 100
 
 
-@draws(*VIEWED)
 @checked
 def steps_study(
     components: Components,

@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from diffusion_cli.denoiser import ExactDenoiser
 from diffusion_cli.errors import ArgumentError, UserError
 from diffusion_cli.figures import curves
-from diffusion_cli.figures.kinds import VIEWED, draws
 from diffusion_cli.figures.recipes.material import evenly, run_of, view_of
 from diffusion_cli.metrics.catalogue import label_of
 from diffusion_cli.noise import Stream
@@ -51,7 +50,6 @@ def loss_floor(components: Components, n: int) -> float | None:
         return float(c.objective.irreducible(exact, c.parameterization, x0, t, eps, label).mean())
 
 
-@draws(*VIEWED)
 @checked
 def stages(components: Components, n: Many | None = None, columns: Count = 6) -> Figure | None:
     """Samples drawn in the course of training, always from the same noise; nothing where the run has kept none.
