@@ -516,16 +516,14 @@ class Training:
             self.show(x0)
 
     def show(self, x0: NDArray[Any]) -> None:
-        """The samples of a stage, as a picture for the logger; nothing where there is no view of such data."""
+        """The samples of a stage, as a picture for the logger."""
         from diffusion_cli.figures.files import encoded
-        from diffusion_cli.figures.kinds import VIEWED
         from diffusion_cli.figures.pictures import GRID
         from diffusion_cli.figures.recipes.material import view_of
 
-        if self.components.dataset.kind in VIEWED:
-            view = view_of(self.components)
-            figure = view.grid(x0[:GRID] if view.panels else x0)
-            self.logger.picture(self.state.step, "samples", encoded(figure, ".png"))
+        view = view_of(self.components)
+        figure = view.grid(x0[:GRID] if view.panels else x0)
+        self.logger.picture(self.state.step, "samples", encoded(figure, ".png"))
 
     def finish(self) -> None:
         """Samples, evaluation and figures of the finished network."""
