@@ -41,7 +41,7 @@ LINES = {
     "space": ["dataset=gmm2px", "dataset.means=[[0,0,1],[1,0,0]]", *POINTS],
     "sets": ["dataset=stars", "dataset.n=24", "dataset.test=8", "dataset.size=48", "dataset.points=32", "sampler.steps=4",
              "dataset.sample_points=32", "evaluation.n=6", "evaluation.points=16", "evaluation.emd_points=null", *SMALL],
-    "chairs": ["dataset=chairs", "dataset.n=12", "dataset.test=4", "dataset.size=48", "dataset.points=32", "sampler.steps=4",
+    "chairs": ["dataset=chairs", "dataset.n=16", "dataset.test=8", "dataset.size=48", "dataset.points=32", "sampler.steps=4",
                "dataset.sample_points=32", "evaluation.n=4", "evaluation.points=16", "evaluation.emd_points=8",
                "plots=false", *SMALL],
     "images": ["dataset=mnist", "dataset.source=bundled", "model.width=8", "sampler.steps=4", "evaluation=likelihood",
