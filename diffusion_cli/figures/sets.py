@@ -151,7 +151,8 @@ def panels(
     for r, row in enumerate(rows):
         for c, (ax, x) in enumerate(zip(axes[r], row, strict=False)):
             set_plane(ax, limits)
-            if r or c:
+            # Seen from one side, no axis of the picture is one of the data.
+            if r or c or np.shape(x)[-1] == 3:
                 ax.set(xticks=[], yticks=[])
             draw_points(ax, x, width, color=BLUE if colors is None else colors[r][c])
             lost = count_outside(x, limits) if counted else 0
