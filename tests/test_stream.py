@@ -83,4 +83,8 @@ def test_more_than_memory_holds_is_refused_by_the_number_that_fits(
     line = ["sample", "run=exact", "dataset=circle", "plots=false", "sampler.steps=1", "hydra.run.dir=out"]
     assert main([*line, "n=1001"]) == 2 and not Path("out").exists()
     assert "n=1001: needs 1.6e-05 GB of memory; at most 1000 fit now" in capsys.readouterr().err
-    assert main([*line, "n=1000"]) == 0 and Path("out/samples.npz").is_file()
+    monkeypatch.setattr(made, "LOT", 1)
+    assert main([*line, "n=600", "sample_batch=256"]) == 0
+    assert "600 samples in" in "".join(capsys.readouterr())
+    with np.load("out/samples.npz") as arrays:
+        assert arrays["x0"].shape == (600, 2)

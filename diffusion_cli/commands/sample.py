@@ -63,7 +63,9 @@ def main(config: dict[str, Any], run: RunDirectory, session: Session) -> None:
             seconds=round(seconds, 3),
             **describe(components.device),
         )
-    log.info("%d samples in %.1f s: %s", len(samples), seconds, run.path)
+    # of very many samples only the first are in memory
+    count = len(samples) if painted else config["n"]
+    log.info("%d samples in %.1f s: %s", count, seconds, run.path)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
