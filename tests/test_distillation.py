@@ -288,3 +288,14 @@ def test_paths_that_were_drawn_are_kept_and_the_rest_has_the_same_bits(cli):
     ends = [checkpoint.load(run.checkpoints()[-1])["state"]["ema"] for run in (whole, RunDirectory(part))]
     assert checkpoint.digest(ends[0]) == checkpoint.digest(ends[1])
     assert json.loads(Path("part/summary.json").read_text())["status"] == "finished"
+
+
+def test_a_student_fills_in_pixels_and_is_evaluated_and_drawn(cli):
+    for line in ("sample inpaint=left_half n=8", "evaluate evaluation.n=50 evaluation.floor_draws=2 evaluation.draws=1",
+                 "plot figure=trajectories"):  # fmt: skip
+        code, error = cli(*line.split(), "run=pixels", f"hydra.run.dir=used/{line[:4]}")
+        assert code == 0, error
+    with np.load("used/samp/samples.npz") as painted:
+        assert np.isfinite(painted["x0"]).all()
+        known = np.broadcast_to(painted["mask"], painted["x0"].shape)
+        assert np.allclose(painted["x0"][known], painted["original"][known])

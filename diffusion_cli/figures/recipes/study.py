@@ -67,7 +67,9 @@ def with_steps(
         }
     if components.run is None:
         return {f"T = {count}": components.varied(schedule={"T": count}) for count in steps}
-    return {f"{count} steps": components.varied(sampler={"steps": count}) for count in steps}
+    return {
+        f"{count} step{'s' * (count > 1)}": components.varied(sampler={"steps": count}) for count in steps
+    }
 
 
 @torch.no_grad()
