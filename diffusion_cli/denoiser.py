@@ -104,7 +104,8 @@ class Student(NetworkDenoiser):
     """A network that has learned jumps along its teacher's paths, and the teacher itself for what lies between.
 
     Where `to` is the end of a jump, its prediction is the one by which DDIM's step leads to x_s, so that the sampler is
-    DDIM through the times of the jumps. With to=None, and for the last call, from t = 1, the teacher answers.
+    DDIM through the times of the jumps. A jump to t = 1 leads to alpha x0, for DDIM's noise is that of x_T, on which x0
+    depends: it would widen the samples. With to=None, and for the last call, from t = 1, the teacher answers.
 
     net: takes as numbers the place that it goes to (`destination`), and where `w` is given the guidance weight.
     parameterization, schedule, precision: as of any network.
@@ -139,11 +140,15 @@ class Student(NetworkDenoiser):
         level = self.schedule.level(t, like=x_t)
         given = [destination(self.schedule, to), *(() if self.w is None else (self.w,))]
         output = self.output(x_t, level, label, torch.tensor([given]).to(x_t))
-        return self.parameterization.decode(output, x_t, level)
+        prediction = self.parameterization.decode(output, x_t, level)
+        if not 0 < to <= 1:
+            return prediction
+        then = self.schedule.level(to, like=x_t)
+        return Prediction.of_jump(x_t, (then.alpha * prediction.x0).to(x_t), level, then)
 
 
 def end_of_jump(s: float) -> float:
-    """Where a jump to time s ends: down to t = 1, whose noise DDIM's step adds, all lead to the end of the path itself."""
+    """Where a jump to time s ends: down to t = 1 all lead to the end of the path itself."""
     return s if s > 1 else 0.0
 
 

@@ -24,7 +24,7 @@ from diffusion_cli.noise import Stream, generator
 from diffusion_cli.objective import Loss
 from diffusion_cli.prediction import Prediction
 from diffusion_cli.sampler import DDIM, Sampler, walk
-from diffusion_cli.schedule import Level, Schedule
+from diffusion_cli.schedule import Schedule
 from diffusion_cli.trainer import BatchSource, TrainingBatch
 
 
@@ -35,13 +35,6 @@ def jumps_of(calls: Sequence[Sequence[float]]) -> list[Jump]:
     """
     every = [jump for times in calls for jump in pairwise(times)]
     return list(dict.fromkeys((t, end_of_jump(s)) for t, s in every if t > 1 or len(every) == 1))
-
-
-def jump_prediction(x_t: Tensor, x_s: Tensor, now: Level, then: Level) -> Prediction:
-    """The prediction at x_t by which DDIM's step leads to x_s."""
-    kept = then.sigma / now.sigma
-    x0 = (x_s - kept * x_t) / (then.alpha - kept * now.alpha)
-    return Prediction.from_x0(x0, x_t, now)
 
 
 def path_states(
@@ -101,7 +94,7 @@ class JumpBatches:
         t, s = (torch.tensor([j[k] for j in self.jumps], dtype=torch.float64)[which] for k in (0, 1))
         x_t, x_s = self.x[start, row], self.x[end, row]
         now, then = (self.schedule.level(time, like=x_t.double()) for time in (t, s))
-        x0, eps, _ = jump_prediction(x_t.double(), x_s.double(), now, then)
+        x0, eps, _ = Prediction.of_jump(x_t.double(), x_s.double(), now, then)
         to = torch.tensor([destination(self.schedule, j[1]) for j in self.jumps])[which].to(x_t)
         numbers = torch.stack([to] if self.w is None else [to, self.w[row]], 1)
         label = None if self.label is None else self.label[row]
@@ -156,7 +149,7 @@ class HalvingBatches:
             now, then = self.schedule.level(t, like=x0), self.schedule.level(s, like=x0)
             x_t = (now.alpha * x0[rows] + now.sigma * eps[rows]).to(x0)
             *_, end = walk(DDIM().step, teacher, x_t, [t, middle, s], None if label is None else label[rows])
-            jump = jump_prediction(x_t.double(), end.x.double(), now, then)
+            jump = Prediction.of_jump(x_t.double(), end.x.double(), now, then)
             to = torch.full((len(rows), 1), destination(self.schedule, s))
             found.append((jump.x0.to(x0), torch.full((len(rows),), t), jump.eps.to(x0), to.to(x0)))
         columns = [torch.cat(parts) for parts in zip(*found, strict=True)]

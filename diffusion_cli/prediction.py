@@ -34,6 +34,12 @@ class Prediction(NamedTuple):
         return cls((x_t - level.sigma * eps) / level.alpha, eps)
 
     @classmethod
+    def of_jump(cls, x_t: Tensor, x_s: Tensor, now: Level, then: Level) -> Prediction:
+        """The prediction at x_t by which DDIM's step leads to x_s (Salimans & Ho 2022, appendix G)."""
+        kept = then.sigma / now.sigma
+        return cls.from_x0((x_s - kept * x_t) / (then.alpha - kept * now.alpha), x_t, now)
+
+    @classmethod
     def joined(cls, parts: Sequence[Prediction]) -> Prediction:
         """The prediction for all points from those for a part of them each, in order."""
         x0, eps, variance = zip(*parts, strict=True)

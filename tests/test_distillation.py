@@ -13,7 +13,7 @@ from diffusion_cli import schedule
 from diffusion_cli.__main__ import main
 from diffusion_cli.dataset.exact import Gaussian1D
 from diffusion_cli.denoiser import ExactDenoiser, Student
-from diffusion_cli.distillation import JumpBatches, jump_prediction, jumps_of, path_states
+from diffusion_cli.distillation import JumpBatches, jumps_of, path_states
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.model.dit import DiT
 from diffusion_cli.model.mlp import MLP
@@ -22,7 +22,7 @@ from diffusion_cli.model.unet1d import UNet1d
 from diffusion_cli.model.unet2d import UNet2d
 from diffusion_cli.multistep import Multistep
 from diffusion_cli.objective import Objective
-from diffusion_cli.prediction import V
+from diffusion_cli.prediction import Prediction, V
 from diffusion_cli.runs import checkpoint
 from diffusion_cli.runs.directory import RunDirectory
 from diffusion_cli.sampler import DDIM, walk
@@ -59,7 +59,7 @@ def stored(n=500):
 def test_the_step_of_ddim_with_the_prediction_of_a_jump_ends_where_the_jump_does(t, s, dtype):
     x_t, x_s = torch.randn(2, 8, 2, generator=seeded(), dtype=dtype)
     now, then = (SCHEDULE.level(time, like=x_t) for time in (t, s))
-    given = jump_prediction(x_t, x_s, now, then)
+    given = Prediction.of_jump(x_t, x_s, now, then)
     assert torch.allclose(now.alpha * given.x0 + now.sigma * given.eps, x_t, atol=1e-5)
 
     def answer(x, time, label=None, to=None):
@@ -121,8 +121,10 @@ def test_where_no_jump_is_the_teacher_answers():
         assert torch.equal(student()(x, t, to=to).x0, EXACT(x, t).x0)
     # a new network puts out 0: v = 0
     level = SCHEDULE.level(50.0, like=x)
-    for to in (0.0, 1.0):
-        assert torch.allclose(student()(x, 50.0, to=to).x0, level.alpha * x)
+    assert torch.allclose(student()(x, 50.0, to=0.0).x0, level.alpha * x)
+    # To t = 1 it goes to the same end: no noise is added that the end depends on.
+    *_, end = walk(DDIM().step, student(), x, [50.0, 1.0])
+    assert torch.allclose(end.x, SCHEDULE.level(1.0, like=x).alpha * level.alpha * x, atol=1e-6)
     with pytest.raises(ArgumentError, match="has learned to jump from 50 to 0 in time, and nothing else"):
         student()(x, 50.0, to=25.0)
 
