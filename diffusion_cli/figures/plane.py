@@ -100,8 +100,10 @@ def draw_curve(ax: Axes, curve: Curve | None) -> None:
     """The truth, in grey below everything else."""
     lines = as_polylines(curve)
     if isinstance(curve, (list, tuple)):
-        # Wider than the samples on it, so that it is seen on either side of them.
-        outline = LineCollection([*lines], colors=BAND, linewidths=3.0, capstyle="round", zorder=1)
+        # Wider than the samples on it, so that it is seen on either side of them; thin where the truth is small.
+        extent = max(float(np.ptp(np.concatenate(lines), axis=0).max()), 1e-9)
+        width = float(np.clip(3.2 * extent / np.ptp(ax.get_xlim()), 1.6, 3.0))
+        outline = LineCollection([*lines], colors=BAND, linewidths=width, capstyle="round", zorder=1)
         ax.add_collection(outline, autolim=False)
     elif lines:
         size, alpha = marker(len(lines[0]), 2.0)

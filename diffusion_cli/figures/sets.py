@@ -138,7 +138,7 @@ def panels(
     names: Sequence[str] = (),
     counted: bool = True,
 ) -> Figure:
-    """One panel for each set; on the first one the scale, which all share.
+    """One panel for each set; on the first one of the last row the scale, which all share.
 
     titles: above each panel, by row.
     names: to the left of each row.
@@ -152,7 +152,7 @@ def panels(
         for c, (ax, x) in enumerate(zip(axes[r], row, strict=False)):
             set_plane(ax, limits)
             # Seen from one side, no axis of the picture is one of the data.
-            if r or c or np.shape(x)[-1] == 3:
+            if c or r < len(rows) - 1 or np.shape(x)[-1] == 3:
                 ax.set(xticks=[], yticks=[])
             draw_points(ax, x, width, color=BLUE if colors is None else colors[r][c])
             lost = count_outside(x, limits) if counted else 0
