@@ -95,10 +95,13 @@ class Processes:
             with self._heard():
                 dist.all_reduce(total)
             return total
-        rows = torch.stack([*vectors])
+        given = [*vectors]
+        # no copy of a single one
+        rows = torch.stack(given) if len(given) > 1 else given[0][None]
         k, m = rows.shape
         width = -(-m // self.size)
-        padded = torch.nn.functional.pad(rows, (0, self.size * width - m))
+        missing = self.size * width - m
+        padded = torch.nn.functional.pad(rows, (0, missing)) if missing else rows
         sent = padded.view(k, self.size, width).transpose(0, 1).contiguous()
         received = torch.empty_like(sent)
         total = rows.new_empty(self.size * width)
