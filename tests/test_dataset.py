@@ -169,7 +169,8 @@ def test_every_option_has_a_range_and_a_line_of_text(target):
 
 
 def test_every_dataset_of_a_yaml_is_described():
-    assert len(TARGETS) == 14
+    """Two options may build one class, as mnist and fashion_mnist do; none builds nothing."""
+    assert {node_of("dataset", name)["_target_"] for name in names_of("dataset")} == {*TARGETS}
 
 
 @pytest.mark.parametrize("name", names_of("dataset"))

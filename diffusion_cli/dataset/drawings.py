@@ -18,7 +18,7 @@ from diffusion_cli.ranges import NonNegative, Rows, checked
 class Drawing(ExactDataset):
     """A drawing of lines within [-1, 1]^2, uniform by arc length; x0 is (n, 2).
 
-    shape: which one.
+    shape: name of the drawing.
     jitter: standard deviation of Gaussian noise on the points.
     """
 
