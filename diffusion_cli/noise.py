@@ -70,6 +70,8 @@ class Stream(IntEnum):
     NETWORK_ERROR = 34
     # The chains that a sampler's times are fitted to.
     GRID = 35
+    # Whether a network has learned by heart: the noise and the times of its losses.
+    MEMORY = 36
 
 
 def mix(seed: int, stream: Stream, *position: int) -> int:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import torch
+from torch import Tensor
 
 from diffusion_cli.dataset.batch import Batch
 from diffusion_cli.dataset.density import Density
@@ -46,6 +47,18 @@ class ExactDataset(Dataset):
     @cached_property
     def held_out(self) -> HeldOut:
         return Fresh(self.density.sample)
+
+    def examples(self) -> Iterator[Tensor] | None:
+        return None if self._frozen is None else iter([self._frozen.x0.cpu()])
+
+    @cached_property
+    def empirical(self) -> Points | None:
+        if self._frozen is None:
+            return None
+        label = self._frozen.label
+        # without labels of which there is no example, which have no density
+        whole = label is None or len(label.unique()) == self.num_classes
+        return Points(self._frozen.x0.cpu(), label=label.cpu() if label is not None and whole else None)
 
     def draw(self, n: int, generator: torch.Generator) -> Batch:
         if self._frozen is None:

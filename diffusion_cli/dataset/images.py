@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,6 +17,8 @@ from diffusion_cli.ranges import checked
 
 # Bytes; larger training parts stay where they are, and their batches travel.
 MOST_ON_GPU = 8 * 2**30
+# Images that are looked at together.
+LOT = 2000
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,6 +155,10 @@ class ImageDataset(Dataset):
             mirrored = torch.rand(n, 1, 1, 1, generator=generator, device=x0.device) < 0.5
             x0 = torch.where(mirrored, x0.flip(-1), x0)
         return Batch(x0, label)
+
+    def examples(self) -> Iterator[Tensor]:
+        rows = range(0, len(self.train.images), LOT)
+        return (self.train.batch(slice(start, start + LOT)).x0 for start in rows)
 
     def _near(self, device: torch.device) -> Split:
         """The training part on the device, if it fits; `train` itself stays where it is."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from diffusion_cli.ranges import Count, Inner, NonNegative, Rows, Values, Whole,
 
 # Held-out points of a fraction; fewer say nothing.
 FEWEST = 5
+LOT = 10_000
 
 
 @checked
@@ -79,6 +80,13 @@ class PointCloud(ExactDataset):
     @property
     def truth(self) -> Points:
         return self._truth or self.density
+
+    def examples(self) -> Iterator[Tensor]:
+        return super().examples() or iter(self.density.points.float().split(LOT))
+
+    @property
+    def empirical(self) -> Points:
+        return super().empirical or self.density
 
 
 def _density(points: Tensor, label: Tensor | None, rows: Tensor, jitter: float) -> Points:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -114,6 +114,9 @@ class SetDataset(Dataset):
         if self._training.rotate:
             return Box.around(float(self.train.norm(dim=-1).max()))
         return Box.of(self.train)
+
+    def examples(self) -> Iterator[Tensor]:
+        return iter(self.train.cpu().split(64))
 
     def draw(self, n: int, generator: torch.Generator) -> Batch:
         """n subsets (n, p, 2) of random training sets, on `generator.device`; points without replacement."""

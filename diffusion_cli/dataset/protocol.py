@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Literal, Protocol
@@ -87,6 +87,15 @@ class Dataset(Protocol):
     def truth(self) -> Density | None:
         """The density that samples are compared with: of held-out points, where there are some; else `density`."""
         return self.density
+
+    def examples(self) -> Iterator[Tensor] | None:
+        """All that training draws from, some at a time, (m, *shape) float32 on the CPU; None for fresh draws without end."""
+        return None
+
+    @property
+    def empirical(self) -> Density | None:
+        """The density of the training examples, points of equal weight, where there are finitely many and they are few."""
+        return None
 
     def draw_labels(self, n: int, generator: torch.Generator) -> Tensor | None:
         """n labels as in the data, on `generator.device`; None for data without labels."""

@@ -96,6 +96,19 @@ def accuracy_between(low: float, high: float) -> Metric:
     return Metric(f"accuracy_{low:g}_{high:g}", f"accuracy, noise {low:g} to {high:g}", better="higher")
 
 
+COPIES = Metric("copies", "fraction of copies")
+LOSS_GAP = Metric("loss_gap", "held-out less training loss", better=0.0)
+
+
+def score_distance(of: str, level: float | None = None) -> Metric:
+    """How far a network is from the exact score of its training examples (empirical), or of their density (truth)."""
+    at = "" if level is None else f", noise {level:g}"
+    better: Better = "lower" if of == "truth" else "higher"
+    name = f"{of}_score" + ("" if level is None else f"_{level:g}")
+    return Metric(name, f"distance to the {NAMES[of]} score{at}", better=better)
+
+
+NAMES = {"empirical": "empirical", "truth": "true"}
 _ALL = [
     *POINTS,
     OUTSIDE,
@@ -111,6 +124,10 @@ _ALL = [
     BEST_ACCURACY,
     POSTERIOR_ERROR,
     *LIKELIHOOD,
+    COPIES,
+    LOSS_GAP,
+    score_distance("empirical"),
+    score_distance("truth"),
 ]
 METRICS = {metric.name: metric for metric in _ALL}
 
