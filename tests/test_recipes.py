@@ -136,7 +136,7 @@ def test_what_is_refused_says_what_can_be_drawn(world):
         draw(tiny("forward1d"), world("plane"))
     message = str(caught.value)
     assert message.startswith("figure=forward1d: draws data on a line, not points in the plane; ")
-    assert "trajectory_density" in caught.value.choices and "nearest_sets" not in caught.value.choices
+    assert "trajectory_density" in caught.value.choices and "nearest" not in caught.value.choices
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -263,7 +263,7 @@ def test_the_noise_is_that_of_the_samples_below_it(world):
 
 def test_neighbours_are_the_nearest_training_sets(world):
     components = world("sets")
-    axes = draw(node("nearest_sets", n=3, pairs_in_row=3), components).axes
+    axes = draw(node("nearest", n=3, pairs_in_row=3), components).axes
     truth = components.dataset.train[:, :32].numpy()
     distance = chamfer(components.samples[0][:3], truth)
     for i, row in enumerate(distance):

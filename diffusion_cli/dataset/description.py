@@ -26,6 +26,8 @@ def description_of(dataset: Dataset) -> dict[str, Any]:
         }
     elif isinstance(dataset, SetDataset):
         facts |= {"train": len(dataset.train), "held out": len(dataset.test)}
+    elif dataset.count is not None and "train" not in facts:
+        facts["train"] = f"{dataset.count:,}, drawn once"
     if not dataset.units.standard:
         facts |= {"centre": list(dataset.units.centre), "scale": dataset.units.scale}
     return facts

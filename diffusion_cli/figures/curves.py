@@ -15,6 +15,7 @@ from diffusion_cli.figures.style import (
     BLUE,
     CYCLE,
     DOUBLE,
+    GREY,
     INK,
     SINGLE,
     VERMILION,
@@ -191,3 +192,36 @@ def schedule_comparison(schedules: Mapping[str, tuple[ArrayLike, ArrayLike]]) ->
 
 def _cycle(values: Sequence[Any], along: Sized) -> list[Any]:
     return [values[i % len(values)] for i in range(len(along))]
+
+
+@house_style
+def score_curves(
+    curves: Mapping[int, tuple[ArrayLike, ArrayLike, ArrayLike]], onset: Mapping[int, float | None]
+) -> Figure:
+    """For each number N of training examples: steps, distance to their own score and to that of their density, in a panel;
+    and the step at which the first becomes the smaller one, over N."""
+    figure = new_figure(DOUBLE, 2.2)
+    panels = figure.subplots(1, len(curves) + 1, squeeze=False)[0]
+    top = 1.08 * max(float(np.max(curve)) for _, *pair in curves.values() for curve in pair)
+    for ax, (n, (steps, empirical, truth)) in zip(panels, curves.items(), strict=False):
+        ax.plot(steps, truth, color=BLUE, label="to the true score")
+        ax.plot(steps, empirical, color=VERMILION, ls="--", label=f"to that of {n:,} points")
+        begins = onset[n]
+        if begins is not None:
+            ax.axvline(begins, color=GREY, lw=0.8, ls=":")
+        ax.set(xscale="log", ylim=(0, top), xlabel="training step")
+        ax.set_ylabel("distance, in eps" if ax is panels[0] else "")
+        ax.tick_params(labelleft=ax is panels[0])
+        set_title(ax, f"N = {n:,}")
+        add_legend(ax, loc="upper right" if n == min(curves) else "lower left")
+    ax = panels[-1]
+    known = {n: step for n, step in onset.items() if step is not None}
+    ax.plot([*known], [*known.values()], color=INK, marker="o", ms=4)
+    ax.set(xscale="log", yscale="log", xlabel="training examples N", ylabel="step")
+    set_title(ax, "learning by heart begins")
+    never = [f"{n:,}" for n, step in onset.items() if step is None]
+    if never:
+        ax.text(
+            0.5, 0.05, f"not yet: N = {', '.join(never)}", transform=ax.transAxes, ha="center", fontsize=7
+        )
+    return figure

@@ -6,13 +6,17 @@ import logging
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
+from diffusion_cli.dataset.images import ImageDataset
 from diffusion_cli.dataset.point_sets import SetDataset
 from diffusion_cli.errors import UserError
-from diffusion_cli.figures import sets
+from diffusion_cli.figures import images, sets
 from diffusion_cli.figures.kinds import draws
 from diffusion_cli.figures.recipes.material import examples, label_names, view_of
+from diffusion_cli.metrics.memory import COPY, nearest_examples, ratio_of_two
 from diffusion_cli.metrics.sets import chamfer
 from diffusion_cli.noise import NoiseStream
 from diffusion_cli.ranges import Count, Many, checked
@@ -71,27 +75,44 @@ def noise(components: Components, n: Many | None = None) -> Figure:
     return view.compare({"noise": x_T[:n], "samples": x0[:n]}, names, wide=True)
 
 
-@draws("sets")
+@draws("sets", "images")
 @checked
-def nearest_sets(
-    components: Components, n: Many = 16, neighbours: Count = 1, pairs_in_row: Count = 4
+def nearest(
+    components: Components, n: Many = 16, neighbours: Count = 1, pairs_in_row: Count | None = None
 ) -> Figure:
-    """The first samples of a run, each beside the training sets that are nearest to it by Chamfer distance.
+    """The first samples of a run, each beside the training examples that are nearest to it: sets by Chamfer distance, images
+    by that of their pixels, with its ratio to the distance of the next (below 1/3: a copy).
 
-    Sets of the data are as they are stored: where training turns them at random, a neighbour may lie at another angle.
+    Examples are as they are stored: where training turns or mirrors them at random, a neighbour may do so, too.
 
     n: samples.
-    neighbours: training sets beside each.
-    pairs_in_row: samples in a row of the figure.
+    neighbours: training sets beside each; of images one.
+    pairs_in_row: samples in a row of the figure; null: 4 sets or 8 images.
     """
-    dataset = components.dataset
+    dataset, x0 = components.dataset, components.samples[0][:n]
+    if isinstance(dataset, ImageDataset):
+        return _nearest_images(dataset, x0, pairs_in_row or 8)
     if not isinstance(dataset, SetDataset):
         raise UserError(
-            "figure", "nearest_sets", "needs a dataset that stores its training sets", ("dataset=point_sets",)
+            "figure", "nearest", "needs a dataset that stores its examples", ("dataset=point_sets",)
         )
     truth = components.units.array(dataset.train[:, : dataset.shape[0]])
-    ours = components.samples[0][:n]
-    distance = chamfer(ours[:, :NEIGHBOUR_POINTS], truth[:, :NEIGHBOUR_POINTS])
+    distance = chamfer(x0[:, :NEIGHBOUR_POINTS], truth[:, :NEIGHBOUR_POINTS])
     order = np.argsort(distance, 1)[:, :neighbours]
     distances = np.take_along_axis(distance, order, 1).tolist()
-    return sets.beside_nearest(list(ours), [truth[row] for row in order], distances, pairs_in_row)
+    return sets.beside_nearest(list(x0), [truth[row] for row in order], distances, pairs_in_row or 4)
+
+
+def _nearest_images(dataset: ImageDataset, x0: NDArray, in_row: int) -> Figure:
+    near, rows = nearest_examples(torch.from_numpy(x0), dataset.examples())
+    examples, ratios = dataset.train.batch(rows[:, 0]).x0.numpy(), ratio_of_two(near)
+    panels, titles, names = [], [], []
+    for i in range(0, len(x0), in_row):
+        part = slice(i, i + in_row)
+        panels += [[*x0[part]], [*examples[part]]]
+        titles += [
+            [],
+            [f"{ratio:.2f}" + (" copy" if ratio < COPY else "") for ratio in ratios[part].tolist()],
+        ]
+        names += ["sample", "nearest"]
+    return images.page(panels, titles, names)
