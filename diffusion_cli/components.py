@@ -23,6 +23,7 @@ from diffusion_cli.dataset.batch import Batch
 from diffusion_cli.dataset.cache import kept_content
 from diffusion_cli.dataset.protocol import NO_LABEL
 from diffusion_cli.dataset.remembered import Remembered, is_memory
+from diffusion_cli.dataset.standardized import in_standard_units
 from diffusion_cli.dataset.units import Units
 from diffusion_cli.denoiser import (
     Batched,
@@ -465,7 +466,8 @@ def build(config: Config, dataset: Any = None) -> Components:
 
     dataset: the one to take, in place of the config's.
     """
-    dataset = dataset or make(config, "dataset")
+    with in_group("dataset"):
+        dataset = in_standard_units(dataset or make(config, "dataset"))
     groups = ("schedule", "parameterization", "objective", "optimizer")
     made = {"dataset": dataset, **{group: make(config, group) for group in groups}}
     objective = made["objective"]

@@ -18,6 +18,7 @@ from diffusion_cli.dataset.point_cloud import PointCloud
 from diffusion_cli.dataset.point_sets import PointSets, SetDataset
 from diffusion_cli.dataset.points import Points
 from diffusion_cli.dataset.protocol import Dataset
+from diffusion_cli.dataset.standardized import in_standard_units
 from diffusion_cli.dataset.stars import Stars
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.options import signature
@@ -143,6 +144,62 @@ def test_a_dataset_of_ones_own_says_kind_and_shape_and_draws():
     assert data.density is None and data.fingerprint is None and data.class_names == ("0", "1", "2")
     assert data.held_out.count is None and data.held_out.distinct(300, 0).x0.shape == (300, 2)
     assert data.held_out.draw(5, seeded()).label.tolist() == [0] * 5
+
+
+class Tall(Dataset):
+    """Points, or sets of them, about (1000, -3) with spreads 50 and 100."""
+
+    num_classes = 2
+
+    def __init__(self, kind="plane", standardize=True):
+        self.kind, self.standardize = kind, standardize
+        self.shape = (2,) if kind == "plane" else (7, 2)
+
+    def draw(self, n, generator):
+        noise = torch.randn(n, *self.shape, generator=generator, device=generator.device)
+        return Batch(
+            torch.tensor([1000.0, -3.0]) + noise * torch.tensor([50.0, 100.0]),
+            (noise.flatten(1)[:, 0] > 0).long(),
+        )
+
+
+@pytest.mark.parametrize("kind", ["plane", "sets"])
+def test_a_dataset_of_ones_own_is_standardised(kind):
+    theirs = Tall(kind)
+    ours = in_standard_units(theirs)
+    drawn = (ours.draw(4000, seeded()), ours.held_out.draw(4000, seeded()), ours.held_out.distinct(4000, 0))
+    for x0, label, _ in drawn:
+        flat = x0.flatten(0, -2)
+        assert flat.mean(0).abs().max() < 0.05 and flat.std(0).square().mean() == pytest.approx(1, abs=0.05)
+        assert flat.std(0)[1] / flat.std(0)[0] == pytest.approx(2, abs=0.1) and x0.dtype == torch.float32
+        assert (
+            (x0.flatten(1)[:, 0] + ours.units.centre[0] / ours.units.scale > 1000 / ours.units.scale)
+            == label.bool()
+        ).all()
+    back, expected = ours.units.outward(drawn[0].x0), theirs.draw(4000, seeded()).x0
+    torch.testing.assert_close(back, expected, atol=1e-3, rtol=0)
+    assert ours.class_names == ("0", "1") and ours.box.low.max() < 0 < ours.box.high.min()
+
+
+def test_standard_units_can_be_left_alone_and_do_not_touch_what_is_known(tmp_path):
+    for data in (
+        Tall(standardize=False),
+        Circle(radius=50.0),
+        point_cloud(tmp_path),
+        Stars(n=9, test=3, size=8, points=8),
+    ):
+        assert in_standard_units(data) is data
+
+    class Constant(Tall):
+        value = 7.0
+
+        def draw(self, n, generator):
+            return Batch(torch.full((n, 2), self.value))
+
+    for value, reason in ((7.0, "no spread"), (float("nan"), "not finite")):
+        Constant.value = value
+        with pytest.raises(ArgumentError, match=reason):
+            in_standard_units(Constant())
 
 
 def test_files_are_recognised_by_their_content(tmp_path):

@@ -85,6 +85,7 @@ class SetDataset(Dataset):
     """
 
     kind = "sets"
+    standardize = False
     family: StarFamily | ChairFamily | None = None
 
     def __init__(

@@ -59,6 +59,8 @@ class Dataset(Protocol):
     fingerprint: a digest of the data, where they are read from files that may change between two runs.
     units: those of the file, for what leaves the run. Batches and density are in the units of the run, of which the usual spread
         is 1.
+    standardize: whether points without a density are centred and scaled by the run (dataset.standardized); a class of your own
+        that takes it as an argument has the key dataset.standardize.
     label_counts: (num_classes,) how often each class occurs, where it is known; labels are then drawn from it alone.
     about: what was read, for people: fields of the block that a run shows and keeps in summary.json.
     """
@@ -70,6 +72,7 @@ class Dataset(Protocol):
     density: Density | None = None
     fingerprint: str | None = None
     units: Units = Units()
+    standardize: bool = True
     label_counts: Tensor | None = None
     about: Mapping[str, Any] = MappingProxyType({})
 

@@ -20,6 +20,8 @@ class Remembered(Dataset):
     Batches are not among it: what compares with the data says that they are missing.
     """
 
+    standardize = False
+
     def __init__(self, saved: Mapping[str, Any], place: tuple[str, str | None]) -> None:
         self.kind, self.shape = saved["kind"], tuple(saved["shape"])
         self.num_classes, self.class_names = saved["num_classes"], tuple(saved["class_names"])
