@@ -15,6 +15,7 @@ from diffusion_cli.dataset.point_cloud import PointCloud
 from diffusion_cli.dataset.point_sets import SetDataset
 from diffusion_cli.denoiser import ExactDenoiser
 from diffusion_cli.errors import ArgumentError
+from diffusion_cli.figures.curves import score_curves
 from diffusion_cli.figures.recipes.memory import onset
 from diffusion_cli.metrics.measurement import caveats
 from diffusion_cli.metrics.memory import MemoryEvaluation, copied, nearest_examples, ratio_of_two
@@ -103,3 +104,18 @@ def test_learning_by_heart_begins_where_the_curves_cross_for_good() -> None:
     assert onset(step, np.array([2.0, 0.5, 1.5, 0.5]), truth) == pytest.approx(35)
     assert onset(step, np.array([2.0, 0.5, 0.5, 1.5]), truth) is None
     assert onset(step, np.zeros(4), truth) == 10
+
+
+def test_the_figure_shows_both_curves_for_each_number_and_where_they_cross() -> None:
+    step = np.array([100.0, 200, 300])
+    curves = {
+        n: (step, np.array([0.3, 0.2, 0.1]), np.full(3, truth)) for n, truth in ((64, 0.25), (256, 0.15))
+    }
+    never = curves | {1024: (step, np.array([0.3, 0.2, 0.1]), np.full(3, 0.05))}
+    figure = score_curves(never, {n: onset(*curve) for n, curve in never.items()})
+    *panels, last = figure.axes
+    assert [ax.get_title() for ax in panels] == ["N = 64", "N = 256", "N = 1,024"]
+    np.testing.assert_allclose(panels[0].lines[1].get_ydata(), [0.3, 0.2, 0.1])
+    np.testing.assert_allclose(panels[1].lines[2].get_xdata(), 250)
+    np.testing.assert_allclose(last.lines[0].get_xydata(), [[64, 150], [256, 250]])
+    assert len(panels[2].lines) == 2 and last.texts[0].get_text() == "not yet: N = 1,024"

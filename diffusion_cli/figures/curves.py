@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import (
+    FixedLocator,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    NullLocator,
+    StrMethodFormatter,
+)
 from numpy.typing import ArrayLike, NDArray
 
 from diffusion_cli.figures.style import (
@@ -205,20 +212,27 @@ def score_curves(
     top = 1.08 * max(float(np.max(curve)) for _, *pair in curves.values() for curve in pair)
     for ax, (n, (steps, empirical, truth)) in zip(panels, curves.items(), strict=False):
         ax.plot(steps, truth, color=BLUE, label="to the true score")
-        ax.plot(steps, empirical, color=VERMILION, ls="--", label=f"to that of {n:,} points")
+        ax.plot(steps, empirical, color=VERMILION, ls="--", label="to that of the N points")
         begins = onset[n]
         if begins is not None:
             ax.axvline(begins, color=GREY, lw=0.8, ls=":")
-        ax.set(xscale="log", ylim=(0, top), xlabel="training step")
-        ax.set_ylabel("distance, in eps" if ax is panels[0] else "")
+        ax.set(xlim=(0, None), ylim=(0, top), xlabel="training step")
+        ax.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+        ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         ax.tick_params(labelleft=ax is panels[0])
         set_title(ax, f"N = {n:,}")
-        add_legend(ax, loc="upper right" if n == min(curves) else "lower left")
+    panels[0].set_ylabel("distance, in eps")
+    # of the largest N, whose curves lie lowest
+    add_legend(panels[-2], loc="upper right")
     ax = panels[-1]
     known = {n: step for n, step in onset.items() if step is not None}
     ax.plot([*known], [*known.values()], color=INK, marker="o", ms=4)
-    ax.set(xscale="log", yscale="log", xlabel="training examples N", ylabel="step")
-    set_title(ax, "learning by heart begins")
+    ax.set(xscale="log", yscale="log", xlabel="N", ylabel="step")
+    for axis, places in ((ax.xaxis, [*known]), (ax.yaxis, [*known.values()])):
+        axis.set_major_locator(FixedLocator(places))
+        axis.set_minor_locator(NullLocator())
+        axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    set_title(ax, "by heart from step")
     never = [f"{n:,}" for n, step in onset.items() if step is None]
     if never:
         ax.text(
