@@ -71,7 +71,7 @@ class Stream(IntEnum):
     # The chains that a sampler's times are fitted to.
     GRID = 35
     # Whether a network has learned by heart: the noise and the times of its losses.
-    MEMORY = 36
+    MEMORY = 37
 
 
 def mix(seed: int, stream: Stream, *position: int) -> int:
