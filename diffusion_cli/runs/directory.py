@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import re
+import stat
 import time
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
@@ -114,7 +115,9 @@ class RunDirectory:
     def summary(self) -> dict[str, Any]:
         """summary.json, or {} where there is none that can be read."""
         try:
-            if not self.summary_file.is_file() or self.summary_file.stat().st_size > LARGEST_SUMMARY:
+            # a pipe would be waited for without end
+            entry = self.summary_file.stat()
+            if not stat.S_ISREG(entry.st_mode) or entry.st_size > LARGEST_SUMMARY:
                 return {}
             content = json.loads(self.summary_file.read_text())
         except (OSError, ValueError, RecursionError):
@@ -124,7 +127,10 @@ class RunDirectory:
     @property
     def status(self) -> str | None:
         """As summary.json says; a run that was killed could not say so, and is interrupted."""
-        status = self.summary.get("status")
+        return self.status_of(self.summary)
+
+    def status_of(self, summary: dict[str, Any]) -> str | None:
+        status = summary.get("status")
         killed = status == RUNNING and not place.is_held(self.path)
         return INTERRUPTED if killed else status if isinstance(status, str) else None
 

@@ -6,13 +6,12 @@ import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from diffusion_cli.errors import UserError, closest
 from diffusion_cli.runs import config as run_config
-from diffusion_cli.runs.directory import INTERRUPTED, RUNNING, RunDirectory
 from diffusion_cli.runs.results import Result, clear_best, read_result, show
 
 AGES = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -58,9 +57,6 @@ def listed(path: Path) -> Listed:
     """The run in a directory. UserError where it is none."""
     result = read_result(path)
     files = [entry.stat() for entry in _files(path)]
-    if result.status == RUNNING and not RunDirectory(path).is_held:
-        # its process is gone, and nobody has written so
-        result = replace(result, status=INTERRUPTED)
     changed = max((file.st_mtime for file in files), default=0.0)
     return Listed(result, max(0.0, time.time() - changed), sum(file.st_size for file in files))
 

@@ -101,10 +101,11 @@ def read_result(path: str | Path, name: str | None = None) -> Result:
     record = run_config.read_record(run.path)
     config = record.current
     words = [str(word).lstrip("+~").partition("=")[0] for word in record.overrides]
-    keys = dict(_flatten(config))
+    keys = _flatten(config)
     keys |= {key: value for key, value in record.choices.items() if key in (*config, "experiment")}
     keys |= {"command": record.command, "network_calls": calls_of(config)}
-    summary, status = run.summary, run.status
+    summary = run.summary
+    status = run.status_of(summary)
     return Result(
         name if name is not None else str(path),
         run.path,
@@ -160,12 +161,15 @@ def find(folder: str | Path) -> list[Result]:
     return [read_result(root / path, path) for path in sorted(paths, key=in_order)]
 
 
-def _flatten(node: dict[str, Any], above: str = "") -> Iterable[tuple[str, Any]]:
+def _flatten(node: dict[str, Any]) -> dict[str, Any]:
+    """Dotted name -> value, of all that is no dict."""
+    found: dict[str, Any] = {}
     for key, value in node.items():
         if isinstance(value, dict):
-            yield from _flatten(value, f"{above}{key}.")
+            found |= {f"{key}.{name}": item for name, item in _flatten(value).items()}
         else:
-            yield f"{above}{key}", value
+            found[key] = value
+    return found
 
 
 def numbers_of(summary: dict[str, Any]) -> dict[str, float]:
@@ -176,7 +180,7 @@ def numbers_of(summary: dict[str, Any]) -> dict[str, float]:
         if key not in ("versions", "seed", "threads", "processes")
     }
     found = {}
-    for name, value in _flatten(chosen):
+    for name, value in _flatten(chosen).items():
         if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
             found[name.removesuffix(".value")] = float(value)
     return found
