@@ -408,3 +408,26 @@ def test_what_throws_samples_far_out_is_warned_of_at_the_start(words, warned, tm
     assert main([*line, *words]) == 0
     told = (tmp_path / "run" / "train.log").read_text()
     assert ("outliers are likely" in told) == ("sampler.clip=data keeps" in told) == warned
+
+
+def test_metrics_and_figures_are_two_keys(cli):
+    for keys, measured, drawn in (
+        (["plots=false", "evaluate=true"], True, False),
+        (["evaluate=false", "figures.stages=null"], False, True),
+        (["plots=false"], False, False),
+    ):
+        name = "-".join(keys).replace("=", "_")
+        code, _, err = cli("train", "dataset=circle", *SMALL, *keys, f"hydra.run.dir={name}")
+        assert code == 0, err
+        run = RunDirectory(name)
+        assert bool(run.summary["metrics"]) is measured
+        assert (run.figures / "samples.png").exists() is drawn
+        assert not (run.figures / "stages.png").exists()
+        assert run.samples_file.exists() is (measured or drawn)
+    code, _, err = cli("train", "plots=false", "optimize=metrics.sliced_w2")
+    assert code == 2 and "evaluate=true" in err
+    code, _, err = cli("train", "figures=null")
+    assert code == 2 and "plots=false" in err
+    # the word to blame is named, whatever stands before it
+    code, _, err = cli("train", "steps=5", "evaluation=null")
+    assert code == 2 and err.startswith("error: evaluation=null:")

@@ -263,3 +263,60 @@ def test_a_signal_saves_the_job_and_starts_no_other(tmp_path, launcher):
     assert run.status == "interrupted" and run.checkpoints()
     left = {path.name for path in (tmp_path / "sweep").iterdir()}
     assert left == {".lock", ".owner", ".sweep", "0", "multirun.yaml"}
+
+
+# In a file.
+
+
+GRID = """# @package _global_
+defaults:
+  - override /dataset: square
+grid:
+  model.width: [8, 16]
+  seed: [0, 1]
+"""
+
+
+@pytest.fixture
+def options(tmp_path):
+    """A folder of options: write(text) makes its experiment `mine`."""
+
+    def write(text):
+        folder = tmp_path / "mine" / "experiment"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "mine.yaml").write_text(text)
+        return ["experiment=mine", "--config-dir", str(tmp_path / "mine")]
+
+    return write
+
+
+def test_a_grid_in_a_file_is_swept_and_a_key_of_the_line_takes_its_place(cli, options, tmp_path):
+    # TINY says a width, which the file would otherwise sweep
+    line = [*options(GRID), "hydra.sweep.dir=s", "steps=2"]
+    code, out, _ = cli(*line)
+    assert code == 0
+    rows = table(out)
+    assert [row[1] for row in rows.values()] == ["0", "1"]
+    record = RunDirectory(tmp_path / "s" / "1").record
+    assert (record.current["seed"], record.current["model"]["width"]) == (1, 8)
+    assert record.choices["dataset"] == "square" and "grid" not in record.current
+    # and the same line again has nothing left to do
+    assert "finished already" in "".join(cli(*line)[1:])
+
+
+def test_a_grid_needs_multirun_and_lists_of_values(cli, options, capfd, tmp_path):
+    line = options(GRID)
+    assert main(["train", *line]) == 2
+    assert "is needed for the grid of model.width, seed" in capfd.readouterr().err
+    code, _, err = cli("experiment=mine,digits", *line[1:])
+    assert code == 2 and "a grid of its own" in err
+    for grid, said in (
+        ("grid: 3", "grid=3: holds keys"),
+        ("grid: {seed: 3}", "grid.seed=3: must be a list"),
+        ("grid: {seed: []}", "grid.seed=[]: must be a list"),
+        ("grid: {seed: [abc]}", "seed=abc"),
+        ("grid: {model.widht: [1, 2]}", "no such key"),
+    ):
+        code, _, err = cli(*options(f"# @package _global_\n{grid}\n"))
+        assert code == 2 and said in err and err.count("\n") == 1, err
+    assert not (tmp_path / "outputs").exists()

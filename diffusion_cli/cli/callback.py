@@ -35,6 +35,11 @@ class Checked(Callback):
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         with _stopping(), current(config):
+            grid = config.hydra.sweeper.get("params")
+            if grid:
+                raise UserError(
+                    "--multirun", ..., f"is needed for the grid of {', '.join(grid)}: diffusion train -m ..."
+                )
             command = str(JobRuntime.instance().get("name"))
             directory, resume = _directory(config, "run"), config.get("resume") is True
             if resume and _stamped(config, "run") and not _given(config, "run"):

@@ -12,7 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from diffusion_cli.errors import UserError
+from diffusion_cli.errors import UserError, shown
 from diffusion_cli.options.check import TARGET, arguments_of, check_config
 from diffusion_cli.options.groups import EXACT, FIGURES, GROUPS
 from diffusion_cli.options.keys import defaults_of, keys_of
@@ -36,6 +36,9 @@ OF_TEACHER = (
 OF_ITS_NETWORK = ("model", "parameterization", "optimizer", "batch_size", "ema", "threads")
 REPLACED_NETWORKS = ("diffusion_cli.model.mlp.MLP", "diffusion_cli.model.unet1d.UNet1d")
 OF_STUDENT = ("model", "parameterization", "objective", "optimizer", "logger")
+# In a file: what a sweep goes through.
+GRID = "grid"
+PLAIN = re.compile(r"[\w.+-]+")
 MANY = "results"  # the argument of a figure of many runs
 
 
@@ -58,6 +61,7 @@ def complete_config(config: DictConfig, command: str, words: Sequence[str]) -> F
     """
     said = {override.key_or_group: override for override in parsed(words)}
     with open_dict(config):
+        take_grid(config, said)
         for key, value in (defaults_of("train") | defaults_of(command)).items():
             fill(config, key, value)
         found = lay_like_under(config, said) if command == "train" else lay_run_under(config, command, said)
@@ -90,6 +94,33 @@ def choose_length(config: DictConfig, said: dict[str, Override]) -> None:
         if every and all(isinstance(number, int) and number > 0 for number in (every, value, planned)):
             OmegaConf.update(config, key, max(1, round(every * value / planned)))
     config["steps" if chosen == "epochs" else "epochs"] = None
+
+
+def take_grid(config: DictConfig, said: dict[str, Override]) -> None:
+    """Makes a file's `grid`, key -> values, what Hydra's sweeper goes through; a key that the line says is the line's."""
+    grid = config.pop(GRID, None)
+    if grid is None:
+        return
+    given = OmegaConf.to_container(grid) if OmegaConf.is_config(grid) else grid
+    if not isinstance(given, dict):
+        raise UserError(GRID, given, "holds keys, each with a list of values")
+    with open_dict(config.hydra.sweeper):
+        config.hydra.sweeper.params = {
+            str(key): swept(str(key), values) for key, values in given.items() if key not in said
+        }
+
+
+def swept(key: str, values: Any) -> str:
+    """The values of a key as a line would have them: 1,2,3."""
+    if not isinstance(values, list) or not values or any(isinstance(value, dict) for value in values):
+        raise UserError(f"{GRID}.{key}", values, "must be a list of values")
+    quoted = (
+        "'" + value.replace("'", "\\'") + "'"
+        if isinstance(value, str) and not PLAIN.fullmatch(value)
+        else shown(value)
+        for value in values
+    )
+    return ",".join(quoted)
 
 
 def parsed(words: Sequence[str]) -> list[Override]:

@@ -204,7 +204,9 @@ def _is_nameless(word: str) -> bool:
         override = OverridesParser.create().parse_override(word)
     except HydraException:
         return False
-    return "." not in override.key_or_group and not isinstance(override.value(), (str, list, dict))
+    return override.key_or_group in (*GROUPS, "experiment") and not isinstance(
+        override.value(), (str, list, dict)
+    )
 
 
 def _by_text(error: Exception, overrides: list[str]) -> UserError:

@@ -65,6 +65,8 @@ def plan(config: DictConfig, judge: Callable[[DictConfig], object]) -> None:
                 composed.hydra.runtime.output_dir = os.path.abspath(
                     os.path.join(str(config.hydra.sweep.dir), str(number))
                 )
+            if {*_of_files(composed)} - {*_of_files(config)}:
+                raise UserError(" ".join(line), ..., "holds a grid of its own; name it alone")
             holder.set_config(composed)
             key = key_of(composed)
             judge(composed)
@@ -81,11 +83,14 @@ def plan(config: DictConfig, judge: Callable[[DictConfig], object]) -> None:
         holder.cfg = before
 
 
+def _of_files(config: DictConfig) -> list[str]:
+    """What the sweep goes through by a file's grid, as words of a line."""
+    return [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
+
+
 def _lines(config: DictConfig) -> list[list[str]]:
     """The overrides of each job, as the basic sweeper makes them."""
-    line = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()] + line_words(
-        config
-    )
+    line = [*_of_files(config), *line_words(config)]
     parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
     (lines,) = BasicSweeper.split_arguments(parser.parse_overrides(line), None)
     return lines
@@ -94,7 +99,7 @@ def _lines(config: DictConfig) -> list[list[str]]:
 def line_of(config: DictConfig) -> list[str]:
     """The line as such: its overrides in one order, whatever theirs and that of the values; without `resume`."""
     line = []
-    for override in OverridesParser.create().parse_overrides(line_words(config)):
+    for override in OverridesParser.create().parse_overrides([*_of_files(config), *line_words(config)]):
         name = override.get_key_element()
         if name == "resume":
             continue

@@ -61,10 +61,9 @@ def check(config: dict[str, Any], directory: str | None) -> None:
     settled(config)
     if length(config)[1] is None:
         raise UserError("steps", ..., "a number is needed, or epochs=N")
-    if str(config["optimize"]).startswith("metrics.") and not config["plots"]:
-        raise UserError(
-            "optimize", config["optimize"], "is measured at the end, which plots=false leaves out"
-        )
+    if str(config["optimize"]).startswith("metrics.") and not measures(config):
+        reason = "is measured at the end, which evaluate=true does and plots=false alone leaves out"
+        raise UserError("optimize", config["optimize"], reason)
     if directory and config["resume"] and run_config.is_recorded(Path(directory)):
         run = RunDirectory(directory)
         record = run_config.read_record(run.path, "hydra.run.dir")
@@ -79,6 +78,11 @@ def check(config: dict[str, Any], directory: str | None) -> None:
             raise UserError(key, value, f"the run was begun with {unit}={done}; more of them continue it")
         if run.status == FINISHED and value < done:
             raise UserError(key, value, f"the run has been trained for {done}; more of them continue it")
+
+
+def measures(config: dict[str, Any]) -> bool:
+    """Whether samples are measured at the end."""
+    return config["plots"] if config["evaluate"] is None else config["evaluate"]
 
 
 def main(config: dict[str, Any], run: RunDirectory, session: Session) -> float | None:
@@ -147,7 +151,7 @@ def train_with(
         training.logger.open(run.path, components.config)
         with contextlib.closing(training.logger):
             training.train()
-            if config["plots"]:
+            if config["plots"] or measures(config):
                 training.finish()
         run.check_place()
         training.write_summary(FINISHED)
@@ -532,9 +536,12 @@ class Training:
         if finished.objective.generates:
             with phase(f"sampling {self.config['n']:,}"):
                 finished = write_samples(finished, self.run, self.session.bar).components
-        with phase("evaluating") as tick:
-            self.metrics = evaluate(replace(finished, tick=tick), self.session.bar)
-        log_metrics(finished, self.metrics)
+        if measures(self.config):
+            with phase("evaluating") as tick:
+                self.metrics = evaluate(replace(finished, tick=tick), self.session.bar)
+            log_metrics(finished, self.metrics)
+        if not self.figures:
+            return
         with phase(f"drawing {', '.join(self.figures)}") as tick:
             for file in save_figures(self.figures, self.run.figures, replace(finished, tick=tick)):
                 if self.logger.wants_pictures and file.suffix == ".png":

@@ -61,7 +61,11 @@ def check_config(config: Mapping[str, Any]) -> None:
             _check_component(name, name, value)
         elif name == FIGURES:
             if not isinstance(value, Mapping):
-                raise UserError(name, value, "holds figures by their names, not a value")
+                raise UserError(
+                    name,
+                    value,
+                    "holds figures by their names: figures.loss=null leaves one out, plots=false all",
+                )
             for figure, node in value.items():
                 _check_component(f"{name}.{figure}", "figure", node)
         elif name in keys:

@@ -117,7 +117,8 @@ class Train(Machine):
     monitor: the evaluation repeated during training.
     n: samples drawn at the end.
     sample_batch: samples that go through the network at once.
-    plots: false: no final samples, evaluation or figures.
+    plots: false: no figures at the end, and unless `evaluate` says otherwise no samples and metrics either.
+    evaluate: whether samples are measured at the end; null: as plots.
     resume: true: continue the run in hydra.run.dir, if one is there; in a sweep, the newest of the same line.
     init: a run whose averaged weights the network starts from; null: random ones.
     like: a run whose configuration is taken, but for what the line says; null: none.
@@ -143,6 +144,7 @@ class Train(Machine):
     n: Many = 5000
     sample_batch: Many = 10000
     plots: bool = True
+    evaluate: bool | None = None
     resume: bool = False
     init: str | None = None
     like: str | None = None

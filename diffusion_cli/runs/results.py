@@ -24,7 +24,7 @@ COMPARED = ("ratio", "floor")  # numbers beside a metric's value that are worth 
 # Groups whose keys make another loss: its values are not compared.
 OF_THE_LOSS = ("schedule", "parameterization", "objective")
 # what makes no other experiment
-NOT_ASKED = ("seed", "resume", "optimize", "plots", "device", "threads", "processes")
+NOT_ASKED = ("seed", "resume", "optimize", "plots", "evaluate", "device", "threads", "processes")
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from diffusion_cli.errors import UserError, shown
 log = logging.getLogger(__name__)
 
 # What is done with the network, not how it comes to be.
-FREE = ("resume", "plots", "n", "stages", "checkpoint", "figures", "evaluation", "monitor", "sampler", "sample_batch", "logger",
-        "guidance.w", "label", "optimize", "max_minutes", "like", "processes")  # fmt: skip
+FREE = ("resume", "plots", "evaluate", "n", "stages", "checkpoint", "figures", "evaluation", "monitor", "sampler",
+        "sample_batch", "logger", "guidance.w", "label", "optimize", "max_minutes", "like", "processes")  # fmt: skip
 # Training goes on, but no longer to the bit as it would have.
 WARNED = {
     "device": "results will differ in the last bits",
