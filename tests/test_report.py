@@ -291,6 +291,27 @@ def test_the_slider_moves_the_samples(home, visit):
     page.close()
 
 
+def test_the_slider_is_in_view_on_a_laptop_and_the_page_follows_the_dark(home, visit):
+    page = visit(home / "page" / "report.html")
+    page.set_viewport_size({"width": 1280, "height": 800})
+    for name in ("#canvas", "#play", "#slider"):
+        box = page.locator(name).bounding_box()
+        assert box["y"] >= 0 and box["y"] + box["height"] <= 800, name
+    seen = {}
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        style = "e => [getComputedStyle(e).backgroundColor, getComputedStyle(e).color]"
+        ground, ink = page.eval_on_selector("body", style)
+        numbers = [sum(map(int, re.findall(r"\d+", color)[:3])) for color in (ground, ink)]
+        seen[scheme] = numbers[0] - numbers[1]
+        # figures are drawn in dark ink
+        assert page.eval_on_selector("#canvas", style)[0] == "rgb(255, 255, 255)"
+    assert seen["light"] > 450 and seen["dark"] < -450
+    page.set_viewport_size({"width": 360, "height": 740})
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= 360
+    assert not page.wrong
+
+
 @pytest.mark.parametrize("kind", ["line", "plane", "sets", "images", "colour"])
 def test_every_kind_is_drawn(kind, visit, tmp_path):
     more = {"density": np.random.default_rng(0).random((7, 50))} if kind == "line" else {}

@@ -106,11 +106,11 @@ def take_grid(config: DictConfig, said: dict[str, Override]) -> None:
         raise UserError(GRID, given, "holds keys, each with a list of values")
     with open_dict(config.hydra.sweeper):
         config.hydra.sweeper.params = {
-            str(key): swept(str(key), values) for key, values in given.items() if key not in said
+            str(key): values_text(str(key), values) for key, values in given.items() if key not in said
         }
 
 
-def swept(key: str, values: Any) -> str:
+def values_text(key: str, values: Any) -> str:
     """The values of a key as a line would have them: 1,2,3."""
     if not isinstance(values, list) or not values or any(isinstance(value, dict) for value in values):
         raise UserError(f"{GRID}.{key}", values, "must be a list of values")

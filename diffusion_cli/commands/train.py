@@ -61,7 +61,7 @@ def check(config: dict[str, Any], directory: str | None) -> None:
     settled(config)
     if length(config)[1] is None:
         raise UserError("steps", ..., "a number is needed, or epochs=N")
-    if str(config["optimize"]).startswith("metrics.") and not measures(config):
+    if str(config["optimize"]).startswith("metrics.") and not is_evaluated(config):
         reason = "is measured at the end, which evaluate=true does and plots=false alone leaves out"
         raise UserError("optimize", config["optimize"], reason)
     if directory and config["resume"] and run_config.is_recorded(Path(directory)):
@@ -80,7 +80,7 @@ def check(config: dict[str, Any], directory: str | None) -> None:
             raise UserError(key, value, f"the run has been trained for {done}; more of them continue it")
 
 
-def measures(config: dict[str, Any]) -> bool:
+def is_evaluated(config: dict[str, Any]) -> bool:
     """Whether samples are measured at the end."""
     return config["plots"] if config["evaluate"] is None else config["evaluate"]
 
@@ -151,7 +151,7 @@ def train_with(
         training.logger.open(run.path, components.config)
         with contextlib.closing(training.logger):
             training.train()
-            if config["plots"] or measures(config):
+            if config["plots"] or is_evaluated(config):
                 training.finish()
         run.check_place()
         training.write_summary(FINISHED)
@@ -536,7 +536,7 @@ class Training:
         if finished.objective.generates:
             with phase(f"sampling {self.config['n']:,}"):
                 finished = write_samples(finished, self.run, self.session.bar).components
-        if measures(self.config):
+        if is_evaluated(self.config):
             with phase("evaluating") as tick:
                 self.metrics = evaluate(replace(finished, tick=tick), self.session.bar)
             log_metrics(finished, self.metrics)

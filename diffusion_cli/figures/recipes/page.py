@@ -36,6 +36,11 @@ WEIGHT = 800_000
 LINE_CELLS = 300
 # Of a cell's side: width of the Gaussian that keeps a thin density from falling between the cells.
 BLUR = 0.6
+FLOOR = (
+    "floor: the same metric for true samples, as many of them. "
+    "ratio: value / floor, 1 where samples cannot be told from the truth. "
+    "spread: standard deviation over independent draws. better: which way, or the value to be near."
+)
 NOTE = "The true density is that of x_t at each time."
 
 
@@ -86,22 +91,23 @@ def of_many(results: Sequence[Result], sweep: str | None, n: int, frames: int, c
     done = [result for result in results if result.status == FINISHED]
     first = next((name for name in numbers if name != "loss"), "loss")
     ranked = sorted((r for r in done if first in r.numbers), key=lambda result: result.cost(first))
+    costs = [(run.cost(first), run.standard_error(first)) for run in ranked]
+    clear = bool(ranked) and len({run.basis(first) for run in ranked}) == 1 and gather.clear_best(costs) == 0
+    others = [result for result in results if all(result is not run for run in ranked)]
     head = ["run", *keys, "status", *(spaced(name.removeprefix("metrics.")) for name in numbers)]
     rows = [
         [
-            result.name,
+            result.name + (", the best" if clear and result is ranked[0] else ""),
             *(gather.show(result.keys.get(key)) for key in keys),
             result.status or "not begun",
             *(text(result.numbers.get(name)) for name in numbers),
         ]
-        for result in results
+        for result in [*ranked, *others]
     ]
     subtitle, process, details = [f"{len(done)} of {len(results)} runs finished"], None, {}
     if ranked:
         best = ranked[0]
         metric = spaced(first.removeprefix("metrics."))
-        costs = [(run.cost(first), run.standard_error(first)) for run in ranked]
-        clear = len({run.basis(first) for run in ranked}) == 1 and gather.clear_best(costs) == 0
         which = "the best" if clear else "the first, but not clearly the best,"
         subtitle.append(f"{which} by {metric} is run {best.name}, whose samples follow")
         process = process_of(
@@ -117,7 +123,7 @@ def of_many(results: Sequence[Result], sweep: str | None, n: int, frames: int, c
         title=f"{', '.join(dict.fromkeys(dataset_of(r.config) for r in results))}: {sweep or f'{len(results)} runs'}",
         subtitle=subtitle,
         process=process,
-        tables=[Table(head, rows)],
+        tables=[Table(head, rows, f"The best by {spaced(first.removeprefix('metrics.'))} first.")],
         pictures=pictures(found),
         details=details,
     )
@@ -216,7 +222,7 @@ def tables(metrics: Any) -> list[Table]:
             [entry.get("label") or spaced(name), *(text(entry.get(key, "")) for key in keys)]
             for name, entry in measured.items()
         ]
-        result.append(Table(["metric", *map(spaced, keys)], rows))
+        result.append(Table(["metric", *map(spaced, keys)], rows, FLOOR if "floor" in keys else ""))
     for name, entries in lists.items():
         keys = list(dict.fromkeys(key for entry in entries for key in entry))
         rows = [[str(k), *(text(entry.get(key, "")) for key in keys)] for k, entry in enumerate(entries)]
