@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 LOADED = (
+    "diffusion_cli.__main__",
     "diffusion_cli.cli.entries.train",
     "diffusion_cli.cli.callback",
     "diffusion_cli.cli.messages",
