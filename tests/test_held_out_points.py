@@ -31,7 +31,7 @@ def cloud(folder: Path, rows: np.ndarray, **options) -> PointCloud:
 
 def test_held_out_points_are_not_trained_on(tmp_path: Path) -> None:
     rows = np.random.default_rng(0).normal(size=(80, 2)).astype(np.float32)
-    data = cloud(tmp_path, rows)
+    data = cloud(tmp_path, rows, test=0.1)
     trained = {tuple(row) for row in data.units.array(data.density.points).astype(np.float32).tolist()}
     held = {tuple(row) for row in data.units.array(data.held_out.distinct(8, 0).x0).tolist()}
     assert data.held_out.count == 8 == len(held) and len(trained) == 72 == data.about["train"]
@@ -40,13 +40,16 @@ def test_held_out_points_are_not_trained_on(tmp_path: Path) -> None:
     drawn = data.draw(2000, torch.Generator().manual_seed(0)).x0
     assert torch.cdist(drawn, data.held_out.distinct(8, 0).x0).min() > 1e-4
     assert data.truth is not data.density and len(data.truth.points) == 8
-    assert cloud(tmp_path, rows).held_out.distinct(8, 0).x0.equal(data.held_out.distinct(8, 0).x0)
+    assert cloud(tmp_path, rows, test=0.1).held_out.distinct(8, 0).x0.equal(data.held_out.distinct(8, 0).x0)
 
 
 @pytest.mark.parametrize(
-    ("n", "test", "count"), [(80, 0, None), (49, 0.1, None), (50, 0.1, 5), (6, 2, 2), (80, 0.5, 40)]
+    ("n", "test", "count"),
+    [(80, 0, None), (499, None, None), (500, None, 50), (50, 0.1, 5), (6, 2, 2), (80, 0.5, 40)],
 )
-def test_a_number_or_a_fraction_is_held_out(tmp_path: Path, n: int, test: float, count: int | None) -> None:
+def test_a_number_or_a_fraction_is_held_out(
+    tmp_path: Path, n: int, test: float | None, count: int | None
+) -> None:
     data = cloud(tmp_path, np.random.default_rng(0).normal(size=(n, 2)), test=test)
     assert data.held_out.count == count and (count or data.truth is data.density)
 

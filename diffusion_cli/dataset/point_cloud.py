@@ -16,8 +16,8 @@ from diffusion_cli.errors import ArgumentError
 from diffusion_cli.noise import Stream, generator
 from diffusion_cli.ranges import Count, Inner, NonNegative, Rows, Values, Whole, checked
 
-# Held-out points of a fraction; fewer say nothing.
-FEWEST = 5
+# Points of which a tenth is held out unless the user says otherwise; of fewer each is needed, and a tenth says little.
+MANY = 500
 LOT = 10_000
 
 
@@ -28,8 +28,8 @@ class PointCloud(ExactDataset):
     path: a table (.csv, .tsv, .txt; with or without a header), or a .npy, .npz or .mat (MATLAB's) file with one array of N rows
         of d coordinates.
     n: points of a frozen training set, drawn from those of the file; null: batches are drawn from all of them.
-    test: points that are held out, a number, or below 1 a fraction of all, where that is five or more; 0: none. Samples
-        are compared with them, so that a network gains nothing by learning its points by heart.
+    test: points that are held out, a number, or below 1 a fraction of all; 0: none; null: a tenth of 500 or more. Samples are
+        compared with them, so that a network gains nothing by learning its points by heart.
     jitter: standard deviation of Gaussian noise on the points, in the units of the file.
     columns: the columns that are coordinates, by name or number from 1, [x,y]; null: all, where these can only be coordinates.
     where: only rows with these values in these columns, {dataset: dino}; null: all rows.
@@ -46,7 +46,7 @@ class PointCloud(ExactDataset):
         self,
         path: str,
         n: Rows | None = None,
-        test: Whole | Inner = 0.1,
+        test: Whole | Inner | None = None,
         jitter: NonNegative = 0.0,
         columns: Sequence[str | Count] | None = None,
         where: Values | None = None,
@@ -94,14 +94,14 @@ def _density(points: Tensor, label: Tensor | None, rows: Tensor, jitter: float) 
     return Points(points[rows], label=None if label is None else label[rows], jitter=jitter)
 
 
-def _split(points: Tensor, label: Tensor | None, test: float) -> tuple[Tensor, Tensor]:
+def _split(points: Tensor, label: Tensor | None, test: float | None) -> tuple[Tensor, Tensor]:
     """The rows to train on and those held out; of each class at least one is trained on."""
     n = len(points)
+    if test is None:
+        test = 0.1 if n >= MANY else 0
     count = int(test * n) if test < 1 else int(test)
     if count >= n:
         raise ArgumentError("test", test, f"of {n} points at least one must be left to train on")
-    if test < 1 and count < FEWEST:
-        count = 0
     # At random: what is spread evenly is nearer to the points trained on than the distribution itself.
     order = torch.randperm(n, generator=generator(0, Stream.SPLIT))
     is_out = torch.zeros(n, dtype=torch.bool).index_fill(0, order[:count], True)
