@@ -141,7 +141,7 @@ BAD = [
     ("schedule.beta_min=abc", "schedule.beta_min=abc: is no option of loglinear; choose from T, sigma_min, sigma_max"),
     ("figures.loss.floor_draws=0", "figures.loss.floor_draws=0: must be a whole number in 1..1000000000"),
     ("figures.loss=3", "figures.loss=3: holds further keys, not a value; choose an option: figure=NAME"),
-    ("figures=3", "figures=3: holds figures by their names, not a value"),
+    ("figures=3", "figures=3: holds figures by their names: figures.loss=null leaves one out, plots=false all"),
     ("logger=wandb logger.mode=of", "logger.mode=of: must be one of the choices; choose from offline, online"),
     ("model={}", "model._target_: missing; choose an option of the group"),
     ("max_minutes=0", "max_minutes=0: must be a number > 0, or null"),

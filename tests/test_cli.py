@@ -240,7 +240,10 @@ BAD = [
     ("train sampler=DDIM", "sampler=DDIM: no such option; did you mean ddim? choose from *"),
     ("train guidance.w=2", "guidance.w=2: no such key; it is a key of guidance=auto and guidance=cfg"),
     ("train --dataset circle", "--dataset: no such flag; a key has no dashes: dataset=circle"),
-    ("train figures=null", "figures=null: holds figures by their names, not a value"),
+    (
+        "train figures=null",
+        "figures=null: holds figures by their names: figures.loss=null leaves one out, plots=false all",
+    ),
     ("train seed=[1", "seed=[1: *"),
     ("train seed=a=b", "seed=a=b: *"),
     ("train é=3", "é=3: *"),

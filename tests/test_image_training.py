@@ -20,6 +20,7 @@ from diffusion_cli.objective import Objective
 from diffusion_cli.optimizer import Optimizer
 from diffusion_cli.options.build import build_component
 from diffusion_cli.prediction import V
+from diffusion_cli.runs.config import length
 from diffusion_cli.sampler import chain
 from diffusion_cli.schedule import loglinear
 from diffusion_cli.trainer import Batches, TrainState, fit
@@ -117,7 +118,7 @@ def test_every_recipe_builds_and_its_network_takes_the_images(words: str, compos
     with torch.device("meta"):
         net = build_component(config, "model", shape=shape, num_classes=3)
     assert isinstance(net, UNet2d) and config["threads"] == 2
-    assert config["stages"]["every"] == 0 or config["steps"] % config["stages"]["every"] == 0
+    assert config["stages"]["every"] == 0 or length(config)[1] % config["stages"]["every"] == 0
 
 
 @pytest.mark.parametrize(

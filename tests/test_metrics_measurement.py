@@ -43,7 +43,7 @@ def test_the_catalogue_imports_nothing_heavy() -> None:
 
 def test_every_metric_says_which_way_is_better() -> None:
     assert all(name == metric.name and metric.label for name, metric in METRICS.items())
-    assert {metric.better for metric in METRICS.values()} == {"lower", "higher", 0.0, 0.5, 1.0}
+    assert {metric.better for metric in METRICS.values()} == {"lower", "higher", "floor", 0.0, 0.5, 1.0}
     assert METRICS["one_nn_cd"].better == 0.5 and METRICS["accuracy"].better == "higher"
     assert label_of("sliced_w2") == "sliced W2" and label_of("vendi") == "vendi"
 
@@ -176,7 +176,7 @@ def test_an_evaluation_from_outside(
     assert entry.keys() == {"value", "label", "unit", "better"}
     assert (entry["label"], entry["unit"], entry["better"]) == ("mean radius", "data", 1.0)
     assert "mean radius" in (run.path / "train.log").read_text()
-    assert run.evaluations_file.read_text().startswith("step,radius\n2,")
+    assert run.evaluations_file.read_text().startswith("step,radius,error_")
     (result,) = results.find("runs")
     assert results.metrics([result]) == ["loss", "metrics.radius"]
     assert result.cost("metrics.radius") == pytest.approx(abs(entry["value"] - 1))

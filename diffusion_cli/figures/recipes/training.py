@@ -40,9 +40,12 @@ def loss(components: Components, floor_draws: Many = 20_000) -> Figure:
 
 
 def loss_floor(components: Components, n: int) -> float | None:
-    """The training loss of the exact denoiser, to which the curve can fall at best; None where it is not known."""
+    """The training loss of the exact denoiser, to which the curve can fall at best; None where it is not known, as where
+    noise is coupled to points: then less of it is left to guess."""
     c = components
-    if c.dataset.density is None or not isinstance(c.objective, Objective) or c.objective.loss != "mse":
+    if c.dataset.density is None or not isinstance(c.objective, Objective):
+        return None
+    if c.objective.loss != "mse" or c.objective.coupling != "independent":
         return None
     x0, t, eps, label, _ = Batches(c.dataset, c.schedule, c.objective, n, c.seed, stream=Stream.LOSS_FLOOR)(0)
     exact = ExactDenoiser(c.dataset.density, c.schedule)
