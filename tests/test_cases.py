@@ -142,7 +142,7 @@ COMMA = [row.replace(",", ";").replace(".", ",") for row in ROWS]
 
 CASES: dict[str, Case] = {
     # tables
-    "scale100": Case("points", text(mixed()), {**READ, "held out": 6, "train": 54}),
+    "scale100": Case("points", text(mixed()), {**READ, "held out": 0, "train": 60}),
     "first_row_na": Case("points", text("NA,2.0\n" + mixed()), refused="line 1, column 1 is NA"),
     "first_row_typo": Case("points", text("1.2.5,2.0\n" + mixed()), refused="line 1, column 1"),
     "one_point": Case("points", text("1.5,2.5\n"), refused="no spread"),

@@ -48,8 +48,8 @@ def test_a_run_samples_without_its_data(tmp_path: Path, monkeypatch: pytest.Monk
     assert main(["sample", "run=run", "label=c", "hydra.run.dir=no"]) == 2
     assert "choose from a, b" in capsys.readouterr().err
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())["data"]
-    assert summary["rows"] == 90 and sum(summary["classes"].values()) == summary["train"] == 81
-    assert summary["held out"] == 9 and summary["scale"] > 1
+    assert summary["rows"] == 90 and sum(summary["classes"].values()) == summary["train"] == 90
+    assert summary["held out"] == 0 and summary["scale"] > 1
     assert "classes" in (tmp_path / "run" / "train.log").read_text()
 
     again = ["train", "like=run", "seed=1", "model.depth=2", "plots=false", "hydra.run.dir=again"]
