@@ -22,6 +22,7 @@ from diffusion_cli.figures.kinds import KINDS, kinds_of
 from diffusion_cli.figures.page import Page
 from diffusion_cli.figures.recipes import process
 from diffusion_cli.figures.recipes.material import examples, states_of
+from diffusion_cli.figures.recipes.training import loss_floor
 from diffusion_cli.metrics.sets import chamfer
 from diffusion_cli.noise import NoiseStream
 from diffusion_cli.options.files import default_figures, names_of, node_of
@@ -345,6 +346,13 @@ def test_a_turntable_goes_once_around_or_stands_still(world):
     still = draw(node | {"n": 2, "angles": 3}, world("chairs"))
     assert [ax.get_title() for ax in still.axes[:3]] == ["0°", "120°", "240°"] and len(still.axes) == 6
     assert len(draw(node | {"angles": 5}, world("space")).axes) == 5
+
+
+def test_where_noise_is_coupled_to_points_the_loss_has_no_floor(world):
+    """Its floor is not that of independent noise, and the assignment of so many would take minutes."""
+    c = world("plane")
+    coupled = replace(c.objective, targets="sample", coupling="optimal")
+    assert loss_floor(c, 50) > 0 and loss_floor(replace(c, objective=coupled), 50) is None
 
 
 # a user's own
