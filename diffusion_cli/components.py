@@ -196,12 +196,12 @@ class Components:
         most, w = self.config["w_max"], 0.0
         if isinstance(self.guidance, ClassifierFree) and most is not None:
             w = self.guidance.w
-        elif not isinstance(self.guidance, Unguided):
-            reason = "this student has learned none; one that is distilled with w_max=3 takes guidance=cfg"
-            raise UserError("guidance", ..., reason)
             if self.guidance.between is not None:
                 reason = "a student has learned guidance at all noise levels alone"
                 raise UserError("guidance.between", self.guidance.between, reason)
+        elif not isinstance(self.guidance, Unguided):
+            reason = "this student has learned none; one that is distilled with w_max=3 takes guidance=cfg"
+            raise UserError("guidance", ..., reason)
         if most is not None and not 0 <= w <= most:
             raise UserError("guidance.w", w, f"this student has learned weights from 0 to {most:g}")
         plain = self.network_denoiser(net)
@@ -383,7 +383,7 @@ class Components:
         """The network with its initial weights, which depend on the seed alone."""
         shape, outputs = self.dataset.shape, self.objective.outputs
         classes = self.dataset.num_classes if self.objective.generates else 0
-        # A student is told where it goes, and under which weight of guidance.
+        # A student's network takes the time to which it goes and, where it has learned guidance, the weight.
         numbers = 1 + (self.config["w_max"] is not None) if "calls" in self.config else 0
         extra = {"outputs": outputs} if outputs > 1 else {}
         extra |= {"numbers": numbers} if numbers else {}

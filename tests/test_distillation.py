@@ -255,6 +255,8 @@ def test_a_student_stands_alone_and_takes_the_weight_of_guidance(cli, home):
         ("sample run=pixels sampler=dpmpp", "sampler: a student makes its own jumps, by sampler=ddim alone"),
         ("sample run=pixels sampler.steps=3", "sampler.steps: this student has learned to jump from 50 to 0"),
         ("sample run=pixels guidance=cfg guidance.w=3", "guidance.w=3: this student has learned weights from 0 to 2"),
+        ("sample run=pixels guidance=cfg guidance.w=1 guidance.between=[0.2,2]",
+         "guidance.between=[0.2,2]: a student has learned guidance at all noise levels alone"),
         ("sample run=line guidance=classifier guidance.run=exact label=0", "guidance: this student has learned none"),
         ("distill run=pixels", "run=pixels: is a student itself; name its teacher"),
         ("distill run=exact dataset=gaussian1d w_max=1", "w_max=1: guidance needs a teacher that was trained with labels"),
