@@ -1,4 +1,4 @@
-"""What Hydra itself may be told, before it acts on it.
+"""What Hydra itself may be given, before it acts on it.
 
 Hydra builds callbacks, loggers, launchers and sweepers of its own `hydra` node before any code of ours runs, so a
 file of options could have anything called there. Therefore every configuration that Hydra composes, for a run, for a
@@ -231,7 +231,7 @@ def _check_logging(key: str, value: Any) -> None:
 
 
 def _check_target(key: str, value: Any, direct: bool) -> None:
-    """direct: Hydra itself builds it, and nothing but its plugins. Below that a plugin builds what it is told."""
+    """direct: Hydra itself builds it, and nothing but its plugins. Below that a plugin builds whatever it is given."""
     if not isinstance(value, str) or "${" in value:
         raise UserError(key, value, "must be the name of a class")
     if direct or value.startswith(tuple(f"{module}." for module in trusted_modules())):

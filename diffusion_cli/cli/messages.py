@@ -138,10 +138,10 @@ def _of_omegaconf(error: OmegaConfBaseException, context: str, overrides: list[s
     if isinstance(error, (ConfigAttributeError, ConfigKeyError)) and isinstance(
         error.parent_node, DictConfig
     ):
-        asked = re.match(r"Could not override '(.*?)'", context)
-        if asked is None and "not in struct" not in str(error):
+        refused = re.match(r"Could not override '(.*?)'", context)
+        if refused is None and "not in struct" not in str(error):
             return UserError(key, value, _first_line(error))
-        return _unknown_key(asked[1] if asked else key, error.parent_node, overrides)
+        return _unknown_key(refused[1] if refused else key, error.parent_node, overrides)
     merging = re.match(r"Error merging override (.*)", context, re.DOTALL)
     if merging:
         return UserError(merging[1], ..., _first_line(error))

@@ -217,7 +217,7 @@ def begin(config: DictConfig, folder: str) -> None:
 
 @contextlib.contextmanager
 def guard() -> Iterator[None]:
-    """Around a command: where it was a sweep, its end is told and judged whatever Hydra makes of it."""
+    """Around a command: where it was a sweep, its end is reported and judged whatever Hydra makes of it."""
     global _sweep
     caught: BaseException | None = None
     try:
