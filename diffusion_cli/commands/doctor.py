@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from diffusion_cli.commands.output import components_of, describe
-from diffusion_cli.commands.train import score
+from diffusion_cli.commands.train import batches_of, compared_on, score
 from diffusion_cli.errors import UserError
 from diffusion_cli.options.groups import EXACT
 from diffusion_cli.runs.atomic import write_json
@@ -53,7 +53,6 @@ def findings_of(c: Components) -> Iterator[Finding]:
     from diffusion_cli.metrics.network_error import velocity_errors
     from diffusion_cli.noise import NoiseStream, Stream, generator
     from diffusion_cli.runs.restore import chosen
-    from diffusion_cli.trainer import Batches
 
     run = c.run
     assert run is not None and c.net is not None
@@ -69,8 +68,7 @@ def findings_of(c: Components) -> Iterator[Finding]:
     if run.record.command == "train":
         last = c.new_net()
         last.load_state_dict(chosen(run, c.config["weights"])["state"]["net"])
-        given = (c.dataset, c.schedule, c.objective, run.record.current["batch_size"], c.seed)
-        batches = Batches(*given, device=c.device, stream=Stream.SCORE, held_out=True)
+        batches = compared_on(batches_of(c))
         yield diagnosis.average(score(c, c.net, batches), score(c, last, batches))
     yield diagnosis.amplified_errors(c.schedule, c.sampler, c.parameterization)
     yield diagnosis.steps(c.sampler, c.schedule.T)

@@ -260,11 +260,16 @@ def new_state(components: Components) -> TrainState:
 
 
 def of_data(training: Training) -> tuple[BatchSource, BatchSource]:
-    """The batches of training, and those by which checkpoints are compared: of held-out data, where there are any."""
+    """The batches of training, and those by which checkpoints are compared."""
+    batches = batches_of(training.components)
+    return batches, compared_on(batches)
+
+
+def compared_on(batches: Batches) -> Batches:
+    """The batches by which networks that learn from `batches` are compared: of held-out data, where there are any."""
     from diffusion_cli.noise import Stream
 
-    batches = batches_of(training.components)
-    return batches, replace(batches, label_dropout=0.0, stream=Stream.SCORE, held_out=True, shards=1)
+    return replace(batches, label_dropout=0.0, stream=Stream.SCORE, held_out=True, shards=1)
 
 
 def batches_of(c: Components) -> Batches:
