@@ -29,6 +29,7 @@ LOADED = (
     "diffusion_cli.optimizer",
     "diffusion_cli.dataset.plane",
     "diffusion_cli.dataset.description",
+    "importlib.readers",
     "hydra.core.override_parser.overrides_parser",
     "hydra._internal.defaults_list",
     "hydra._internal.core_plugins.basic_launcher",
