@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import signal
 import sys
+import threading
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from types import NoneType
 
@@ -62,10 +65,34 @@ def main(argv: list[str] | None = None) -> int:
     """
     wait_briefly(os.environ)
     _find_modules_here()
-    if member().rank > 0:
-        from diffusion_cli.commands import follow
+    with _interruptible():
+        if member().rank > 0:
+            from diffusion_cli.commands import follow
 
-        return follow.main()
+            return follow.main()
+        return _guarded(argv)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C ends the process at once while no command takes signals: there is nothing to save.
+
+    An exception instead would come in the middle of imports, of Hydra's composing and of callbacks, which lose it or turn
+    it into one of their own.
+    """
+    ours = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGINT)
+    if ours and before is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, before)
+
+
+def _guarded(argv: list[str] | None) -> int:
+    """Runs the line with streams that may fail."""
     with tolerant() as (stdout, _):
         code = _run(argv)
         sys.stdout.flush()

@@ -223,7 +223,10 @@ def test_the_clusters_signal_saves_and_says_so_by_its_code(home: Path, straight:
     goes_on(home, straight)
 
 
-def test_a_signal_puts_samples_and_measurements_off_until_the_run_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("step, checkpoints", [(20, [20]), (0, [])])
+def test_a_signal_puts_samples_and_measurements_off_until_the_run_goes_on(
+    tmp_path: Path, step: int, checkpoints: list[int]
+) -> None:
     """They can take minutes; what is trained is saved at once."""
     line = [*LINE, "steps=60", "stages.every=20", "stages.n=8", "monitor.every=20", "monitor.n=16"]
 
@@ -233,7 +236,7 @@ def test_a_signal_puts_samples_and_measurements_off_until_the_run_goes_on(tmp_pa
         put_off = Training.put_off
 
         def sent(training: Training) -> None:
-            if training.state.step == 20 and training.session.stop.signum is None:
+            if training.state.step == step and training.session.stop.signum is None:
                 os.kill(os.getpid(), signal.SIGTERM)
             put_off(training)
 
@@ -245,7 +248,8 @@ def test_a_signal_puts_samples_and_measurements_off_until_the_run_goes_on(tmp_pa
     assert Child(line, homes[0]).wait().code == 0
     assert Child(line, homes[1], before).wait().code == 128 + signal.SIGTERM
     run = run_of(homes[1])
-    assert newest(run)["state"]["step"] == 20 and [*run.stages()] == [0] and not run.evaluations_file.exists()
+    assert [checkpoint.load(file)["state"]["step"] for file in run.checkpoints()] == checkpoints
+    assert [*run.stages()] == ([0] if step else []) and not run.evaluations_file.exists()
     assert Child(line, homes[1]).wait().code == 0
     rows = [run_of(home).evaluations_file.read_text() for home in homes]
     assert (

@@ -370,13 +370,19 @@ class Training:
         self.started = time.monotonic()
         limit = config["max_minutes"]
         logger = self.logger
+        group = self.components.group
         self.save_stage(self.session.bar)
         self.write_summary(RUNNING)
         batches, self.scored = self.lessons(self)
         self.monitor.prepare(state.ema)
         if self.monitor.due(state.step):
             self.evaluate_again(logger)
-        group = self.components.group
+        if group.size == 1 and stop.signum is not None:
+            # A step now would leave behind what the signal has put off.
+            stop.check()
+            self.save_stage()
+            if self.monitor.due(state.step):
+                self.evaluate_again(logger)
         group.release()
         # A signal is looked at where the step can be saved.
         bar = self.session.bar(config["steps"], state.step, stops=False)
