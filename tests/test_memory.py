@@ -16,9 +16,10 @@ from diffusion_cli.dataset.point_sets import SetDataset
 from diffusion_cli.denoiser import ExactDenoiser
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.figures.curves import score_curves
+from diffusion_cli.figures.points import beside_nearest_points
 from diffusion_cli.figures.recipes.memory import onset
 from diffusion_cli.metrics.measurement import caveats
-from diffusion_cli.metrics.memory import MemoryEvaluation, copied, nearest_examples, ratio_of_two
+from diffusion_cli.metrics.memory import COPY, MemoryEvaluation, copied, nearest_examples, ratio_of_two
 from diffusion_cli.metrics.protocol import EvaluationInput
 from diffusion_cli.schedule import loglinear
 
@@ -119,3 +120,16 @@ def test_the_figure_shows_both_curves_for_each_number_and_where_they_cross() -> 
     np.testing.assert_allclose(panels[1].lines[2].get_xdata(), 250)
     np.testing.assert_allclose(last.lines[0].get_xydata(), [[64, 150], [256, 250]])
     assert len(panels[2].lines) == 2 and last.texts[0].get_text() == "not yet: N = 1,024"
+
+
+def test_samples_are_joined_to_their_nearest_training_points() -> None:
+    data = torch.randn(40, 2, generator=seeded(3)).double().numpy()
+    x = np.concatenate([data[[5, 9]] + 1e-9, data[[7]] + [3.0, 4.0]])
+    near, rows = nearest_examples(torch.from_numpy(x), [torch.from_numpy(data)])
+    figure = beside_nearest_points(x, data, rows[:, 0].numpy(), ratio_of_two(near).numpy() < COPY)
+    ax = figure.axes[0]
+    lines = np.concatenate([collection.get_segments() for collection in ax.collections])
+    # of each line the length is the distance to the nearest, by a search of another kind
+    truth = np.linalg.norm(x[:, None] - data[None], axis=2).min(1)
+    assert sorted(np.linalg.norm(lines[:, 0] - lines[:, 1], axis=1)) == pytest.approx(sorted(truth), abs=1e-8)
+    assert ax.get_title().startswith("3 samples, 2 of them copies")

@@ -7,6 +7,7 @@ from typing import cast
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike, NDArray
@@ -33,6 +34,7 @@ from diffusion_cli.figures.style import (
     GREY,
     LIGHT,
     SINGLE,
+    VERMILION,
     add_legend,
     house_style,
     new_figure,
@@ -162,6 +164,31 @@ def scatter(x: ArrayLike, curve: Curve | None = None, title: str | None = None) 
             legend_of_truth(figure, curve)
     lost = count_outside(x, limits)
     set_title(ax, (title or f"{len(as_points(x)):,} samples") + (f", {lost:,} outside" if lost else ""))
+    return figure
+
+
+@house_style
+def beside_nearest_points(
+    x: Points, data: Points, rows: NDArray[np.int64], copy: NDArray[np.bool_]
+) -> Figure:
+    """Samples x (n, 2), each joined by a line to its nearest of the training points data (N, 2).
+
+    rows: (n,) which of the training points that is.
+    copy: (n,) which samples are copies.
+    """
+    figure = new_figure(SINGLE, SINGLE)
+    ax = figure.subplots()
+    limits = limits_of([x, data], reach=VIEW)
+    ax.set(xlim=limits[:2], ylim=limits[2:], aspect="equal", xlabel="$x$", ylabel="$y$")
+    ax.plot(*data.T, "o", ms=3, mfc="none", mew=0.6, color=GREY, label="training points")
+    for chosen, color, name in ((~copy, BLUE, "samples"), (copy, VERMILION, "copies")):
+        lines = np.stack([x[chosen], data[rows[chosen]]], 1)
+        ax.add_collection(LineCollection([*lines], colors=color, linewidths=0.5))
+        ax.plot(*x[chosen].T, "o", ms=1.8, mew=0, color=color, label=name)
+    lost = count_outside(x, limits)
+    title = f"{len(x):,} samples, {copy.sum():,} of them copies"
+    set_title(ax, title + (f", {lost:,} outside" if lost else ""))
+    add_legend(figure, loc="outside lower center", ncols=3)
     return figure
 
 

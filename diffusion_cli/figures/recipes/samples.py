@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from torch import Tensor
 
-from diffusion_cli.dataset.images import ImageDataset
-from diffusion_cli.dataset.point_sets import SetDataset
 from diffusion_cli.errors import UserError
 from diffusion_cli.figures import images, sets
 from diffusion_cli.figures.kinds import draws
+from diffusion_cli.figures.points import beside_nearest_points
 from diffusion_cli.figures.recipes.material import examples, label_names, view_of
 from diffusion_cli.metrics.memory import COPY, nearest_examples, ratio_of_two
 from diffusion_cli.metrics.sets import chamfer
@@ -23,6 +23,7 @@ from diffusion_cli.ranges import Count, Many, checked
 
 if TYPE_CHECKING:
     from diffusion_cli.components import Components
+    from diffusion_cli.dataset.protocol import Dataset
 
 log = logging.getLogger(__name__)
 # Points of a scatter plot; more are drawn over each other, and take minutes.
@@ -75,37 +76,52 @@ def noise(components: Components, n: Many | None = None) -> Figure:
     return view.compare({"noise": x_T[:n], "samples": x0[:n]}, names, wide=True)
 
 
-@draws("sets", "images")
+@draws("plane", "sets", "images")
 @checked
 def nearest(
-    components: Components, n: Many = 16, neighbours: Count = 1, pairs_in_row: Count | None = None
+    components: Components, n: Many | None = None, neighbours: Count = 1, pairs_in_row: Count | None = None
 ) -> Figure:
-    """The first samples of a run, each beside the training examples that are nearest to it: sets by Chamfer distance, images
-    by that of their pixels, with its ratio to the distance of the next (below 1/3: a copy).
+    """The first samples of a run, each with the training examples that are nearest to it: sets by Chamfer distance, points and
+    images also with its ratio to the distance of the next (below 1/3: a copy).
 
     Examples are as they are stored: where training turns or mirrors them at random, a neighbour may do so, too.
 
-    n: samples.
-    neighbours: training sets beside each; of images one.
+    n: samples; null: 500 points, or 16 sets or images.
+    neighbours: training sets beside each; of points and images one.
     pairs_in_row: samples in a row of the figure; null: 4 sets or 8 images.
     """
-    dataset, x0 = components.dataset, components.samples[0][:n]
-    if isinstance(dataset, ImageDataset):
+    dataset = components.dataset
+    lots = dataset.examples()
+    if lots is None:
+        reason = "needs examples that stay the same; here each is drawn anew"
+        raise UserError("figure", "nearest", reason, ("dataset.n=256",))
+    x0 = components.samples[0][: n or (500 if dataset.kind == "plane" else 16)]
+    if dataset.kind == "images":
         return _nearest_images(dataset, x0, pairs_in_row or 8)
-    if not isinstance(dataset, SetDataset):
-        raise UserError(
-            "figure", "nearest", "needs a dataset that stores its examples", ("dataset=point_sets",)
-        )
-    truth = components.units.array(dataset.train[:, : dataset.shape[0]])
+    data = components.units.array(torch.cat([*lots]))
+    if dataset.kind == "plane":
+        near, rows = nearest_examples(torch.from_numpy(x0), [torch.from_numpy(data)])
+        return beside_nearest_points(x0, data, rows[:, 0].numpy(), ratio_of_two(near).numpy() < COPY)
+    truth = data[:, : dataset.shape[0]]
     distance = chamfer(x0[:, :NEIGHBOUR_POINTS], truth[:, :NEIGHBOUR_POINTS])
     order = np.argsort(distance, 1)[:, :neighbours]
     distances = np.take_along_axis(distance, order, 1).tolist()
     return sets.beside_nearest(list(x0), [truth[row] for row in order], distances, pairs_in_row or 4)
 
 
-def _nearest_images(dataset: ImageDataset, x0: NDArray, in_row: int) -> Figure:
-    near, rows = nearest_examples(torch.from_numpy(x0), dataset.examples())
-    examples, ratios = dataset.train.batch(rows[:, 0]).x0.numpy(), ratio_of_two(near)
+def _of_examples(dataset: Dataset, rows: Tensor) -> Tensor:
+    """Some of the training examples, without all of them in memory."""
+    found, first = torch.empty(len(rows), *dataset.shape), 0
+    for lot in dataset.examples() or ():
+        here = (rows >= first) & (rows < first + len(lot))
+        found[here] = lot[rows[here] - first]
+        first += len(lot)
+    return found
+
+
+def _nearest_images(dataset: Dataset, x0: NDArray, in_row: int) -> Figure:
+    near, rows = nearest_examples(torch.from_numpy(x0), dataset.examples() or ())
+    examples, ratios = _of_examples(dataset, rows[:, 0]).numpy(), ratio_of_two(near)
     panels, titles, names = [], [], []
     for i in range(0, len(x0), in_row):
         part = slice(i, i + in_row)
