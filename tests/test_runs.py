@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import os
 import subprocess
 import sys
 import time
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from diffusion_cli.__main__ import main
 from diffusion_cli.cli.words import parse
@@ -201,6 +205,82 @@ def test_a_mistake_is_one_line(
     assert len([*directories(home)]) == 5
 
 
+class Tags(HTMLParser):
+    """Every tag with its attributes, and the text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def all(self, name: str, attribute: str) -> list[str]:
+        return [found[attribute] or "" for tag, found in self.tags if tag == name and attribute in found]
+
+
+def test_the_report_has_a_card_for_each_run(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = home / "outputs/train/circle/b"
+    (run / "figures").mkdir()
+    Image.new("RGB", (900, 300), "red").save(run / "figures" / "samples.png")
+    page = home / "outputs/plot/circle/p"
+    page.mkdir(parents=True)
+    (page / "report.html").touch()
+    record = {"seed": 0, "run": str(run), "command": "plot"}
+    (page / "config.json").write_text(json.dumps(record))
+    write_run(home / "outputs/train/circle/<b>x", value=0.7)
+    assert main(["runs", "report", "dataset=circle", "sort=sliced_w2"]) == 0
+    assert capsys.readouterr().out == f"3 of 3 runs; open {Path('outputs', 'runs.html')}\n"
+    html = Path("outputs/runs.html").read_text()
+    found = Tags(html)
+    links = ["plot/circle/p/report.html", "train/circle/a/", "train/circle/%3Cb%3Ex/"]
+    assert found.all("a", "href") == [link for link in links for _ in "12"]
+    (source,) = found.all("img", "src")
+    with Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))) as shown:
+        assert shown.size == (600, 200) and shown.convert("RGB").getpixel((5, 5)) == (255, 0, 0)
+    # of the three the least sliced_w2 is the best, and the largest coverage
+    cards = [Tags(card).text for card in html.split("<article")[1:]]
+    assert ["★" in card for card in cards] == [True, False, True]
+    assert "sliced w20.25 ★0.5" in cards[0] and "coverage0.7 ★" in cards[2] and "<b>x" in cards[2]
+    assert "model.width" not in found.text and "3 finished" in found.text and "dataset=circle" in found.text
+
+
+def test_the_report_says_what_failed_and_what_differs(home: Path) -> None:
+    file = home / "outputs/train/circle/b/config.json"
+    record = json.loads(file.read_text())
+    file.write_text(json.dumps(record | {"overrides": ["dataset=circle", "model.width=64"]}))
+    assert main(["runs", "report", "file=all.html", "limit=4"]) == 0
+    found = Tags(Path("all.html").read_text())
+    assert found.text.count("model.width") == 4 and "it broke" in found.text
+    assert found.all("a", "href")[0] == "outputs/train/circle/b/"
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["model.width=3"], "root=outputs: holds no runs of which all of the line is true"),
+        (["root=empty"], "root=empty: holds no runs"),
+        (["file=page.txt"], "file=page.txt: its name must end in .html"),
+        (["file=nowhere/page.html"], "file=nowhere/page.html: no such directory"),
+        (["file=taken.html"], "file=taken.html: cannot be written"),
+    ],
+)
+def test_a_report_that_cannot_be_is_refused(
+    home: Path, capsys: pytest.CaptureFixture[str], words: list[str], line: str
+) -> None:
+    Path("empty").mkdir()
+    Path("taken.html").mkdir()
+    assert main(["runs", "report", *words]) == 2
+    err = capsys.readouterr().err
+    assert line in err and err.count("\n") == 1
+    assert not [*home.rglob("*.part*")] and not [file for file in home.rglob("*.html") if file.is_file()]
+
+
 def test_damaged_runs_are_left_out_aloud(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (home / "outputs/train/circle/a/config.json").write_text("{")
     assert main(["runs", "dataset=circle"]) == 0
@@ -249,7 +329,9 @@ def test_a_thousand_runs_without_torch(tmp_path: Path) -> None:
     (tmp_path / "code.py").write_text(
         "import sys, time\nfrom diffusion_cli.__main__ import main\nstarted = time.monotonic()\n"
         "assert main(['runs', 'list', 'sort=metrics.sliced_w2']) == 0\n"
-        "print(f'{time.monotonic() - started:.2f} s', *({'torch', 'numpy', 'hydra'} & sys.modules.keys()), file=sys.stderr)\n"
+        "assert main(['runs', 'report', 'limit=3']) == 0\n"
+        "heavy = {'torch', 'numpy', 'matplotlib', 'hydra'} & sys.modules.keys()\n"
+        "print(f'{time.monotonic() - started:.2f} s', *heavy, file=sys.stderr)\n"
     )
     done = subprocess.run(
         [sys.executable, "code.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120

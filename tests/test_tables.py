@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from diffusion_cli.runs.results import Cell, Result
-from diffusion_cli.runs.tables import _best
+from diffusion_cli.runs.results import Cell, Result, leaders
 
 
 def cell(value: object, loss: float, spread: float = 0.01, key: str = "", seeds: int = 2) -> Cell:
@@ -33,21 +32,21 @@ def cell(value: object, loss: float, spread: float = 0.01, key: str = "", seeds:
 )
 def test_losses_of_different_objectives_are_not_compared(key: str, compared: bool) -> None:
     cells = [cell(1, 0.2, key=key), cell(2, 0.1, key=key)]
-    assert _best(cells, "loss") == ({1} if compared else set())
-    assert _best(cells, "metrics.sliced_w2") == {1}
+    assert leaders(cells, "loss") == ({1} if compared else set())
+    assert leaders(cells, "metrics.sliced_w2") == {1}
 
 
-def test_a_difference_within_the_error_makes_no_best() -> None:
+def test_a_difference_within_the_error_makes_noleaders() -> None:
     # of two seeds at 0.1 +- 0.01 the mean's standard error is 0.01 (0.01 * sqrt 2 / sqrt 2), of a difference 0.0141
-    assert _best([cell(1, 0.1), cell(2, 0.12)], "metrics.sliced_w2") == set()
-    assert _best([cell(1, 0.1), cell(2, 0.13)], "metrics.sliced_w2") == {0}
+    assert leaders([cell(1, 0.1), cell(2, 0.12)], "metrics.sliced_w2") == set()
+    assert leaders([cell(1, 0.1), cell(2, 0.13)], "metrics.sliced_w2") == {0}
     # of a single run the spread of its draws, by the root of their number; nothing says it of a loss
     single = [cell(1, 0.1, 0.02, seeds=1), cell(2, 0.125, 0.02, seeds=1)]
-    assert _best(single, "metrics.sliced_w2") == set() and _best(single, "loss") == set()
-    assert _best([cell(1, 0.1, 0.02, seeds=1), cell(2, 0.14, 0.02, seeds=1)], "metrics.sliced_w2") == {0}
+    assert leaders(single, "metrics.sliced_w2") == set() and leaders(single, "loss") == set()
+    assert leaders([cell(1, 0.1, 0.02, seeds=1), cell(2, 0.14, 0.02, seeds=1)], "metrics.sliced_w2") == {0}
 
 
 def test_metrics_of_different_numbers_of_samples_are_not_compared() -> None:
     cells = [cell(1, 0.1), cell(2, 0.2)]
     cells[1].results[0].numbers["metrics.sliced_w2.n"] = 10.0
-    assert _best(cells, "metrics.sliced_w2") == set()
+    assert leaders(cells, "metrics.sliced_w2") == set()

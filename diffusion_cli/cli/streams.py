@@ -58,6 +58,21 @@ def speak_plainly() -> None:
 
 
 @contextlib.contextmanager
+def spoken() -> Iterator[None]:
+    """Within, the log goes to stderr, for a command that Hydra does not set it up for."""
+    root, handler = logging.getLogger(), logging.StreamHandler()
+    handler.setFormatter(Terminal())
+    before = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(before)
+
+
+@contextlib.contextmanager
 def tolerant() -> Iterator[tuple[Tolerant, Tolerant]]:
     """Within, sys.stdout and sys.stderr are `Tolerant`, and logging prints no tracebacks of its own.
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from diffusion_cli.cli.streams import spoken
 from diffusion_cli.errors import ArgumentError, UserError
 from diffusion_cli.options.browsing import POSITIONAL, Line
 from diffusion_cli.options.keys import defaults_of, keys_of
@@ -25,7 +26,8 @@ def run(command: str, flags: Sequence[str], words: Sequence[str]) -> None:
         raise UserError(others[0].partition("=")[0], ..., f"is no flag of {command}")
     folders = [Path(flag.removeprefix(FOLDER)) for flag in flags]
     keys, others_said = parse(command, words)
-    importlib.import_module(f"diffusion_cli.commands.{command}").main(Line(keys, others_said, folders))
+    with spoken():
+        importlib.import_module(f"diffusion_cli.commands.{command}").main(Line(keys, others_said, folders))
 
 
 def parse(command: str, words: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:

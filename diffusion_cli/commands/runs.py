@@ -1,15 +1,20 @@
-"""`diffusion runs`: the runs that are there: listed, shown, compared, the best of them, and cleaned up."""
+"""`diffusion runs`: the runs that are there: listed, shown, compared, the best of them, on a page, and cleaned up."""
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from diffusion_cli import __version__
 from diffusion_cli.errors import UserError
 from diffusion_cli.options.browsing import Line
+from diffusion_cli.runs.atomic import replacing
+from diffusion_cli.runs.config import read_record
 from diffusion_cli.runs.directory import FAILED, FINISHED, INTERRUPTED, STATUSES, RunDirectory
 from diffusion_cli.runs.listing import (
     ANY,
@@ -22,7 +27,8 @@ from diffusion_cli.runs.listing import (
     size_text,
     sorted_by,
 )
-from diffusion_cli.runs.results import COMPARED, clear_best, metrics, show
+from diffusion_cli.runs.results import COMPARED, leaders, metrics, show
+from diffusion_cli.runs.session import bar
 from diffusion_cli.runs.tables import columns, number_text
 
 FILTERS = ("command", "status", "age", "size")
@@ -124,14 +130,9 @@ def compare(keys: dict[str, Any], others: Mapping[str, str]) -> None:
 
 
 def starred(runs: Sequence[Listed], name: str) -> list[str]:
-    """The values of a number, the best of them with a star where they can be compared and it is clearly the best."""
-    having = [run for run in runs if run.cost(name) is not None]
-    costs = [(run.result.cost(name), run.result.standard_error(name)) for run in having]
-    comparable = len({run.result.basis(name) for run in having}) == 1
-    best = clear_best(costs) if comparable else None
-    return [
-        cell(run.value(name)) + (" *" if best is not None and run is having[best] else "") for run in runs
-    ]
+    """The values of a number, the best of them with a star where it is clearly the best."""
+    best = leaders([run.result for run in runs], name)
+    return [cell(run.value(name)) + (" *" if place in best else "") for place, run in enumerate(runs)]
 
 
 def best(keys: dict[str, Any], others: Mapping[str, str]) -> None:
@@ -150,6 +151,48 @@ def best(keys: dict[str, Any], others: Mapping[str, str]) -> None:
     print(columns(["dataset", "run", "best by", "others"], rows))
 
 
+def gallery(keys: dict[str, Any], others: Mapping[str, str]) -> None:
+    """A page of all of them for a browser, a card each."""
+    from diffusion_cli.figures.gallery import cards
+    from diffusion_cli.figures.page import Page
+
+    file = Path(keys["file"] or Path(keys["root"], "runs.html"))
+    if file.suffix != ".html" or not file.parent.is_dir():
+        reason = "no such directory" if file.suffix == ".html" else "its name must end in .html"
+        raise UserError("file", str(file), reason)
+    runs = selected(keys, others)
+    results = [run.result for run in runs[: keys["limit"]]]
+    if not results:
+        raise UserError("root", keys["root"], "holds no runs of which all of the line is true")
+    states = Counter(result.status or "not begun" for result in results)
+    words = [f"{key}={value}" for key, value in {**keys, **others}.items()
+             if key in others or (key in (*FILTERS, "sort") and value is not None)]  # fmt: skip
+    with bar(len(results), unit="run", alone=False) as progress:
+        shown = []
+        for card in cards(results, file.parent, pages_below(keys["root"])):
+            shown.append(card)
+            progress.update()
+    title = ", ".join(dict.fromkeys(show(result.keys.get("dataset")) for result in results))
+    subtitle = [", ".join(f"{count} {state}" for state, count in states.items()), *words]
+    page = Page(title=f"Runs: {title}", subtitle=subtitle, cards=shown)
+    try:
+        with replacing(file) as part:
+            part.write_text(page.html({"Software": f"diffusion_cli {__version__}"}), encoding="utf-8")
+    except OSError as error:
+        raise UserError("file", str(file), f"cannot be written: {error.strerror}") from None
+    print(f"{len(results)} of {len(runs)} runs; open {file}")
+
+
+def pages_below(root: str) -> dict[Path, Path]:
+    """The run that a page is of, as a resolved path -> the newest such page that `plot figure=report` has left."""
+    found = {}
+    pages = Path(root, "plot").glob("*/*/report.html")
+    for page in sorted(pages, key=lambda page: page.stat().st_mtime):
+        with contextlib.suppress(UserError):
+            found[Path(str(read_record(page.parent).config.get("run"))).resolve()] = page
+    return found
+
+
 def clean(keys: dict[str, Any], others: Mapping[str, str]) -> None:
     """Removes failed and interrupted runs, or those of `status`; none in which a process works."""
     runs = selected(keys | {"status": keys["status"] or f"{FAILED},{INTERRUPTED}"}, others)
@@ -165,9 +208,11 @@ def clean(keys: dict[str, Any], others: Mapping[str, str]) -> None:
     if not keys["yes"] and not agreed(f"remove these {total}? [y/N] "):
         print("nothing removed")
         return
-    for run in runs:
-        with RunDirectory(run.result.path).lock():
-            shutil.rmtree(run.result.path)
+    with bar(len(runs), unit="run", alone=False) as progress:
+        for run in runs:
+            with RunDirectory(run.result.path).lock():
+                shutil.rmtree(run.result.path)
+            progress.update()
     print(f"removed {total}")
 
 
@@ -191,4 +236,5 @@ ACTIONS: dict[str, Callable[[dict[str, Any], Mapping[str, str]], None]] = {
     "compare": compare,
     "best": best,
     "clean": clean,
+    "report": gallery,
 }

@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from diffusion_cli.figures.reverse import Process
+if TYPE_CHECKING:
+    from diffusion_cli.figures.reverse import Process
 
 # Pixels across an embedded figure: two for each of the page's.
 WIDEST = 1360
@@ -50,16 +51,36 @@ class Picture(NamedTuple):
     broad: bool
 
 
+class Card(NamedTuple):
+    """One of many runs.
+
+    link: where a click leads, to what `leads` names: its page, or its folder.
+    keys: names and values of its configuration.
+    numbers: name, value, ratio to the floor, and whether it is clearly the best of the page.
+    """
+
+    name: str
+    status: str
+    error: str
+    link: str
+    leads: str
+    picture: Picture | None
+    keys: Sequence[tuple[str, str]]
+    numbers: Sequence[tuple[str, str, str, bool]]
+
+
 @dataclass(frozen=True)
 class Page:
     """What a page shows.
 
+    cards: one for each of many runs.
     pictures: name -> picture.
     details: name -> text that is folded away.
     """
 
     title: str
     subtitle: Sequence[str] = ()
+    cards: Sequence[Card] = ()
     process: Process | None = None
     tables: Sequence[Table] = ()
     pictures: Mapping[str, Picture] = field(default_factory=dict)
@@ -95,8 +116,8 @@ def policy_hash(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def picture(file: Path) -> tuple[Picture, int]:
-    """A PNG file, made smaller for the screen, and its size in bytes. ValueError for what is no such file."""
+def picture(file: Path, widest: int = WIDEST) -> tuple[Picture, int]:
+    """A PNG file, at most so many pixels wide, and its size in bytes. ValueError for what is no such file."""
     try:
         with Image.open(file, formats=("PNG",)) as opened:
             if opened.width * opened.height > BIGGEST:
@@ -105,8 +126,8 @@ def picture(file: Path) -> tuple[Picture, int]:
             image = opened.convert("RGB")
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"{file} is no PNG image: {error}") from None
-    if image.width > WIDEST:
-        image = image.resize((WIDEST, max(1, round(WIDEST / ratio))), Image.Resampling.LANCZOS)
+    if image.width > widest:
+        image = image.resize((widest, max(1, round(widest / ratio))), Image.Resampling.LANCZOS)
     small = io.BytesIO()
     image.quantize(128, dither=Image.Dither.NONE).save(small, format="PNG", optimize=True)
     data = small.getvalue()

@@ -25,10 +25,10 @@ class Line(NamedTuple):
 
 @dataclass(kw_only=True)
 class Runs:
-    """List, show and compare runs, find the best of them, and clean up.
+    """List, show and compare runs, find the best of them, put them on a page, and clean up.
 
     action: what to do, the first word after `runs`. list: a line for each. show: all of one. compare: what differs.
-        best: of each dataset. clean: removes failed and interrupted ones, and asks first.
+        best: of each dataset. clean: removes failed and interrupted ones, and asks first. report: a page of all, for a browser.
     runs: the words after that: directories of runs, or latest; null: all below `root`.
     root: the folder that is searched for runs.
     command: the runs of this command; any: of all.
@@ -37,11 +37,12 @@ class Runs:
     size: of the files of a run, as LOW..HIGH: 10MB.. is at least that (B kB MB GB).
     sort: age (the newest first), size, a key, or a number such as metrics.sliced_w2 (the best first); -NAME: reversed.
     by: for best: the number that decides; null: the first metric.
-    limit: lines that list shows at most; null: all.
+    limit: lines of list, or runs on the page of report, at most; null: all.
+    file: for report: the HTML file that is written; null: runs.html in `root`.
     yes: true: clean removes without a question.
     """
 
-    action: Literal["list", "show", "compare", "best", "clean"] = "list"
+    action: Literal["list", "show", "compare", "best", "clean", "report"] = "list"
     runs: Sequence[str] | None = None
     root: str = "outputs"
     command: Literal["train", "distill", "sample", "evaluate", "plot", "doctor", "any"] = "train"
@@ -51,6 +52,7 @@ class Runs:
     sort: str = "age"
     by: str | None = None
     limit: Count | None = None
+    file: str | None = None
     yes: bool = False
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from diffusion_cli.errors import UserError, closest
 from diffusion_cli.runs import config as run_config
 from diffusion_cli.runs.results import Result, clear_best, read_result, show
+from diffusion_cli.runs.session import bar
 
 AGES = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 SIZES = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
@@ -44,8 +45,7 @@ class Listed:
 
     def cost(self, name: str) -> float | None:
         """The number of this name, turned so that small is good; None where it has none."""
-        full = full_name(self, name)
-        return self.result.cost(full) if full in self.result.numbers else None
+        return self.result.cost(full_name(self, name))
 
 
 def full_name(run: Listed, name: str) -> str:
@@ -66,11 +66,14 @@ def found_below(root: str) -> tuple[list[Listed], list[UserError]]:
     if not Path(root).is_dir():
         raise UserError("root", root, "no such directory")
     runs, damaged = [], []
-    for path in directories(Path(root)):
-        try:
-            runs.append(listed(path))
-        except UserError as error:
-            damaged.append(error)
+    paths = [*directories(Path(root))]
+    with bar(len(paths), unit="run", alone=False) as progress:
+        for path in paths:
+            try:
+                runs.append(listed(path))
+            except UserError as error:
+                damaged.append(error)
+            progress.update()
     return runs, damaged
 
 

@@ -13,7 +13,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from diffusion_cli.errors import Passage, UserError
 from diffusion_cli.runs import config as run_config
@@ -46,9 +46,9 @@ class Result:
     error: str | None
     command: str = "train"
 
-    def cost(self, name: str) -> float:
-        """The number of this name, turned so that small is good."""
-        return cost(self.numbers[name], self.better.get(name))
+    def cost(self, name: str) -> float | None:
+        """The number of this name, turned so that small is good; None where it has none."""
+        return cost(self.numbers[name], self.better.get(name)) if name in self.numbers else None
 
     def standard_error(self, name: str) -> float | None:
         """The standard error of a number, as `error_of` its measurement."""
@@ -93,6 +93,25 @@ def clear_best(costs: Sequence[tuple[float, float | None]]) -> int | None:
     rivals = (costs[i] for i in range(len(costs)) if i != least)
     clear = all(other - own > 2 * math.hypot(error or 0.0, more or 0.0) for other, more in rivals)
     return least if clear else None
+
+
+class Rival(Protocol):
+    """A result, or the mean of several."""
+
+    def cost(self, name: str) -> float | None: ...
+    def standard_error(self, name: str) -> float | None: ...
+    def basis(self, name: str) -> str: ...
+
+
+def leaders(rivals: Sequence[Rival], name: str) -> set[int]:
+    """The places of those that are clearly the best by a number, each among the ones with which it can be compared."""
+    found: dict[str, list[tuple[int, float, float | None]]] = {}
+    for place, rival in enumerate(rivals):
+        cost = rival.cost(name)
+        if cost is not None:
+            found.setdefault(rival.basis(name), []).append((place, cost, rival.standard_error(name)))
+    best = {basis: clear_best([entry[1:] for entry in entries]) for basis, entries in found.items()}
+    return {found[basis][place][0] for basis, place in best.items() if place is not None}
 
 
 def read_result(path: str | Path, name: str | None = None) -> Result:
@@ -250,6 +269,9 @@ class Cell(NamedTuple):
         """The standard error of the mean: over the seeds, or of the only run's number."""
         std = self.std(name)
         return self.results[0].standard_error(name) if std is None else std / math.sqrt(len(self.results))
+
+    def basis(self, name: str) -> str:
+        return self.results[0].basis(name)
 
     def text(self, name: str) -> str:
         mean, std = self.mean(name), self.std(name)

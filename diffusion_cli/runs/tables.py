@@ -9,7 +9,7 @@ from pathlib import Path
 
 from diffusion_cli.runs.atomic import replacing
 from diffusion_cli.runs.directory import FINISHED
-from diffusion_cli.runs.results import Cell, Result, clear_best, group, metrics, show, varied
+from diffusion_cli.runs.results import Cell, Result, group, leaders, metrics, show, varied
 
 SHOWN = 3  # metrics on the terminal
 
@@ -70,7 +70,7 @@ def write_tables(results: Sequence[Result], folder: Path, name: str) -> None:
 def _markdown(
     results: Sequence[Result], keys: Sequence[str], cells: Sequence[Cell], names: Sequence[str]
 ) -> str:
-    best = {name: _best(cells, name) for name in names}
+    best = {name: leaders(cells, name) for name in names}
     head = [*keys, "runs", *(name.removeprefix("metrics.") for name in names)]
     rows = [
         [
@@ -87,17 +87,6 @@ def _markdown(
     failed = failures(results, [*varied(results), "seed"])
     missing = ["", "Not in the table:", "", *(f"- {line}" for line in failed)] if failed else []
     return "\n".join([*lines, "", note, *missing]) + "\n"
-
-
-def _best(cells: Sequence[Cell], name: str) -> set[int]:
-    """Rows with the best mean, among those with which it can be compared, where it is clearly the best."""
-    rivals: dict[str, list[tuple[int, float, float | None]]] = {}
-    for i, cell in enumerate(cells):
-        cost = cell.cost(name)
-        if cost is not None:
-            rivals.setdefault(cell.results[0].basis(name), []).append((i, cost, cell.standard_error(name)))
-    found = ((group, clear_best([(cost, error) for _, cost, error in group])) for group in rivals.values())
-    return {group[best][0] for group, best in found if best is not None}
 
 
 def number_text(value: float | None) -> str:

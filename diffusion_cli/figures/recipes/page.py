@@ -90,9 +90,9 @@ def of_many(results: Sequence[Result], sweep: str | None, n: int, frames: int, c
     keys, numbers = [*gather.varied(results), "seed"], gather.metrics(results)
     done = [result for result in results if result.status == FINISHED]
     first = next((name for name in numbers if name != "loss"), "loss")
-    ranked = sorted((r for r in done if first in r.numbers), key=lambda result: result.cost(first))
-    costs = [(run.cost(first), run.standard_error(first)) for run in ranked]
-    clear = bool(ranked) and len({run.basis(first) for run in ranked}) == 1 and gather.clear_best(costs) == 0
+    costs = [(cost, run) for run in done if (cost := run.cost(first)) is not None]
+    ranked = [run for _, run in sorted(costs, key=lambda entry: entry[0])]
+    clear = len({run.basis(first) for run in ranked}) == 1 and 0 in gather.leaders(ranked, first)
     others = [result for result in results if all(result is not run for run in ranked)]
     head = ["run", *keys, "status", *(spaced(name.removeprefix("metrics.")) for name in numbers)]
     rows = [
