@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffusion_cli import components as made
 from diffusion_cli.__main__ import main
+from diffusion_cli.components import drawing, of
 from diffusion_cli.runs.directory import RunDirectory
 
 Compose = Callable[..., dict[str, Any]]
@@ -25,9 +25,9 @@ def test_no_bit_depends_on_the_lots(
     config = composed(
         "sample", "run=exact", f"dataset={dataset}", "n=1100", "sample_batch=128", "sampler.steps=3"
     )
-    components = made.of(config)
+    components = of(config)
     whole = list(components.stream())
-    monkeypatch.setattr(made, "LOT", 1)
+    monkeypatch.setattr(drawing, "LOT", 1)
     lots = list(components.stream())
     assert len(whole) == 1 and [len(x0) for x0, _ in lots] == [256] * 4 + [76]
     run = RunDirectory(tmp_path)
@@ -79,11 +79,11 @@ def test_more_than_memory_holds_is_refused_by_the_number_that_fits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(made, "free_memory", lambda: 2 * 8 * 1000)
+    monkeypatch.setattr(drawing, "free_memory", lambda: 2 * 8 * 1000)
     line = ["sample", "run=exact", "dataset=circle", "plots=false", "sampler.steps=1", "hydra.run.dir=out"]
     assert main([*line, "n=1001"]) == 2 and not Path("out").exists()
     assert "n=1001: needs 1.6e-05 GB of memory; at most 1000 fit now" in capsys.readouterr().err
-    monkeypatch.setattr(made, "LOT", 1)
+    monkeypatch.setattr(drawing, "LOT", 1)
     assert main([*line, "n=600", "sample_batch=256"]) == 0
     assert "600 samples in" in "".join(capsys.readouterr())
     with np.load("out/samples.npz") as arrays:

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from diffusion_cli.components import Components
+    from diffusion_cli.components.learned import Learned
     from diffusion_cli.noise import Stream
+    from diffusion_cli.sampler import Sampler
     from diffusion_cli.trainer import BatchSource
 
 log = logging.getLogger(__name__)
@@ -72,7 +74,8 @@ def of_paths(training: train.Training) -> tuple[BatchSource, BatchSource]:
 def of_halving(training: train.Training) -> tuple[BatchSource, BatchSource]:
     """Jumps over two steps of the round before's student, which is kept when its round ends; and a few of the teacher's
     paths to compare checkpoints by."""
-    from diffusion_cli.denoiser import Denoiser, Jump, Student
+    from diffusion_cli.components.students import student_of
+    from diffusion_cli.denoiser import Denoiser, Jump
     from diffusion_cli.distillation import HalvingBatches
     from diffusion_cli.noise import Stream
     from diffusion_cli.runs import checkpoint
@@ -90,9 +93,7 @@ def of_halving(training: train.Training) -> tuple[BatchSource, BatchSource]:
             except checkpoint.Damaged:
                 net.load_state_dict(training.state.ema.state_dict())
                 checkpoint.save(file, net.state_dict())
-            plain = c.network_denoiser(net.eval())
-            given = (net, plain.parameterization, plain.schedule, plain.precision)
-            made[number] = Student(*given, first, jumps)
+            made[number] = student_of(c.network_denoiser(net.eval()), first, jumps)
         return made[number]
 
     halving = HalvingBatches(data, config["calls"], config["rounds"], config["steps"], teacher)
@@ -104,10 +105,12 @@ def kept_paths(training: train.Training, total: int) -> Callable[[slice, Stream]
     """So many paths of the teacher, drawn where the run does not hold them yet: (rows, stream) -> batches of jumps."""
     import torch
 
+    from diffusion_cli.components.students import jumps_for
     from diffusion_cli.distillation import JumpBatches
 
     c = training.components
-    times = sorted({time for jump in c.jumps for time in jump}, reverse=True)
+    jumps = jumps_for(c.config, c.schedule)
+    times = sorted({time for jump in jumps for time in jump}, reverse=True)
     lots = drawn_paths(training, total, times)
     x = torch.cat([lot["x"] for lot in lots], 1).to(c.device)
     label, w = (
@@ -119,7 +122,7 @@ def kept_paths(training: train.Training, total: int) -> Callable[[slice, Stream]
         def some(given: Tensor | None) -> Tensor | None:
             return None if given is None else given[rows]
 
-        given = (c.jumps, c.schedule, c.objective, c.config["batch_size"], c.seed, stream)
+        given = (jumps, c.schedule, c.objective, c.config["batch_size"], c.seed, stream)
         return JumpBatches(x[:, rows], times, some(label), some(w), *given)
 
     return batches
@@ -152,20 +155,26 @@ def drawn_paths(training: train.Training, total: int, times: list[float]) -> lis
     return lots
 
 
-def teacher_of(c: Components) -> Components:
-    """The teacher with a deterministic sampler; x0 is bounded as in its own."""
+def teacher_of(c: Components) -> Learned:
+    """What teaches: the run, or the exact denoiser."""
+    return c.teacher or replace(c, net=None)
+
+
+def sampler_of_teacher(c: Components) -> Sampler:
+    """A deterministic sampler of many steps; x0 is bounded as in the teacher's own."""
+    from diffusion_cli.components.composed import sampler_for
     from diffusion_cli.multistep import Multistep
 
-    teacher = c.teacher or replace(c, net=None)
     # Of the third order only where there is no error of a network to amplify.
     order: Literal[2, 3] = 2 if c.teacher else 3
-    steps, own = c.config["trajectory_steps"], teacher.sampler
-    sampler = Multistep(steps=steps, grid="log_snr", clip=own.clip, box=own.box, order=order)
-    return replace(teacher, sampler=sampler)
+    own = sampler_for(teacher_of(c).config, c.dataset)
+    return Multistep(
+        steps=c.config["trajectory_steps"], grid="log_snr", clip=own.clip, box=own.box, order=order
+    )
 
 
 def draw_lot(
-    teacher: Components, c: Components, first: int, rows: int, times: list[float], training: train.Training
+    teacher: Learned, c: Components, first: int, rows: int, times: list[float], training: train.Training
 ) -> dict[str, Any]:
     """One lot of paths, from the path of this number on; a function of the seed."""
     import torch
@@ -177,8 +186,8 @@ def draw_lot(
     shape, w_max, denoiser = c.dataset.shape, c.config["w_max"], teacher.unguided
     g = generator(c.seed, Stream.PATHS, first, device=c.device)
     lot: dict[str, Any] = {}
-    if c.dataset.num_classes:
-        label = c.dataset.draw_labels(rows, g)
+    label = c.dataset.draw_labels(rows, g) if c.dataset.num_classes else None
+    if label is not None:
         dropped = torch.rand(rows, generator=g, device=c.device) < c.guidance.label_dropout
         lot["label"] = label.masked_fill(dropped, c.dataset.num_classes)
     if w_max is not None:
@@ -187,5 +196,5 @@ def draw_lot(
         denoiser = Extrapolated(denoiser, Unlabelled(denoiser), w)
     x_T = NoiseStream(c.seed, rows, shape, c.device, Stream.PATHS, first=first)()
     check = training.session.stop.check
-    x = path_states(teacher.sampler, denoiser, x_T, lot.get("label"), times, check)
+    x = path_states(sampler_of_teacher(c), denoiser, x_T, lot.get("label"), times, check)
     return {"x": x, **lot}

@@ -70,4 +70,6 @@ def own_images(components: Components) -> Tensor:
     files = config["image"]
     if dataset.kind != "images":
         raise UserError("image", files, "the data of this run are no images")
-    return read_own_images([files] if isinstance(files, str) else files, dataset.shape, config["dataset"])
+    channels, height, width = dataset.shape
+    given = [files] if isinstance(files, str) else files
+    return read_own_images(given, (channels, height, width), config["dataset"])

@@ -140,8 +140,9 @@ def distribution(density: Callable[[NDArray], NDArray], box: Box) -> Callable[[N
 def atoms(components: Components) -> NDArray:
     """The few points (K,) of which the data consist; UserError where they do not."""
     density = components.dataset.density
-    discrete = density is not None and not density.jitter
-    found = np.unique(density.reference(10_000).numpy()) if discrete else np.empty(0)
+    found = np.empty(0)
+    if density is not None and not density.jitter:
+        found = np.unique(density.reference(10_000).numpy())
     if not 0 < len(found) <= MOST_ATOMS:
         raise UserError("figure", "twopoint", "draws data of a few points", ("dataset=twopoint",))
     return found

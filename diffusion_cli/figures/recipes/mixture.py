@@ -157,9 +157,9 @@ def each_label(components: Components) -> list[int]:
     """The requested labels, or all."""
     label = components.label
     if label is None or isinstance(label, str):
-        return list(range(components.num_classes))
+        return list(range(components.classes.num_classes))
     given = label if isinstance(label, list) else [label]
-    return list(dict.fromkeys(map(components.class_of, given)))
+    return list(dict.fromkeys(map(components.classes.number, given)))
 
 
 @draws("plane")

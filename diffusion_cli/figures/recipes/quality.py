@@ -17,6 +17,7 @@ from diffusion_cli.figures import quality
 from diffusion_cli.figures.recipes.material import sampler_of
 from diffusion_cli.metrics.catalogue import label_of
 from diffusion_cli.metrics.measurement import Measurement, mean_and_spread, measurements
+from diffusion_cli.objective import Objective
 from diffusion_cli.prediction import Prediction
 from diffusion_cli.ranges import Count, Many, Steps, checked
 from diffusion_cli.runs import results as gather
@@ -109,9 +110,12 @@ def objective_table(
     measure = Measure(metrics, n, draws)
     for result in runs:
         one = trained(result.config, RunDirectory(result.path))
-        learned = one.objective.outputs > 1
-        simple = one.objective.weighting == "simple"
-        loss = "L hybrid" if learned and simple else LOSSES[one.objective.weighting]
+        objective = one.objective
+        if not isinstance(objective, Objective):
+            raise UserError("sweep", str(result.path), "was trained by another loss than that of noise")
+        learned = objective.outputs > 1
+        simple = objective.weighting == "simple"
+        loss = "L hybrid" if learned and simple else LOSSES[objective.weighting]
         chosen: Sequence[Variance] = ["learned"] if learned else variances
         for variance in chosen:
             own = one.sampler

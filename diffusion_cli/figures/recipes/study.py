@@ -23,6 +23,7 @@ from diffusion_cli.figures.recipes.material import (
 )
 from diffusion_cli.metrics.likelihood import bits, variational_terms
 from diffusion_cli.noise import NoiseStream, Stream, generator
+from diffusion_cli.objective import Objective
 from diffusion_cli.ranges import Many, Steps, checked
 
 if TYPE_CHECKING:
@@ -82,8 +83,8 @@ def loss_by_timestep(components: Components, n: Many | None = None) -> Figure:
     """
     run = run_of(components)
     objective, parameterization = components.objective, components.parameterization
-    if not objective.generates or components.net is None:
-        raise UserError("run", str(run.path), "is a classifier, which predicts no noise")
+    if not isinstance(objective, Objective) or components.net is None:
+        raise UserError("run", str(run.path), "was trained by another loss than that of noise")
     x0, label, noise = fresh(components, n)
     network = NetworkDenoiser(components.net, parameterization, components.schedule)
     is_known = components.dataset.density is not None and objective.loss == "mse"
@@ -98,8 +99,10 @@ def loss_by_timestep(components: Components, n: Many | None = None) -> Figure:
             kept.append(float(objective.irreducible(exact, parameterization, x0, t, eps, label).mean()))
             level = components.schedule.level(t, like=x0)
             x_t = level.alpha * x0 + level.sigma * eps
-            outputs = [parameterization.target(*each(x_t, t, label)[:2], level) for each in (network, exact)]
-            excess.append(float(objective.compare(*outputs, level, parameterization).mean()))
+            ours, best = (
+                parameterization.target(*each(x_t, t, label)[:2], level) for each in (network, exact)
+            )
+            excess.append(float(objective.compare(ours, best, level, parameterization).mean()))
     return curves.loss_over_time(times, {"network": losses}, kept or None, excess=excess or None)
 
 

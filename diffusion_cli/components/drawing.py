@@ -1,0 +1,198 @@
+"""What is drawn from the objects of a run, and measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from diffusion_cli.components.composed import Composed
+from diffusion_cli.components.learned import Config
+from diffusion_cli.dataset.batch import Batch
+from diffusion_cli.dataset.protocol import NO_LABEL
+from diffusion_cli.dataset.remembered import Remembered
+from diffusion_cli.dataset.units import Units
+from diffusion_cli.device import ALONE, ProcessGroup, free_memory
+from diffusion_cli.errors import UserError, in_group
+from diffusion_cli.metrics.measurement import Report, in_units, of_classes
+from diffusion_cli.metrics.progress import NoBar, Progress, ProgressBar, silent
+from diffusion_cli.metrics.protocol import EvaluationInput
+from diffusion_cli.noise import ROWS, Stream, mix
+from diffusion_cli.options.groups import GROUPS
+from diffusion_cli.sampler import State, chain
+
+# Numbers of the samples whose chains run at once where there are more.
+LOT = 320_000
+# How often samples are in memory at most: as they are drawn, joined, turned to numpy and written.
+COPIES = 6
+# The same of samples that go to the disk lot by lot: once, and once more, by whoever reads them.
+READ = 2
+Arrays = tuple[NDArray[Any], NDArray[Any] | None]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Components(Composed):
+    """All objects of one run, and the samples that they mean.
+
+    drawn: the first samples, where they have been drawn already: see `samples`.
+    group: the processes that draw samples together.
+    """
+
+    drawn: Arrays | None = field(default=None, repr=False)
+    group: ProcessGroup = field(default=ALONE, repr=False)
+
+    @property
+    def units(self) -> Units:
+        """What leaves the run goes through these: samples, stages, figures and metrics are in the units of the data's file."""
+        return self.dataset.units
+
+    def walk(
+        self, n: int, seed: int | None = None, label: Tensor | None = None, first: int = 0
+    ) -> Iterator[State]:
+        """The chains of n samples: states from x_T to x_0. label: of each; None: see `labels`. first: see `chain`."""
+        seed = self.seed if seed is None else seed
+        label = self.labels(n, seed) if label is None else label
+        shape, device = self.dataset.shape, self.device
+        with in_group("sampler"):
+            for state in chain(self.walking, self.denoiser, n, shape, seed, label, device, first):
+                self.tick()
+                yield state
+
+    @property
+    def lot(self) -> int:
+        """How many chains run at once: whole batches of the network and whole blocks of noise, so that no bit depends on
+        it."""
+        whole = math.lcm(self.config["sample_batch"], ROWS)
+        return whole * max(1, LOT // (whole * math.prod(self.dataset.shape)))
+
+    def lots(self, n: int, seed: int | None = None, progress: Progress = silent) -> Iterator[Batch]:
+        """n samples as `draw` gives them, one lot after the other: but for the labels, the memory that they need does not
+        grow with n."""
+        label, seed = self.labels(n, seed), self.seed if seed is None else seed
+        pieces = math.lcm(self.config.get("shards") or 1, self.group.size)
+        own = len(self.group.own(pieces)) * len(self.times)
+        with progress(own * -(-n // self.lot)) as bar:
+            for first in range(0, n, self.lot):
+                rows = range(first, min(first + self.lot, n))
+                part = None if label is None else label[first : rows.stop]
+                order = DrawOrder(rows, seed, part, pieces, self.config, self.net is None)
+                drawn = self.group.call(order, partial(self.draw_part, rows, seed, part, pieces, bar))
+                yield Batch(_joined([x0.to(self.device) for x0 in drawn]), part)
+
+    def draw_part(
+        self, rows: range, seed: int, label: Tensor | None, pieces: int, bar: ProgressBar
+    ) -> Tensor:
+        """Those of the samples of these numbers that this process draws of so many pieces. The pieces follow from the shards
+        of the run, so that the bits of samples are the same however many processes there are."""
+        parts = []
+        for piece in self.group.own(pieces):
+            first, last = (k * len(rows) // pieces for k in (piece, piece + 1))
+            x0 = torch.empty(0, *self.dataset.shape, device=self.device)
+            if first < last:
+                part = None if label is None else label[first:last]
+                for state in self.walk(last - first, seed, part, rows.start + first):
+                    x0 = state.x
+                    bar.update()
+            parts.append(x0)
+        return _joined(parts)
+
+    def draw(self, n: int, seed: int | None = None, progress: Progress = silent) -> Batch:
+        """n samples x0 (n, *shape) and their labels, on the device."""
+        self.refuse_too_many("n", n)
+        lots = list(self.lots(n, seed, progress))
+        if len(lots) == 1:
+            return lots[0]
+        label = [lot.label for lot in lots if lot.label is not None]
+        return Batch(torch.cat([lot.x0 for lot in lots]), torch.cat(label) if label else None)
+
+    def refuse_too_many(self, key: str, n: int, copies: int = COPIES) -> None:
+        """UserError for `key` where n samples do not fit into memory so many times; it names the number that does."""
+        labels = 8 if self.classes.num_classes else 0
+        each = copies * (4 * math.prod(self.dataset.shape) + labels)
+        most = free_memory() // each
+        if n > most:
+            raise UserError(key, n, f"needs {n * each / 1e9:.3g} GB of memory; at most {most} fit now")
+
+    def stream(self, progress: Progress = silent) -> Iterator[Arrays]:
+        """The `n` samples of this config, lot by lot: x0 in the file's units and label, as numpy arrays."""
+        n = self.config["n"]
+        self.refuse_too_many("n", n, READ)
+        for x0, label, _ in self.lots(n, progress=progress):
+            yield self.units.array(x0), None if label is None else label.cpu().numpy()
+
+    @cached_property
+    def samples(self) -> Arrays:
+        """The `n` samples of this config, or what was drawn of them already, as numpy arrays."""
+        if self.drawn is not None:
+            return self.drawn
+        x0, label, _ = self.draw(self.config["n"])
+        return self.units.array(x0), None if label is None else label.cpu().numpy()
+
+    def evaluation_input(self, progress: Progress = silent) -> EvaluationInput:
+        """What is evaluated: independent sets of samples of the evaluation's own size; or a classifier."""
+
+        def draw(k: int) -> Batch:
+            x0, label, _ = self.draw(self.evaluation.n, mix(self.seed, Stream.EVALUATION, k), progress)
+            return Batch(x0.cpu(), None if label is None else label.cpu())
+
+        generates, net = self.objective.generates, self.net
+        return EvaluationInput(
+            self.dataset,
+            self.schedule,
+            self.seed,
+            draw,
+            denoiser=self.denoiser if generates else None,
+            classifier=None if generates or net is None else net.eval(),
+            device=self.device,
+            progress=progress,
+        )
+
+    def evaluate(self, progress: Progress = silent) -> Report:
+        """The metrics of fresh samples, in the file's units; of a classifier, its own."""
+        if isinstance(self.dataset, Remembered):
+            raise self.dataset.missing()
+        with in_group("evaluation"):
+            report = in_units(self.evaluation(self.evaluation_input(progress)), self.units.scale)
+        return report if self.label in (None, NO_LABEL) else of_classes(report)
+
+
+@dataclass(frozen=True)
+class DrawOrder:
+    """What process 0 orders the others to draw: order(components) is their part of it.
+
+    rows: the numbers of the samples.
+    seed: of the chains.
+    label: of each sample, or None.
+    pieces: in which they are drawn.
+    config: of the components that they are drawn from, which may be a variation of those that a process has.
+    exact: whether the exact denoiser draws them.
+    """
+
+    rows: range
+    seed: int
+    label: Tensor | None
+    pieces: int
+    config: Config
+    exact: bool
+
+    def __call__(self, components: Components) -> Tensor:
+        before = components.config
+        changed = {k: v for k, v in self.config.items() if k in GROUPS and k != "figure" and v != before[k]}
+        varied = replace(components.varied(**changed), config=self.config)
+        net, label = None if self.exact else varied.net, self.label
+        if label is None:
+            # None as a label would mean those of the data
+            varied = replace(varied, label=NO_LABEL)
+        else:
+            label = label.to(varied.device)
+        return replace(varied, net=net).draw_part(self.rows, self.seed, label, self.pieces, NoBar()).cpu()
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
