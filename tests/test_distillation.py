@@ -20,12 +20,11 @@ from diffusion_cli.model.mlp import MLP
 from diffusion_cli.model.set import SetNet
 from diffusion_cli.model.unet1d import UNet1d
 from diffusion_cli.model.unet2d import UNet2d
-from diffusion_cli.multistep import Multistep
 from diffusion_cli.objective import Objective
 from diffusion_cli.prediction import Prediction, V
 from diffusion_cli.runs import checkpoint
 from diffusion_cli.runs.directory import RunDirectory
-from diffusion_cli.sampler import DDIM, walk
+from diffusion_cli.sampler import DDIM, Multistep, walk
 
 SCHEDULE = schedule.loglinear()
 MEAN, WIDTH = 1.0, 0.5

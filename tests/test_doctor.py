@@ -12,9 +12,8 @@ from diffusion_cli import schedule
 from diffusion_cli.__main__ import main
 from diffusion_cli.guidance import ClassifierFree, Unguided
 from diffusion_cli.metrics import diagnosis
-from diffusion_cli.multistep import Multistep
 from diffusion_cli.prediction import Eps, V
-from diffusion_cli.sampler import DDIM, DDPM
+from diffusion_cli.sampler import DDIM, DDPM, Multistep
 
 COSINE = schedule.cosine(T=50)
 with pytest.warns(UserWarning, match="is not noise"):

@@ -11,10 +11,9 @@ from diffusion_cli.__main__ import main
 from diffusion_cli.dataset.exact import Gaussian1D
 from diffusion_cli.denoiser import ExactDenoiser
 from diffusion_cli.errors import ArgumentError
-from diffusion_cli.grid import fitted_times
-from diffusion_cli.multistep import Multistep
 from diffusion_cli.noise import NoiseStream
-from diffusion_cli.sampler import DDIM, DDPM, Heun
+from diffusion_cli.sampler import DDIM, DDPM, Heun, Multistep
+from diffusion_cli.sampler.grid import fitted_times
 
 SCHEDULE = schedule.loglinear()
 EXACT = ExactDenoiser(Gaussian1D().density, SCHEDULE)

@@ -15,13 +15,12 @@ from diffusion_cli.denoiser import NetworkDenoiser
 from diffusion_cli.device import precision_of
 from diffusion_cli.model.mlp import MLP
 from diffusion_cli.model.unet2d import UNet2d
-from diffusion_cli.multistep import Multistep
 from diffusion_cli.objective import Objective
 from diffusion_cli.optimizer import Optimizer
 from diffusion_cli.options.build import build_component
 from diffusion_cli.prediction import V
 from diffusion_cli.runs.config import length
-from diffusion_cli.sampler import chain
+from diffusion_cli.sampler import Multistep, chain
 from diffusion_cli.schedule import loglinear
 from diffusion_cli.trainer import Batches, TrainState, fit
 

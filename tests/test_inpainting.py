@@ -19,10 +19,9 @@ from diffusion_cli.denoiser import Batched, ExactDenoiser
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.guidance import ClassifierFree
 from diffusion_cli.inpainting import Inpainting, Known, KnownReplaced, LikelihoodGuided, resampling_times
-from diffusion_cli.multistep import Multistep
 from diffusion_cli.noise import NoiseStream
 from diffusion_cli.prediction import Prediction
-from diffusion_cli.sampler import DDIM, DDPM, Heun
+from diffusion_cli.sampler import DDIM, DDPM, Heun, Multistep
 
 SAMPLERS = [
     DDPM(),

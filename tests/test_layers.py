@@ -21,9 +21,9 @@ LAYERS = [
     {"prediction"},
     {"denoiser"},
     {"objective", "guidance", "sampler"},
-    {"multistep", "inpainting"},
+    {"inpainting"},
     {"metrics"},
-    {"trainer", "grid"},
+    {"trainer"},
     {"distillation"},
     {"components"},
     {"figures"},
@@ -32,10 +32,10 @@ LAYERS = [
     {"api", "__main__"},
 ]
 LEVEL = {room: level for level, layer in enumerate(LAYERS) for room in layer}
-METHOD = {"schedule", "forward", "prediction", "denoiser", "objective", "guidance", "sampler", "multistep", "inpainting",
-          "trainer", "optimizer", "noise", "distillation", "grid"}  # fmt: skip
+METHOD = {"schedule", "forward", "prediction", "denoiser", "objective", "guidance", "sampler", "inpainting",
+          "trainer", "optimizer", "noise", "distillation"}  # fmt: skip
 HYDRA = {"hydra", "omegaconf"}
-ROOT_MODULES = 20  # at most
+ROOT_MODULES = 18  # at most
 
 
 def room_of(path: Path, package: Path) -> str:

@@ -14,7 +14,7 @@ from diffusion_cli.errors import ArgumentError
 from diffusion_cli.metrics import mixture
 from diffusion_cli.metrics.evaluation import LikelihoodEvaluation, MixtureEvaluation
 from diffusion_cli.metrics.protocol import EvaluationInput
-from diffusion_cli.multistep import Multistep
+from diffusion_cli.sampler import Multistep
 
 DATA = GaussianMixture()
 DENSITY = DATA.density

@@ -11,8 +11,7 @@ from diffusion_cli.dataset.density import Ring
 from diffusion_cli.dataset.exact import GaussianMixture
 from diffusion_cli.denoiser import ExactDenoiser
 from diffusion_cli.errors import ArgumentError
-from diffusion_cli.multistep import Multistep
-from diffusion_cli.sampler import DDIM
+from diffusion_cli.sampler import DDIM, Multistep
 
 # diffusers' own
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")

@@ -13,7 +13,7 @@ import torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from diffusion_cli import multistep, sampler, schedule
+from diffusion_cli import sampler, schedule
 from diffusion_cli.dataset.mask import make_mask, pixels_of, spread
 from diffusion_cli.dataset.table import read_table
 from diffusion_cli.dataset.units import Units
@@ -71,7 +71,7 @@ def test_a_level_is_of_unit_variance_and_noise_grows_with_time(
 @quick
 @given(schedules(), st.integers(1, 80), st.sampled_from(["uniform", "log_snr", "rho"]), st.floats(0.5, 20))
 def test_a_grid_falls_from_T_to_1_and_0(made: schedule.Schedule, steps: int, grid: str, rho: float) -> None:
-    for kind in (sampler.DDIM, sampler.Heun, multistep.Multistep):
+    for kind in (sampler.DDIM, sampler.Heun, sampler.Multistep):
         times = kind(steps=steps, grid=grid, rho=rho).times(made)
         assert len(times) == steps + 1 and times[0] == pytest.approx(made.T) and times[-1] == 0
         assert all(0 <= s <= t <= made.T + 1e-9 for t, s in itertools.pairwise(times))

@@ -12,9 +12,9 @@ from diffusion_cli.__main__ import main
 from diffusion_cli.errors import ArgumentError, UserError
 from diffusion_cli.figures import quality as pictures
 from diffusion_cli.figures.recipes import quality
-from diffusion_cli.multistep import Multistep
 from diffusion_cli.options.files import node_of
 from diffusion_cli.runs import results
+from diffusion_cli.sampler import Multistep
 
 SMALL = ["steps=15", "model.width=16", "stages.every=0", "device=cpu", "plots=false", "dataset=circle", "schedule.T=10",
          "evaluation.n=60", "evaluation.draws=1", "evaluation.floor_draws=2"]  # fmt: skip

@@ -10,9 +10,8 @@ from diffusion_cli import schedule
 from diffusion_cli.dataset.density import Ring
 from diffusion_cli.denoiser import Batched, Clipped, ExactDenoiser
 from diffusion_cli.errors import ArgumentError
-from diffusion_cli.multistep import Multistep
 from diffusion_cli.noise import NoiseStream
-from diffusion_cli.sampler import DDIM, DDPM, Heun, Move, Sampler, chain
+from diffusion_cli.sampler import DDIM, DDPM, Heun, Move, Multistep, Sampler, chain
 
 RING = Ring(1.0)
 

@@ -163,7 +163,7 @@ def teacher_of(c: Components) -> Learned:
 def sampler_of_teacher(c: Components) -> Sampler:
     """A deterministic sampler of many steps; x0 is bounded as in the teacher's own."""
     from diffusion_cli.components.composed import sampler_for
-    from diffusion_cli.multistep import Multistep
+    from diffusion_cli.sampler import Multistep
 
     # Of the third order only where there is no error of a network to amplify.
     order: Literal[2, 3] = 2 if c.teacher else 3

@@ -18,16 +18,15 @@ from diffusion_cli.dataset.cache import kept_content
 from diffusion_cli.dataset.protocol import Dataset
 from diffusion_cli.denoiser import Batched, Denoiser, MeasuredVariance
 from diffusion_cli.errors import in_group
-from diffusion_cli.grid import fitted_times
 from diffusion_cli.guidance import Guidance
 from diffusion_cli.metrics.protocol import Evaluation
-from diffusion_cli.multistep import Multistep
 from diffusion_cli.noise import NoiseStream, Stream
 from diffusion_cli.optimizer import Optimizer
 from diffusion_cli.options.build import build_component
 from diffusion_cli.options.groups import EXACT
 from diffusion_cli.runs.logger import Logger
-from diffusion_cli.sampler import DDPM, Sampler
+from diffusion_cli.sampler import DDPM, Multistep, Sampler
+from diffusion_cli.sampler.grid import fitted_times
 
 # Chains that a grid is fitted to, of points with at most so many coordinates; of images and sets a thirty-second.
 FITTED_ON, SMALL = 512, 16

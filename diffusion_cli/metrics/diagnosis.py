@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from diffusion_cli.guidance import ClassifierFree
-from diffusion_cli.multistep import Multistep
 from diffusion_cli.prediction import Eps
-from diffusion_cli.sampler import DDIM, DDPM, Sampler
+from diffusion_cli.sampler import DDIM, DDPM, Multistep, Sampler
 from diffusion_cli.schedule import PURE_NOISE, Schedule
 
 # Standard deviation of the data, for which networks and schedules are made.

@@ -33,7 +33,7 @@ GROUPS = {
     "objective": Group("the loss", ("objective",)),
     "optimizer": Group("the optimizer and its learning rate", ("optimizer",)),
     "guidance": Group("how labels steer the samples", ("guidance",), given=("classifier", "weak")),
-    "sampler": Group("how samples are drawn", ("sampler", "multistep"), given=("box", "fitted")),
+    "sampler": Group("how samples are drawn", ("sampler",), given=("box", "fitted")),
     "evaluation": Group("what is measured of the samples", ("metrics",)),
     "logger": Group("where training numbers go beside metrics.csv", ("runs.logger",)),
     "figure": FIGURE,

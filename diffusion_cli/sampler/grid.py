@@ -16,8 +16,9 @@ from torch import Tensor
 
 from diffusion_cli.denoiser import Denoiser
 from diffusion_cli.errors import ArgumentError
-from diffusion_cli.multistep import Multistep
-from diffusion_cli.sampler import DDIM, Heun, Sampler
+from diffusion_cli.sampler.multistep import Multistep
+from diffusion_cli.sampler.protocol import Sampler
+from diffusion_cli.sampler.steps import DDIM, Heun
 
 log = logging.getLogger(__name__)
 

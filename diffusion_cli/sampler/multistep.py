@@ -24,7 +24,8 @@ import torch
 from torch import Tensor
 
 from diffusion_cli.ranges import checked
-from diffusion_cli.sampler import Move, Sampler, Visit
+from diffusion_cli.sampler.protocol import Sampler
+from diffusion_cli.sampler.walk import Move, Visit
 from diffusion_cli.schedule import Level
 
 
