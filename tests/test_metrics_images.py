@@ -112,6 +112,9 @@ class Pixels:
     def features(self, x):
         return x.flatten(1)
 
+    def to(self, device):
+        return self
+
     def head(self, features):
         return torch.stack((-features[:, 0], features[:, 0]), 1)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diffusion_cli.components.composed import Composed
-from diffusion_cli.components.learned import Config
+from diffusion_cli.components.orders import Draw, Order
 from diffusion_cli.dataset.batch import Batch
 from diffusion_cli.dataset.protocol import NO_LABEL
 from diffusion_cli.dataset.remembered import Remembered
@@ -21,10 +21,9 @@ from diffusion_cli.dataset.units import Units
 from diffusion_cli.device import ALONE, ProcessGroup, free_memory
 from diffusion_cli.errors import UserError, in_group
 from diffusion_cli.metrics.measurement import Report, in_units, of_classes
-from diffusion_cli.metrics.progress import NoBar, Progress, ProgressBar, silent
-from diffusion_cli.metrics.protocol import EvaluationInput
+from diffusion_cli.metrics.progress import Multiplied, Progress, ProgressBar, silent
+from diffusion_cli.metrics.protocol import EvaluationInput, Work
 from diffusion_cli.noise import ROWS, Stream, mix
-from diffusion_cli.options.groups import GROUPS
 from diffusion_cli.sampler import State, chain
 
 # Numbers of the samples whose chains run at once where there are more.
@@ -41,7 +40,7 @@ class Components(Composed):
     """All objects of one run, and the samples that they mean.
 
     drawn: the first samples, where they have been drawn already: see `samples`.
-    group: the processes that draw samples together.
+    group: the processes that draw samples and evaluate together.
     """
 
     drawn: Arrays | None = field(default=None, repr=False)
@@ -75,32 +74,26 @@ class Components(Composed):
         """n samples as `draw` gives them, one lot after the other: but for the labels, the memory that they need does not
         grow with n."""
         label, seed = self.labels(n, seed), self.seed if seed is None else seed
-        pieces = math.lcm(self.config.get("shards") or 1, self.group.size)
-        own = len(self.group.own(pieces)) * len(self.times)
-        with progress(own * -(-n // self.lot)) as bar:
-            for first in range(0, n, self.lot):
-                rows = range(first, min(first + self.lot, n))
-                part = None if label is None else label[first : rows.stop]
-                order = DrawOrder(rows, seed, part, pieces, self.config, self.net is None)
-                drawn = self.group.call(order, partial(self.draw_part, rows, seed, part, pieces, bar))
+        lots = [range(first, min(first + self.lot, n)) for first in range(0, n, self.lot)]
+        with progress(sum(len(self.pieces(rows)) for rows in lots) * len(self.times)) as bar:
+            for rows in lots:
+                part = None if label is None else label[rows.start : rows.stop]
+                drawn = self.each(Draw(rows, seed, part), self.pieces(rows), bar)
                 yield Batch(_joined([x0.to(self.device) for x0 in drawn]), part)
 
-    def draw_part(
-        self, rows: range, seed: int, label: Tensor | None, pieces: int, bar: ProgressBar
-    ) -> Tensor:
-        """Those of the samples of these numbers that this process draws of so many pieces. The pieces follow from the shards
-        of the run, so that the bits of samples are the same however many processes there are."""
-        parts = []
-        for piece in self.group.own(pieces):
-            first, last = (k * len(rows) // pieces for k in (piece, piece + 1))
-            x0 = torch.empty(0, *self.dataset.shape, device=self.device)
-            if first < last:
-                part = None if label is None else label[first:last]
-                for state in self.walk(last - first, seed, part, rows.start + first):
-                    x0 = state.x
-                    bar.update()
-            parts.append(x0)
-        return _joined(parts)
+    def pieces(self, rows: range) -> list[range]:
+        """These rows of samples in the pieces that are drawn by themselves. They follow from the shards of the run, so that
+        the bits of samples are the same however many processes there are."""
+        count = math.lcm(self.config.get("shards") or 1, self.group.size)
+        return [rows[k * len(rows) // count : (k + 1) * len(rows) // count] for k in range(count)]
+
+    def each(self, work: Work, items: Sequence[Any], bar: ProgressBar) -> list[Any]:
+        """work(components, item, bar) of each item, in their order: each process of the group does a part of them, with its
+        own data and on its own device. What is sent to and fro, `work`, items and results, must pickle."""
+        own = len(self.group.own(len(items)))
+        order = Order(work, items, self.config, self.label, self.net is None)
+        parts = self.group.call(order, partial(order.part, self, Multiplied(bar, len(items) / max(1, own))))
+        return [result for part in parts for result in part]
 
     def draw(self, n: int, seed: int | None = None, progress: Progress = silent) -> Batch:
         """n samples x0 (n, *shape) and their labels, on the device."""
@@ -151,6 +144,7 @@ class Components(Composed):
             classifier=None if generates or net is None else net.eval(),
             device=self.device,
             progress=progress,
+            group=self.each,
         )
 
     def evaluate(self, progress: Progress = silent) -> Report:
@@ -160,38 +154,6 @@ class Components(Composed):
         with in_group("evaluation"):
             report = in_units(self.evaluation(self.evaluation_input(progress)), self.units.scale)
         return report if self.label in (None, NO_LABEL) else of_classes(report)
-
-
-@dataclass(frozen=True)
-class DrawOrder:
-    """What process 0 orders the others to draw: order(components) is their part of it.
-
-    rows: the numbers of the samples.
-    seed: of the chains.
-    label: of each sample, or None.
-    pieces: in which they are drawn.
-    config: of the components that they are drawn from, which may be a variation of those that a process has.
-    exact: whether the exact denoiser draws them.
-    """
-
-    rows: range
-    seed: int
-    label: Tensor | None
-    pieces: int
-    config: Config
-    exact: bool
-
-    def __call__(self, components: Components) -> Tensor:
-        before = components.config
-        changed = {k: v for k, v in self.config.items() if k in GROUPS and k != "figure" and v != before[k]}
-        varied = replace(components.varied(**changed), config=self.config)
-        net, label = None if self.exact else varied.net, self.label
-        if label is None:
-            # None as a label would mean those of the data
-            varied = replace(varied, label=NO_LABEL)
-        else:
-            label = label.to(varied.device)
-        return replace(varied, net=net).draw_part(self.rows, self.seed, label, self.pieces, NoBar()).cpu()
 
 
 def _joined(parts: list[Tensor]) -> Tensor:

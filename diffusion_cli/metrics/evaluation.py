@@ -59,6 +59,7 @@ class PointEvaluation(Evaluation):
             given.seed,
             density,
             given.progress,
+            given.each,
         )
         if not isinstance(dataset, PointCloud):
             return report
@@ -134,6 +135,7 @@ class SetEvaluation(Evaluation):
             dataset.family,
             given.seed,
             given.progress,
+            given.each,
         )
         fewer = f"{n} samples of {self.n}, since {test} sets are held out and {train} trained on"
         return with_notes(report, *([fewer] if n < self.n else []))
@@ -185,7 +187,7 @@ class ImageEvaluation(Evaluation):
             train, test = len(dataset.train.images), len(dataset.test.images)
             reason = f"{test} held-out images of {train + test}, {train} trained on, n = {self.n}"
             return unmeasured(f"{reason}; each must be more than evaluation.neighbours={k}")
-        report = evaluate_images(given.draw, real, self.draws, given.progress)
+        report = evaluate_images(given.draw, real, self.draws, given.progress, given.each)
         fewer = f"{real.n} samples of {self.n}, since no more images are trained on"
         return with_notes(report, *([fewer] if real.n < self.n else []))
 
@@ -207,6 +209,7 @@ class ImageEvaluation(Evaluation):
                 device,
                 progress,
                 self.reference,
+                given.each,
             )
         return self._real[dataset.fingerprint]
 

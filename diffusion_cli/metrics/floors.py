@@ -7,7 +7,7 @@ from typing import Any
 
 from diffusion_cli.dataset.batch import Batch
 from diffusion_cli.dataset.cache import kept_content
-from diffusion_cli.metrics.progress import Progress, silent
+from diffusion_cli.metrics.progress import Progress, ProgressBar, silent
 
 Values = dict[str, float]
 
@@ -15,10 +15,10 @@ Values = dict[str, float]
 def kept(
     about: Mapping[str, Any],
     samples: Sequence[Batch],
-    measure: Callable[[Batch], Values],
+    measure: Callable[[ProgressBar], list[Values]],
     progress: Progress = silent,
 ) -> list[Values]:
-    """measure(batch) of each of these sets of true samples: from the cache folder where that has been done before.
+    """measure(bar), the values of each of these sets of true samples: from the cache folder where that has been done before.
 
     about: tensors and plain values on which the result depends beside the samples, its version among them.
 
@@ -27,11 +27,7 @@ def kept(
     drawn = {str(k): {"x0": batch.x0, "label": batch.label} for k, batch in enumerate(samples)}
 
     def measured() -> dict[str, Any]:
-        floors: list[Values] = []
         with progress(len(samples), unit="floor") as bar:
-            for batch in samples:
-                bar.update()
-                floors.append(measure(batch))
-        return {"floors": floors}
+            return {"floors": measure(bar)}
 
     return kept_content("floors", {**about, "samples": drawn}, measured)["floors"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, cast
 
 import numpy as np
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from diffusion_cli.dataset.batch import Batch
-from diffusion_cli.dataset.images import ImageDataset, Split
+from diffusion_cli.dataset.images import ImageDataset
 from diffusion_cli.metrics.catalogue import ACCURACY, IMAGES
 from diffusion_cli.metrics.images import (
     Manifold,
@@ -29,6 +30,7 @@ from diffusion_cli.metrics.images import (
 from diffusion_cli.metrics.judge import at_once
 from diffusion_cli.metrics.measurement import Measurement, Report, beside_floor, measurements, table_of
 from diffusion_cli.metrics.progress import Progress, ProgressBar, silent
+from diffusion_cli.metrics.protocol import Each, Here, one_by_one
 from diffusion_cli.noise import Stream, mix
 
 Numbers = dict[str, float]
@@ -57,6 +59,10 @@ class Extractor(Protocol):
         """(B, D) of x (B, C, H, W) float32 in [-1, 1]."""
         ...
 
+    def to(self, device: torch.device | str) -> Extractor:
+        """Itself, on a device."""
+        ...
+
 
 class Seen(NamedTuple):
     """Images as an extractor sees them: features (n, D) float64, and the label that it reads in each (n,), or None."""
@@ -65,21 +71,34 @@ class Seen(NamedTuple):
     label: Tensor | None
 
 
-@torch.no_grad()
-def look(extractor: Extractor, images: Tensor | Split, device: torch.device | str, bar: ProgressBar) -> Seen:
-    """x0 (n, C, H, W) float32, or a split's bytes, a few hundred at a time."""
-    held = images.images if isinstance(images, Split) else images
-    features, labels = [], []
-    size = at_once(held.shape[1:])
-    for start in range(0, len(held), size):
-        rows = slice(start, start + size)
-        x = (images.batch(rows).x0 if isinstance(images, Split) else images[rows]).to(device)
-        seen = extractor.features(x.contiguous(memory_format=torch.channels_last))
-        features.append(seen.double().cpu())
-        if extractor.head is not None:
-            labels.append(extractor.head(seen).argmax(1).cpu())
+class OfData(NamedTuple):
+    """Images of the data, which each process reads for itself: these rows of a split."""
+
+    split: Literal["test", "train"]
+    rows: Tensor
+
+
+@dataclass(frozen=True)
+class Look:
+    """The work of looking at images: what an extractor sees in these rows of them.
+
+    images: x0 (n, C, H, W) float32, or images of the data.
+    """
+
+    extractor: Extractor
+    images: Tensor | OfData
+
+    @torch.no_grad()
+    def __call__(self, here: Any, rows: range, bar: ProgressBar) -> Seen:
+        at = slice(rows.start, rows.stop)
+        if isinstance(self.images, OfData):
+            x = getattr(here.dataset, self.images.split).batch(self.images.rows[at]).x0
+        else:
+            x = self.images[at]
+        eye = self.extractor.to(here.device)
+        seen = eye.features(x.to(here.device).contiguous(memory_format=torch.channels_last))
         bar.update(len(x))
-    return Seen(torch.cat(features), torch.cat(labels) if labels else None)
+        return Seen(seen.double().cpu(), None if eye.head is None else eye.head(seen).argmax(1).cpu())
 
 
 class RealImages:
@@ -92,6 +111,7 @@ class RealImages:
 
     reference: test, the held-out images, or train, with which the literature compares: by it a model that repeats its
         training images is the best.
+    each: looks at them, in this process or in several.
     """
 
     def __init__(
@@ -105,12 +125,14 @@ class RealImages:
         device: torch.device | str = "cpu",
         progress: Progress = silent,
         reference: Literal["test", "train"] = "test",
+        each: Each | None = None,
     ) -> None:
-        self.extractor, self.device, self.k = extractor, device, neighbours
-        self.num_classes = dataset.num_classes
-        splits = {"test": dataset.test, "train": dataset.train}
-        self.reference = reference
-        against, others = splits.pop(reference), *splits.values()
+        self.extractor, self.k, self.reference = extractor, neighbours, reference
+        self.shape, self.num_classes = dataset.shape, dataset.num_classes
+        self.here = Here(dataset, device)
+        each = each or one_by_one(self.here)
+        other: Literal["test", "train"] = "train" if reference == "test" else "test"
+        against, others = getattr(dataset, reference), getattr(dataset, other)
         self.n = min(n, len(others.images))
         rng = np.random.default_rng(mix(seed, Stream.REFERENCES))
         rows = rng.permutation(len(others.images))[: len(others.images) // self.n * self.n].reshape(
@@ -119,16 +141,31 @@ class RealImages:
         # In order, because memory-mapped images are read from front to back.
         rows = np.sort(rows[:floor_draws], 1)
         with progress(len(against.images) + rows.size, unit="image") as bar:
-            seen = look(extractor, against, device, bar)
+            whole = torch.arange(len(against.images))
+            (seen,) = self.look(OfData(reference, whole), len(whole), each, bar)
             self.features, self.moments = seen.features, Moments.of(seen.features)
-            self.within = mean_kernel(self.features)
+            self.within = mean_kernel(self.features, each=each)
             some = torch.from_numpy(rng.permutation(len(self.features))[: self.n])
             self.manifold = Manifold(self.features[some], neighbours)
-            looks = [look(extractor, others.rows(torch.from_numpy(r)), device, bar) for r in rows]
-        self.floor: list[Numbers] = [self.compare(each.features) for each in looks]
+            looks = self.look(OfData(other, torch.from_numpy(rows.ravel())), self.n, each, bar)
+        self.floor: list[Numbers] = [self.compare(features) for features, _ in looks]
         read = agreement(seen.label, against.label, dataset.num_classes)
         # of images that the extractor was trained on it says too much
         self.accuracy = read if reference == "test" or read is None else extractor.accuracy
+
+    def look(self, images: Tensor | OfData, n: int, each: Each, bar: ProgressBar) -> list[Seen]:
+        """What the extractor sees in these images, n at a time.
+
+        Some hundred of them are looked at together, whatever the number of processes, so that features have the same bits.
+        """
+        total, most = len(images.rows if isinstance(images, OfData) else images), at_once(self.shape)
+        sets = [range(first, first + n) for first in range(0, total, n)]
+        lots = [rows[start : start + most] for rows in sets for start in range(0, n, most)]
+        features, labels = zip(*each(Look(self.extractor, images), lots, bar), strict=True)
+        label = None if labels[0] is None else torch.cat(labels).split(n)
+        return [
+            Seen(*of) for of in zip(torch.cat(features).split(n), label or [None] * len(sets), strict=True)
+        ]
 
     def compare(self, features: Tensor) -> Numbers:
         """The distances of these images from the reference, and precision and recall."""
@@ -140,9 +177,9 @@ class RealImages:
             "recall": recall,
         }
 
-    def measure(self, batch: Batch, bar: ProgressBar) -> Numbers:
+    def measure(self, batch: Batch, each: Each, bar: ProgressBar) -> Numbers:
         """The same of n samples, and the fraction of their labels that the extractor reads."""
-        seen = look(self.extractor, batch.x0[: self.n], self.device, bar)
+        (seen,) = self.look(batch.x0[: self.n], self.n, each, bar)
         numbers = self.compare(seen.features)
         given = None if batch.label is None else batch.label[: self.n]
         accuracy = agreement(seen.label, given, self.num_classes)
@@ -159,7 +196,11 @@ def agreement(seen: Tensor | None, given: Tensor | None, classes: int) -> float 
 
 
 def evaluate_images(
-    draw: Callable[[int], Batch], real: RealImages, draws: int, progress: Progress = silent
+    draw: Callable[[int], Batch],
+    real: RealImages,
+    draws: int,
+    progress: Progress = silent,
+    each: Each | None = None,
 ) -> dict[str, Measurement | dict[str, Any]]:
     """Compare a model's images with held-out ones, and training images with the same held-out ones.
 
@@ -167,13 +208,14 @@ def evaluate_images(
     real: the held-out images, and the floor.
     draws: batches of the model.
     progress: a bar over the images that are looked at.
+    each: does that, in this process or in several.
 
     Returns a `Measurement` for each of frechet, kernel (without a ratio: its floor is 0 in expectation), precision,
     recall, and of labelled data accuracy. Last `extractor`: its name, digest, task,
     held-out accuracy and number of features.
     """
     with progress(draws * real.n, unit="image") as bar:
-        ours = [real.measure(draw(k), bar) for k in range(draws)]
+        ours = [real.measure(draw(k), each or one_by_one(real.here), bar) for k in range(draws)]
     eye = real.extractor
     report: dict[str, Measurement | dict[str, Any]] = {}
     for metric in (*IMAGES, ACCURACY):

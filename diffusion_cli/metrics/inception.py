@@ -5,9 +5,11 @@ The network is torch-fidelity's; its weights lie where torch-fidelity keeps them
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -68,7 +70,21 @@ class Inception:
             raise _refused(f"torch-fidelity cannot be imported: {error}") from error
         self.net = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], str(file)).to(device)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # to another process: its weights are read there, and once
+        return _inception, ()
+
+    def to(self, device: torch.device | str) -> Inception:
+        """Itself, on a device."""
+        self.net.to(device)
+        return self
+
     def features(self, x: Tensor) -> Tensor:
         """(B, 2048) of x (B, C, H, W) in [-1, 1]."""
         pixels = ((x + 1) * 127.5).round().clamp(0, 255).byte().expand(-1, 3, -1, -1)
         return torch.cat([self.net(part)[0] for part in pixels.split(AT_ONCE)])
+
+
+@functools.cache
+def _inception() -> Inception:
+    return Inception()

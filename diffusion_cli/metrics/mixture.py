@@ -111,7 +111,7 @@ def evaluate_modes(
     true = [density.sample(n, generator) for _ in range(floor_draws)]
     about = {"of": "modes", "version": VERSION, "points": density.points, "weights": density.weights,
              "jitter": density.jitter}  # fmt: skip
-    floors = kept(about, true, measure, progress)
+    floors = kept(about, true, lambda _: [*map(measure, true)], progress)
     report = {}
     for metric in MIXTURE if density.jitter else ATOMS:
         if metric.name in ours[0]:

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +24,8 @@ from diffusion_cli.dataset.density import Density
 from diffusion_cli.metrics.catalogue import OUTSIDE, POINTS
 from diffusion_cli.metrics.floors import kept
 from diffusion_cli.metrics.measurement import Measurement, Report, beside_floor, table_of
-from diffusion_cli.metrics.progress import Progress, silent
+from diffusion_cli.metrics.progress import NoBar, Progress, ProgressBar, silent
+from diffusion_cli.metrics.protocol import Each, one_by_one
 from diffusion_cli.noise import Stream, generator, mix
 
 Rows = npt.NDArray[np.float64]
@@ -132,6 +135,7 @@ def evaluate_points(
     seed: int = 0,
     trained: Density | None = None,
     progress: Progress = silent,
+    each: Each | None = None,
 ) -> dict[str, Measurement]:
     """Compare samples of a model with the distribution they should follow, and with true samples of it.
 
@@ -144,6 +148,7 @@ def evaluate_points(
     trained: of points, of which `density` is that of those held out: the density of those trained on, which the floor is of.
     seed: of the true samples and of the projections; the sets of the model are the business of `draw`.
     progress: a bar over the true sets.
+    each: measures sets, in this process or in several, each set in one of them.
 
     Returns a `Measurement` for each metric of `PointMetrics`. There is no ratio where the floor is 0 but for rounding,
     as for the distance to a curve without jitter; there the value speaks for itself.
@@ -153,21 +158,28 @@ def evaluate_points(
     if draws < 1 or floor_draws < 1:
         raise ValueError(f"draws and floor_draws must be at least 1, not {draws} and {floor_draws}")
     real = trained or density
-    metrics = PointMetrics(density, n, seed, real.box())
-    ours = [metrics(draw(k)) for k in range(draws)]
+    metrics, each = PointMetrics(density, n, seed, real.box()), each or one_by_one()
+    measure = partial(_measured, metrics)
+    ours = each(measure, [draw(k) for k in range(draws)], NoBar())
     g = generator(seed, Stream.TRUE_SAMPLES)
     true = [real.sample(n, g) for _ in range(floor_draws)]
     # What the metrics read of the density, beside the seed of their directions.
     read = {"reference": metrics.reference, "distance": density.distance(true[0].x0),
             "low": metrics.box.low, "high": metrics.box.high}  # fmt: skip
     about = {"of": "points", "version": VERSION, "seed": seed, **read}
-    floors = kept(about, true, lambda batch: metrics(batch.x0), progress)
+    floors = kept(about, true, lambda bar: each(measure, [batch.x0 for batch in true], bar), progress)
     sizes, rounding = metrics.sizes(), ROUNDING * metrics.extent
     report = {}
     for metric in metrics.metrics:
         values, floor = ([result[metric.name] for result in results] for results in (ours, floors))
         report[metric.name] = beside_floor(metric, values, floor, sizes[metric.name], rounding)
     return report
+
+
+def _measured(metrics: PointMetrics, here: Any, x: Tensor, bar: ProgressBar) -> dict[str, float]:
+    """The work of measuring one set."""
+    bar.update()
+    return metrics(x)
 
 
 def points_table(report: Report) -> str:

@@ -28,3 +28,16 @@ class NoBar:
 def silent(total: int, unit: str = "step") -> Iterator[ProgressBar]:
     """No progress bar."""
     yield NoBar()
+
+
+class Multiplied:
+    """A bar on which what one process does counts so many times, since others do as much."""
+
+    def __init__(self, bar: ProgressBar, times: float) -> None:
+        self.bar, self.times, self.left = bar, times, 0.0
+
+    def update(self, n: float = 1) -> None:
+        self.left += n * self.times
+        whole = int(self.left)
+        self.left -= whole
+        self.bar.update(whole)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import nn
@@ -13,8 +13,26 @@ from diffusion_cli.dataset.batch import Batch
 from diffusion_cli.dataset.protocol import Dataset
 from diffusion_cli.denoiser import Denoiser
 from diffusion_cli.metrics.measurement import Report, table_of
-from diffusion_cli.metrics.progress import Progress, silent
+from diffusion_cli.metrics.progress import Progress, ProgressBar, silent
 from diffusion_cli.schedule import Schedule
+
+
+class Here(NamedTuple):
+    """Where work is done: the data and the device of one process."""
+
+    dataset: Any
+    device: torch.device | str
+
+
+# work(here, item, bar) -> what becomes of one item; here: `Here`, or what has that and more
+Work = Callable[[Any, Any, ProgressBar], Any]
+# each(work, items, bar) -> the results, in the order of the items
+Each = Callable[[Work, Sequence[Any], ProgressBar], list[Any]]
+
+
+def one_by_one(here: Any = None) -> Each:
+    """The `Each` of one process."""
+    return lambda work, items, bar: [work(here, item, bar) for item in items]
 
 
 def no_samples(k: int) -> Batch:
@@ -33,6 +51,7 @@ class EvaluationInput:
     classifier: classifier(x_t, noise_level) gives logits of the labels of noised points; None for a denoiser.
     device: where networks run.
     progress: a bar for what takes long.
+    group: the several processes that evaluate; None: this one does.
     """
 
     dataset: Dataset
@@ -43,6 +62,14 @@ class EvaluationInput:
     classifier: nn.Module | None = None
     device: torch.device | str = "cpu"
     progress: Progress = silent
+    group: Each | None = None
+
+    def each(self, work: Work, items: Sequence[Any], bar: ProgressBar) -> list[Any]:
+        """work(here, item, bar) of each item, in their order; of several processes each does a part of them.
+
+        here: has the dataset and the device of the process that does it. work and items are sent to it, and must pickle.
+        """
+        return (self.group or one_by_one(self))(work, items, bar)
 
 
 class Evaluation(Protocol):

@@ -7,7 +7,9 @@ the same for training sets. Of stars and chairs also the form is judged: see `me
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -23,7 +25,8 @@ from diffusion_cli.metrics.measurement import (
     measurements,
     table_of,
 )
-from diffusion_cli.metrics.progress import Progress, ProgressBar, silent
+from diffusion_cli.metrics.progress import NoBar, Progress, ProgressBar, silent
+from diffusion_cli.metrics.protocol import Each, one_by_one
 from diffusion_cli.metrics.sets import (
     Matrix,
     Sets,
@@ -37,7 +40,9 @@ from diffusion_cli.metrics.sets import (
 from diffusion_cli.metrics.stars import star_form, star_metrics
 from diffusion_cli.noise import Stream, mix
 
-Measure = Callable[[Sets], dict[str, float]]
+Values = dict[str, float]
+# Of a matrix of distances, that are computed together.
+ROWS = 8
 
 
 class Sides(NamedTuple):
@@ -46,6 +51,11 @@ class Sides(NamedTuple):
     ours: list[Sets]
     real: list[Sets]
     reference: Sets
+
+    @property
+    def collections(self) -> list[Sets]:
+        """The model's, and then the real ones."""
+        return [*self.ours, *self.real]
 
     def subset(self, points: int, seed: int) -> Sides:
         """The same with at most so many random points of each set."""
@@ -65,6 +75,7 @@ def evaluate_sets(
     family: StarFamily | ChairFamily | None = None,
     seed: int = 0,
     progress: Progress = silent,
+    each: Each | None = None,
 ) -> dict[str, Measurement]:
     """Compare a model's sets with held-out ones, and training sets with the same held-out ones.
 
@@ -79,6 +90,7 @@ def evaluate_sets(
     family: of the stars or chairs that the sets should be, or None.
     seed: of what is random here.
     progress: a bar over the pairs of sets between which distances are computed.
+    each: computes these, and fits forms, in this process or in several.
 
     Returns a `Measurement` for each of mmd_, coverage_, one_nn_ with _cd and _emd, jsd; of stars outline_mean,
     outline_p90 and the fractions arms_4, arms_5, ...; of chairs surface_mean, surface_p90 and the fraction armed.
@@ -103,34 +115,65 @@ def evaluate_sets(
     among = n * (n - 1) // 2
     pairs = among + (len(sides.ours) + len(sides.real)) * (n * n + among)
     few = among + 2 * (n * n + among) if emd_points else 0
+    each = each or one_by_one()
     with progress(pairs + few, unit="pair") as bar:
-        report = _report(CHAMFER, sides, _scores(sides.reference, chamfer, "_cd", bar), pairs)
+        report = _report(CHAMFER, sides, _scores(sides, chamfer, "_cd", each, bar), pairs)
         if emd_points:
-            by_earth = _scores(first.reference, earth_mover, "_emd", bar)
-            report |= _report(EARTH_MOVER, first, by_earth, few)
-    report |= _report([JSD], sides, lambda x: {"jsd": jensen_shannon(x, sides.reference)})
+            report |= _report(EARTH_MOVER, first, _scores(first, earth_mover, "_emd", each, bar), few)
+    report |= _report([JSD], sides, [{"jsd": jensen_shannon(x, sides.reference)} for x in sides.collections])
     if isinstance(family, StarFamily):
-        report |= _report(star_metrics(family), sides, lambda x: star_form(x, family))
+        forms = each(partial(_form, partial(star_form, family=family)), sides.collections, NoBar())
+        report |= _report(star_metrics(family), sides, forms)
     if isinstance(family, ChairFamily):
-        report |= _report(chairs.METRICS, sides, chairs.chair_form)
+        forms = each(partial(_form, chairs.chair_form), sides.collections, NoBar())
+        report |= _report(chairs.METRICS, sides, forms)
     return report
 
 
-def _scores(reference: Sets, distance: Callable[..., Matrix], suffix: str, bar: ProgressBar) -> Measure:
-    """The scores of a collection under a distance between sets."""
-    within = distance(reference, bar=bar)
+def _form(form: Callable[[Sets], Values], here: Any, x: Sets, bar: ProgressBar) -> Values:
+    """The work of judging the form of the sets of one collection."""
+    return form(x)
 
-    def measure(x: Sets) -> dict[str, float]:
-        found = scores(distance(x, reference, bar), distance(x, bar=bar), within)
-        return {name + suffix: value for name, value in found.items()}
 
-    return measure
+@dataclass(frozen=True)
+class _Rows:
+    """The work of computing some rows of a matrix of distances between the sets of two collections; within one from the
+    diagonal on."""
+
+    distance: Callable[..., Matrix]
+    collections: list[Sets]
+
+    def __call__(self, here: Any, item: tuple[int, int, int], bar: ProgressBar) -> Matrix:
+        x, y, first = item
+        some, others = self.collections[x][first : first + ROWS], self.collections[y]
+        if x != y:
+            return self.distance(some, others, bar)
+        among, others = self.distance(some, bar=bar), others[first + ROWS :]
+        return np.hstack([among, self.distance(some, others, bar)]) if len(others) else among
+
+
+def _scores(
+    sides: Sides, distance: Callable[..., Matrix], suffix: str, each: Each, bar: ProgressBar
+) -> list[Values]:
+    """The scores of each collection under a distance between sets."""
+    collections, n = [sides.reference, *sides.collections], len(sides.reference)
+    wanted = [(0, 0), *((x, y) for x in range(1, len(collections)) for y in (0, x))]
+    items = [(*pair, first) for pair in wanted for first in range(0, n, ROWS)]
+    matrices = {pair: np.zeros((n, n)) for pair in wanted}
+    for (x, y, first), rows in zip(items, each(_Rows(distance, collections), items, bar), strict=True):
+        matrix, last = matrices[x, y], first + len(rows)
+        matrix[first:last, n - rows.shape[1] :] = rows
+        if x == y:
+            matrix[last:, first:last] = rows[:, len(rows) :].T
+    found = (scores(matrices[x, 0], matrices[x, x], matrices[0, 0]) for x in range(1, len(collections)))
+    return [{name + suffix: value for name, value in values.items()} for values in found]
 
 
 def _report(
-    metrics: Iterable[Metric], sides: Sides, measure: Measure, pairs: int = 0
+    metrics: Iterable[Metric], sides: Sides, results: list[Values], pairs: int = 0
 ) -> dict[str, Measurement]:
-    ours, real = ([measure(x) for x in side] for side in (sides.ours, sides.real))
+    """results: of each of the collections of the sides, name -> value."""
+    ours, real = results[: len(sides.ours)], results[len(sides.ours) :]
     report: dict[str, Measurement] = {}
     for metric in metrics:
         values, floors = ([result[metric.name] for result in results] for results in (ours, real))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from diffusion_cli.dataset.mask import make_mask, spread
 from diffusion_cli.dataset.own_images import read_own_images
 from diffusion_cli.errors import UserError, in_group
 from diffusion_cli.inpainting import Inpainting, Known
-from diffusion_cli.metrics.progress import Progress, silent
+from diffusion_cli.metrics.progress import Progress, ProgressBar, silent
 from diffusion_cli.noise import NoiseStream
 
 if TYPE_CHECKING:
@@ -48,20 +50,42 @@ def complete(components: Components, n: int, progress: Progress = silent) -> Com
         label = components.labels(len(original))
     original = original.repeat_interleave(each, 0).to(device)
     label = None if label is None else label.repeat_interleave(each).to(device)
-    noise = NoiseStream(seed, len(original), shape, device)
     with in_group("repaint"):
         inpainting = Inpainting(components.walking, batch=config["sample_batch"], **config["repaint"])
-    known = Known(original, spread(mask, shape).to(device))
-    with progress(len(inpainting.times(components.schedule)) - 1) as bar:
-        for state in inpainting(components.denoiser, noise(), known, label, noise):
-            if state.prediction is not None:
-                bar.update()
+    known, pieces = Known(original, spread(mask, shape)), components.pieces(range(len(original)))
+    with progress(len(pieces) * (len(inpainting.times(components.schedule)) - 1)) as bar:
+        parts = components.each(Completing(inpainting, known, label), pieces, bar)
     return Completions(
-        x0=components.units.array(state.x),
+        x0=components.units.array(torch.cat([x0.to(device) for x0 in parts])),
         label=None if label is None else label.cpu().numpy(),
         original=components.units.array(original),
         mask=mask.numpy(),
     )
+
+
+@dataclass(frozen=True)
+class Completing:
+    """The work of completing points: x0 of each of these rows.
+
+    known: all of them, with the mask.
+    label: of each of them, or None.
+    """
+
+    inpainting: Inpainting
+    known: Known
+    label: Tensor | None
+
+    def __call__(self, components: Components, rows: range, bar: ProgressBar) -> Tensor:
+        at, device = slice(rows.start, rows.stop), components.device
+        known = Known(self.known.x0[at].to(device), self.known.mask.to(device))
+        x, label = known.x0, None if self.label is None else self.label[at].to(device)
+        noise = NoiseStream(components.seed, len(rows), components.dataset.shape, device, first=rows.start)
+        if rows:
+            for state in self.inpainting(components.denoiser, noise(), known, label, noise):
+                x = state.x
+                if state.prediction is not None:
+                    bar.update()
+        return x
 
 
 def own_images(components: Components) -> Tensor:
