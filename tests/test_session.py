@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 
 from diffusion_cli.errors import Interrupted
 from diffusion_cli.runs import session
-from diffusion_cli.runs.session import Lines, Session
+from diffusion_cli.runs.session import Heartbeat, Lines, Session
 from diffusion_cli.runs.signals import Stop
 
 
@@ -45,18 +46,45 @@ def test_an_update_stops_where_a_signal_has_come() -> None:
         bars[0].update()
 
 
-def test_a_phase_says_its_name_and_every_so_often_how_long_it_has_taken(
+def test_where_nothing_is_said_a_line_says_what_is_in_hand(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 0.0
     monkeypatch.setattr(session.time, "monotonic", lambda: now)
+    monkeypatch.setattr(session, "LOOK", 1e9)
     caplog.set_level("INFO")
     stop = Stop()
-    with Session(stop).phase("sampling") as tick:
-        for k in range(500):
-            now = k / 10
-            tick()
-        stop.signum = 15
-        with pytest.raises(Interrupted):
-            tick()
-    assert caplog.messages == ["sampling", "sampling: 20 s so far", "sampling: 40 s so far"]
+    with Heartbeat("train") as heartbeat:
+
+        def pass_time(until: int) -> None:
+            nonlocal now
+            while now < until:
+                now += 1
+                heartbeat.look()
+
+        pass_time(30)
+        with Session(stop).phase("sampling") as tick:
+            pass_time(70)
+            with Session(stop).bar(3) as bar:
+                bar.every = 0
+                bar.update()
+            pass_time(85)
+            stop.signum = 15
+            with pytest.raises(Interrupted):
+                tick()
+        pass_time(120)
+    assert [re.sub(", .*", "", message) for message in caplog.messages] == [
+        "train: 25 s so far", "sampling", "sampling: 25 s so far", "step 1 of 3", "train: 95 s so far", "train: 120 s so far"
+    ]  # fmt: skip
+
+
+def test_a_heart_beats_through_a_step_that_never_looks_up(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "LOOK", 0.001)
+    monkeypatch.setattr(session, "QUIET", 0.0)
+    caplog.set_level("INFO")
+    with Heartbeat("evaluate"):
+        while not caplog.messages:
+            time.sleep(0.001)
+    assert caplog.messages[0] == "evaluate: 0 s so far" and not session.in_hand

@@ -14,7 +14,7 @@ from diffusion_cli.cli.calls import perform
 from diffusion_cli.cli.waiting import wait_briefly
 from diffusion_cli.commands import output
 from diffusion_cli.errors import Interrupted
-from diffusion_cli.runs.session import Session, in_notebook
+from diffusion_cli.runs.session import Heartbeat, Session, in_notebook
 from diffusion_cli.runs.signals import Stop
 
 log = logging.getLogger(__name__)
@@ -41,6 +41,7 @@ def calling(
         threads_kept(),
         _heard(quiet, file, log_format),
         Stop(leaves=False) as stop,
+        contextlib.nullcontext() if quiet else Heartbeat("at work"),
     ):
         if threads and threads != before and "threads" not in _said:
             _said.add("threads")

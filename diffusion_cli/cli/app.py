@@ -28,7 +28,7 @@ from diffusion_cli.options.files import CONFIGS
 from diffusion_cli.runs import config as run_config
 from diffusion_cli.runs.directory import RunDirectory
 from diffusion_cli.runs.processes import member, settled
-from diffusion_cli.runs.session import Session
+from diffusion_cli.runs.session import Heartbeat, Session
 from diffusion_cli.runs.signals import Stop
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def entry(module: str) -> Callable[[], None]:
             return None
         place = Job(current) if current.mode == RunMode.MULTIRUN else None
         try:
-            with Stop() as stop:
+            with Stop() as stop, Heartbeat(name):
                 if place is not None:
                     return run_job(name, config, stop, place)
                 return run_task(name, config, Session(stop, lock=claim.held()))

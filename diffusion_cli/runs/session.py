@@ -6,10 +6,11 @@ import contextlib
 import logging
 import math
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from diffusion_cli.runs.place import Place
 from diffusion_cli.runs.signals import Stop, tick
@@ -17,6 +18,8 @@ from diffusion_cli.runs.signals import Stop, tick
 log = logging.getLogger(__name__)
 # Seconds between two lines of what takes long.
 EVERY = 20.0
+# Seconds of silence after which a line says what is in hand, and between two looks whether it is time.
+QUIET, LOOK = 25.0, 1.0
 
 
 class Session(NamedTuple):
@@ -42,21 +45,59 @@ class Session(NamedTuple):
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[Callable[[], None]]:
-        """A part of the command whose steps nobody counts: its name is said, and every so often how long it has taken.
+        """A part of the command: its name is said, and by `Heartbeat` how long it takes.
 
         Gives what is to be called between its steps, which raises Interrupted where a signal has come.
         """
         log.info("%s", name)
-        started = said = time.monotonic()
+        in_hand.append((name, time.monotonic()))
+        try:
+            yield self.stop.check
+        finally:
+            in_hand.pop()
 
-        def tick() -> None:
-            nonlocal said
-            self.stop.check()
-            if time.monotonic() - said >= EVERY:
-                said = time.monotonic()
-                log.info("%s: %.0f s so far", name, said - started)
 
-        yield tick
+# What is being done, and since when; a part of it follows the whole.
+in_hand: list[tuple[str, float]] = []
+
+
+class Heartbeat(logging.Handler):
+    """While the block runs, the log is never silent for long: after QUIET seconds a line says what is in hand.
+
+    A thread of its own, since a single step, such as an exact transport between many points, may take minutes.
+    """
+
+    heard: ClassVar[float] = 0.0
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.whole, self.over = name, threading.Event()
+
+    def __enter__(self) -> Heartbeat:
+        in_hand.append((self.whole, time.monotonic()))
+        logging.getLogger("diffusion_cli").addHandler(self)
+        Heartbeat.heard = time.monotonic()
+        threading.Thread(target=self._watch, daemon=True).start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.over.set()
+        logging.getLogger("diffusion_cli").removeHandler(self)
+        in_hand.pop()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        Heartbeat.heard = time.monotonic()
+
+    def look(self) -> None:
+        """Says what is in hand, if nothing was said for long."""
+        now = time.monotonic()
+        if now - Heartbeat.heard >= QUIET and in_hand:
+            name, since = in_hand[-1]
+            log.info("%s: %.0f s so far", name, now - since)
+
+    def _watch(self) -> None:
+        while not self.over.wait(LOOK):
+            self.look()
 
 
 def bar(
@@ -78,6 +119,7 @@ def bar(
     class Bar(_tqdm()):  # type: ignore[misc]
         def update(self, n: float | None = 1) -> bool | None:
             check()
+            Heartbeat.heard = time.monotonic()
             return super().update(n)
 
     return Bar(total=total, initial=done, unit=unit, dynamic_ncols=True, mininterval=0.5)
