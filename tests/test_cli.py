@@ -619,3 +619,17 @@ def test_a_message_is_one_printable_line() -> None:
     assert str(error).isprintable() and len(str(error)) < 300
     assert str(UserError("", ..., "only this")) == "only this"
     assert closest("stepz", ["seed", "steps"]) == "steps" and closest("zzz", ["seed"]) is None
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize("module", ["diffusion_cli.cli.program", "diffusion_cli.errors", "yaml"])
+def test_an_interrupt_amid_the_first_imports_is_quiet(tmp_path: Path, module: str) -> None:
+    """As soon as anything is imported for the command line: the process ends by the signal, which a shell calls 130."""
+    code = (
+        "import os, signal, sys\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "class Now:\n def find_spec(self, name, *rest):\n"
+        f"  if name == {module!r}:\n   os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Now())\nfrom diffusion_cli.__main__ import main\nsys.exit(main())\n"
+    )
+    done = process(sys.executable, "-c", code, "list", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")

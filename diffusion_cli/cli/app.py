@@ -147,7 +147,7 @@ def one_line_of(error: BaseException) -> str:
 
 
 def log_to_file(line: str, error: Exception | None) -> None:
-    """Write a line, and the traceback of `error`, to the job's own log; the console gets one line from `__main__`."""
+    """Write a line, and the traceback of `error`, to the job's own log; the console gets one line from `program`."""
     exc_info = (type(error), error, error.__traceback__) if error else None
     record = log.makeRecord(log.name, logging.ERROR, __file__, 0, line, (), exc_info)
     for handler in logging.getLogger().handlers:

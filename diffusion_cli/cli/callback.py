@@ -1,6 +1,6 @@
 """What happens between Hydra's composing a configuration and its making a directory for the job.
 
-Errors leave this module as `Passage`, which `__main__` opens again.
+Errors leave this module as `Passage`, which `program` opens again.
 """
 
 from __future__ import annotations
