@@ -64,6 +64,11 @@ class NetworkDenoiser:
         self.net, self.parameterization, self.schedule = net, parameterization, schedule
         self.precision = precision
 
+    @property
+    def precision_name(self) -> str:
+        """float32 or bfloat16."""
+        return str(self.precision).removeprefix("torch.")
+
     def __call__(
         self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None, to: float | None = None
     ) -> Prediction:

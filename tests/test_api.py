@@ -23,7 +23,7 @@ from PIL import Image
 from diffusion_cli import Run, device, plot, train
 from diffusion_cli.__main__ import main
 from diffusion_cli.api.words import typed, words_of
-from diffusion_cli.commands.train import Training
+from diffusion_cli.commands.course import Training
 from diffusion_cli.errors import ArgumentError, RunFailed
 from diffusion_cli.figures.graphic import Graphic
 from diffusion_cli.runs import checkpoint

@@ -63,7 +63,7 @@ def until(condition: Callable[[], Any], child: Child) -> None:
 
 def slowly(seconds: float = 0.05) -> None:
     """Called in the child: leaves time to send it something in the middle of its training."""
-    from diffusion_cli.commands.train import Training
+    from diffusion_cli.commands.course import Training
 
     log_row = Training.log_row
     Training.log_row = lambda training: time.sleep(seconds) or log_row(training)
@@ -231,7 +231,7 @@ def test_a_signal_puts_samples_and_measurements_off_until_the_run_goes_on(
     line = [*LINE, "steps=60", "stages.every=20", "stages.n=8", "monitor.every=20", "monitor.n=16"]
 
     def before() -> None:
-        from diffusion_cli.commands.train import Training
+        from diffusion_cli.commands.course import Training
 
         put_off = Training.put_off
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from diffusion_cli.commands import train
+from diffusion_cli.commands.lesson import Lesson, batches_of
 from diffusion_cli.errors import UserError
 from diffusion_cli.options.groups import EXACT
 from diffusion_cli.runs.directory import RunDirectory
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from diffusion_cli.components.learned import Learned
     from diffusion_cli.noise import Stream
     from diffusion_cli.sampler import Sampler
-    from diffusion_cli.trainer import BatchSource
+    from diffusion_cli.trainer import BatchSource, TrainState
 
 log = logging.getLogger(__name__)
 # Paths that are drawn, and kept in a file, together: at most so many, and no more than go through a network at once.
@@ -44,74 +45,82 @@ def check(config: dict[str, Any], directory: str | None) -> None:
 
 
 def main(config: dict[str, Any], run: RunDirectory, session: Session) -> float | None:
-    lessons = of_paths if config["method"] == "paths" else of_halving
-    train.train_run(config, run, session, with_teacher, lessons)
+    train.train_run(config, run, session, AlongPaths() if config["method"] == "paths" else ByHalving())
     return value_of(run, config["optimize"])
 
 
-def with_teacher(config: dict[str, Any]) -> Components:
-    """The student's components, with the run that teaches it, if it is not the exact denoiser."""
-    from diffusion_cli.components import build, trained
+class Distillation(Lesson):
+    """What `diffusion distill` trains: a student, whose teacher is a run or the exact denoiser."""
 
-    if config["run"] == EXACT:
-        return build(config)
-    teacher = RunDirectory(config["run"])
-    same = {key: config[key] for key in ("dataset", "guidance", "device", "sample_batch")}
-    theirs = teacher.record.current | same | {"weights": config["run_weights"], "label": None}
-    made = trained(theirs, teacher)
-    return replace(build(config, made.dataset), teacher=made)
+    def components(self, config: dict[str, Any]) -> Components:
+        from diffusion_cli.components import build, trained
+
+        if config["run"] == EXACT:
+            return build(config)
+        teacher = RunDirectory(config["run"])
+        same = {key: config[key] for key in ("dataset", "guidance", "device", "sample_batch")}
+        theirs = teacher.record.current | same | {"weights": config["run_weights"], "label": None}
+        made = trained(theirs, teacher)
+        return replace(build(config, made.dataset), teacher=made)
 
 
-def of_paths(training: train.Training) -> tuple[BatchSource, BatchSource]:
+class AlongPaths(Distillation):
     """Jumps along the teacher's paths, of which some are kept back to compare checkpoints by."""
-    from diffusion_cli.noise import Stream
 
-    total = training.config["trajectories"]
-    paths, first = kept_paths(training, total), max(1, total // HELD_OUT)
-    return paths(slice(first, None), Stream.TRAINING), paths(slice(first), Stream.SCORE)
+    def batches(
+        self, c: Components, state: TrainState, run: RunDirectory, session: Session
+    ) -> tuple[BatchSource, BatchSource]:
+        from diffusion_cli.noise import Stream
+
+        total = c.config["trajectories"]
+        paths, first = kept_paths(c, run, session, total), max(1, total // HELD_OUT)
+        return paths(slice(first, None), Stream.TRAINING), paths(slice(first), Stream.SCORE)
 
 
-def of_halving(training: train.Training) -> tuple[BatchSource, BatchSource]:
+class ByHalving(Distillation):
     """Jumps over two steps of the round before's student, which is kept when its round ends; and a few of the teacher's
     paths to compare checkpoints by."""
-    from diffusion_cli.components.students import student_of
-    from diffusion_cli.denoiser import Denoiser, Jump
-    from diffusion_cli.distillation import HalvingBatches
-    from diffusion_cli.noise import Stream
-    from diffusion_cli.runs import checkpoint
 
-    c, config, run = training.components, training.config, training.run
-    data, _ = train.of_data(training)
-    first = teacher_of(c).unguided
-    made: dict[int, Denoiser] = {0: first}
+    def batches(
+        self, c: Components, state: TrainState, run: RunDirectory, session: Session
+    ) -> tuple[BatchSource, BatchSource]:
+        from diffusion_cli.components.students import student_of
+        from diffusion_cli.denoiser import Denoiser, Jump
+        from diffusion_cli.distillation import HalvingBatches
+        from diffusion_cli.noise import Stream
+        from diffusion_cli.runs import checkpoint
 
-    def teacher(number: int, jumps: Sequence[Jump]) -> Denoiser:
-        if number not in made:
-            file, net = run.round_file(number), c.new_net()
-            try:
-                net.load_state_dict(checkpoint.load(file))
-            except checkpoint.Damaged:
-                net.load_state_dict(training.state.ema.state_dict())
-                checkpoint.save(file, net.state_dict())
-            made[number] = student_of(c.network_denoiser(net.eval()), first, jumps)
-        return made[number]
+        config, first = c.config, teacher_of(c).unguided
+        made: dict[int, Denoiser] = {0: first}
 
-    halving = HalvingBatches(data, config["calls"], config["rounds"], config["steps"], teacher)
-    paths = kept_paths(training, max(1, config["trajectories"] // HELD_OUT))
-    return halving, paths(slice(None), Stream.SCORE)
+        def teacher(number: int, jumps: Sequence[Jump]) -> Denoiser:
+            if number not in made:
+                file, net = run.round_file(number), c.new_net()
+                try:
+                    net.load_state_dict(checkpoint.load(file))
+                except checkpoint.Damaged:
+                    net.load_state_dict(state.ema.state_dict())
+                    checkpoint.save(file, net.state_dict())
+                made[number] = student_of(c.network_denoiser(net.eval()), first, jumps)
+            return made[number]
+
+        halving = HalvingBatches(batches_of(c), config["calls"], config["rounds"], config["steps"], teacher)
+        paths = kept_paths(c, run, session, max(1, config["trajectories"] // HELD_OUT))
+        return halving, paths(slice(None), Stream.SCORE)
 
 
-def kept_paths(training: train.Training, total: int) -> Callable[[slice, Stream], BatchSource]:
+def kept_paths(
+    c: Components, run: RunDirectory, session: Session, total: int
+) -> Callable[[slice, Stream], BatchSource]:
     """So many paths of the teacher, drawn where the run does not hold them yet: (rows, stream) -> batches of jumps."""
     import torch
 
     from diffusion_cli.components.students import jumps_for
     from diffusion_cli.distillation import JumpBatches
 
-    c = training.components
     jumps = jumps_for(c.config, c.schedule)
     times = sorted({time for jump in jumps for time in jump}, reverse=True)
-    lots = drawn_paths(training, total, times)
+    lots = drawn_paths(c, run, session, total, times)
     x = torch.cat([lot["x"] for lot in lots], 1).to(c.device)
     label, w = (
         torch.cat([lot[key] for lot in lots]).to(c.device) if key in lots[0] else None
@@ -128,28 +137,29 @@ def kept_paths(training: train.Training, total: int) -> Callable[[slice, Stream]
     return batches
 
 
-def drawn_paths(training: train.Training, total: int, times: list[float]) -> list[dict[str, Any]]:
+def drawn_paths(
+    c: Components, run: RunDirectory, session: Session, total: int, times: list[float]
+) -> list[dict[str, Any]]:
     """The teacher's paths in lots: x (K, n, *shape) at these times; where there are any label and w, (n,)."""
     from diffusion_cli.noise import ROWS
     from diffusion_cli.runs import checkpoint
 
-    run, c, config = training.run, training.components, training.config
     teacher = teacher_of(c)
     made_by = "" if teacher.net is None else checkpoint.digest(teacher.net.state_dict())
-    size = ROWS * max(1, min(LOT, config["sample_batch"]) // ROWS)
+    size = ROWS * max(1, min(LOT, c.config["sample_batch"]) // ROWS)
     lots: list[dict[str, Any]] = []
-    with training.session.bar(total, unit="path") as progress:
+    with session.bar(total, unit="path") as progress:
         for first in range(0, total, size):
             file, rows = run.paths_file(len(lots)), min(size, total - first)
             try:
                 lot = checkpoint.load(file)
             except checkpoint.Damaged:
-                lot = {"teacher": made_by, **draw_lot(teacher, c, first, rows, times, training)}
+                lot = {"teacher": made_by, **draw_lot(teacher, c, first, rows, times, session.stop.check)}
                 run.check_place()
                 checkpoint.save(file, lot)
             if lot.get("teacher") != made_by:
                 reason = "has other weights now than when its paths were drawn; start another run"
-                raise UserError("run", config["run"], reason)
+                raise UserError("run", c.config["run"], reason)
             lots.append(lot)
             progress.update(rows)
     return lots
@@ -174,7 +184,7 @@ def sampler_of_teacher(c: Components) -> Sampler:
 
 
 def draw_lot(
-    teacher: Learned, c: Components, first: int, rows: int, times: list[float], training: train.Training
+    teacher: Learned, c: Components, first: int, rows: int, times: list[float], tick: Callable[[], None]
 ) -> dict[str, Any]:
     """One lot of paths, from the path of this number on; a function of the seed."""
     import torch
@@ -195,6 +205,5 @@ def draw_lot(
         w = lot["w"].view(-1, *(1,) * len(shape))
         denoiser = Extrapolated(denoiser, Unlabelled(denoiser), w)
     x_T = NoiseStream(c.seed, rows, shape, c.device, Stream.PATHS, first=first)()
-    check = training.session.stop.check
-    x = path_states(sampler_of_teacher(c), denoiser, x_T, lot.get("label"), times, check)
+    x = path_states(sampler_of_teacher(c), denoiser, x_T, lot.get("label"), times, tick)
     return {"x": x, **lot}

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from diffusion_cli.commands.lesson import batches_of, compared_on, score
 from diffusion_cli.commands.output import components_of, describe
-from diffusion_cli.commands.train import batches_of, compared_on, score
 from diffusion_cli.errors import UserError
 from diffusion_cli.options.groups import EXACT
 from diffusion_cli.runs.atomic import write_json

@@ -22,7 +22,7 @@ def header(components: Components, net: Network, facts: dict[str, Any], run: Run
 
     config, chosen = components.config, run.record.choices
     size = sum(parameter.numel() for parameter in net.parameters())
-    precision = str(components.network_denoiser(net).precision).removeprefix("torch.")
+    precision = components.network_denoiser(net).precision_name
     threads = torch.get_num_threads()
     of_run = {
         "network": f"{chosen['model']}, {size:,} parameters",

@@ -72,6 +72,11 @@ class Measured(dict[str, Any]):
         return self.text
 
 
+def is_evaluated(config: dict[str, Any]) -> bool:
+    """Whether samples are measured at the end."""
+    return config["plots"] if config["evaluate"] is None else config["evaluate"]
+
+
 def evaluate(components: Components, progress: Progress) -> Measured:
     """The metrics of fresh samples; empty where there are none."""
     from diffusion_cli.metrics.measurement import caveats, measurements

@@ -15,7 +15,7 @@ def run(n: int, seed: int, folder: Path) -> dict[str, Any]:
     """n: trainings, one after another, whose times are added up."""
     load()
     from diffusion_cli.__main__ import main
-    from diffusion_cli.commands.train import Training
+    from diffusion_cli.commands.course import Training
     from diffusion_cli.runs.directory import RunDirectory
 
     spent: list[float] = []

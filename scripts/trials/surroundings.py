@@ -65,7 +65,7 @@ def at_a_step(act: Callable[[], object]) -> Callable[[], None]:
     """act() once in the middle of the training."""
 
     def before() -> None:
-        from diffusion_cli.commands.train import Training
+        from diffusion_cli.commands.course import Training
 
         log_row = Training.log_row
 

@@ -1,0 +1,128 @@
+"""What is trained: the components, the network before its first step, and the batches that it learns from."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from diffusion_cli.errors import UserError
+from diffusion_cli.runs.directory import RunDirectory
+from diffusion_cli.runs.session import Session
+
+if TYPE_CHECKING:
+    from diffusion_cli.components import Components
+    from diffusion_cli.model.network import Network
+    from diffusion_cli.runs.group import Processes
+    from diffusion_cli.trainer import Batches, BatchSource, TrainState
+
+log = logging.getLogger(__name__)
+# Batches by which two states of a network are compared.
+SCORE_BATCHES = 4
+
+
+class Lesson:
+    """What `diffusion train` trains: a network that learns from the data. Other trainings inherit from it."""
+
+    def components(self, config: dict[str, Any]) -> Components:
+        """Of what is trained, but for the network."""
+        from diffusion_cli.components import build
+
+        return build(config)
+
+    def batches(
+        self, c: Components, state: TrainState, run: RunDirectory, session: Session
+    ) -> tuple[BatchSource, BatchSource]:
+        """The batches of training, and those by which checkpoints are compared.
+
+        c, state: what is trained, and how far it is.
+        run: may keep what is learned from.
+        session: of what takes long.
+        """
+        batches = batches_of(c)
+        return batches, compared_on(batches)
+
+
+def in_steps(components: Components) -> Components:
+    """The same with what its config says in epochs said in steps; UserError for data without end."""
+    config, count = components.config, components.dataset.count
+    epochs = config["epochs"]
+    if epochs is None:
+        return components
+    if count is None:
+        reason = "this dataset draws fresh points without end, so that an epoch of it has none; say steps=N"
+        raise UserError("epochs", epochs, reason)
+    each = -(-count // config["batch_size"])
+    log.info("%d epochs of %d steps", epochs, each)
+    every = {
+        section: config[section] | {"every": (config[section]["every"] or 0) * each}
+        for section in ("checkpoint", "stages")
+    }
+    return replace(components, config=config | every | {"steps": epochs * each, "epochs": None})
+
+
+def new_state(components: Components) -> TrainState:
+    """The state of training before its first step."""
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    from diffusion_cli.runs.restore import start_from
+    from diffusion_cli.trainer import TrainState
+
+    config, net = components.config, components.new_net()
+    if config["init"]:
+        start_from(net, config["init"], config["init_weights"])
+    if config["shards"] > 1 and any(isinstance(module, _BatchNorm) for module in net.modules()):
+        reason = "batch normalization would see a shard, and not the batch; take another normalization, or shards=1"
+        raise UserError("shards", config["shards"], reason)
+    state = TrainState.start(net, components.optimizer, config["loss_levels"] or ())
+    if config["compile"]:
+        state.net.compile()
+    return state
+
+
+def equalize(state: TrainState, group: Processes) -> None:
+    """Makes the state of each process that of process 0."""
+    import torch
+
+    step = torch.tensor(state.step)
+    vectors = state.weights.values, state.averages.values, *state.optimizer.state_dict().values()
+    group.equalize([step, *vectors, *state.net.buffers()])
+    state.step = int(step)
+
+
+def batches_of(c: Components) -> Batches:
+    """Batches of the data."""
+    from diffusion_cli.trainer import Batches
+
+    given = (c.dataset, c.schedule, c.objective, c.config["batch_size"], c.seed)
+    # a classifier needs every label
+    dropout = c.guidance.label_dropout if c.objective.generates else 0.0
+    return Batches(*given, label_dropout=dropout, device=c.device, shards=c.config["shards"])
+
+
+def compared_on(batches: Batches) -> Batches:
+    """The batches by which networks that learn from `batches` are compared: of held-out data, where there are any."""
+    from diffusion_cli.noise import Stream
+
+    return replace(batches, label_dropout=0.0, stream=Stream.SCORE, held_out=True, shards=1)
+
+
+def steps_of(components: Components, state: TrainState, batches: BatchSource) -> Iterator[TrainState]:
+    """The generator that trains; see trainer.fit."""
+    from diffusion_cli.trainer import fit
+
+    denoiser, config = components.network_denoiser(state.net), components.config
+    return fit(state, denoiser, batches, config["steps"], config["ema"]["decay"], components.group)
+
+
+def score(components: Components, net: Network, batches: BatchSource) -> float:
+    """The mean loss of a network on a few fixed batches, the same at every step. Training is not touched: no random state
+    is shared."""
+    import torch
+
+    c = components
+    with torch.no_grad():
+        denoiser = c.network_denoiser(net.eval())
+        losses = [c.objective(denoiser, *batches(k)).mean() for k in range(SCORE_BATCHES)]
+        return float(torch.stack(losses).mean())
