@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.model.blocks2d import (
@@ -17,6 +18,8 @@ from diffusion_cli.model.blocks2d import (
     SelfAttention,
     Upsample,
     attend,
+    from_squares,
+    squares,
 )
 from diffusion_cli.model.unet2d import UNet2d
 
@@ -223,11 +226,35 @@ def test_attention_written_out_is_torchs() -> None:
     torch.testing.assert_close(attend(q, k, v), fused, rtol=1e-4, atol=1e-5)
 
 
-def test_resampling_halves_and_doubles() -> None:
-    h = torch.randn(2, 8, 6, 10)
+@pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
+def test_resampling_by_squares_is_a_convolution_of_stride_2(memory_format: torch.memory_format) -> None:
+    h = torch.randn(2, 8, 6, 10).contiguous(memory_format=memory_format)
+    down, up = Downsample(8, 12, "shuffle"), Upsample(8, 12, "shuffle")
+    kernel = down.layer.weight.view(12, 2, 2, 8).permute(0, 3, 1, 2)
+    torch.testing.assert_close(down(h), F.conv2d(h, kernel, down.layer.bias, 2), rtol=1e-4, atol=1e-5)
+    kernel, bias = up.layer.weight.view(2, 2, 12, 8).permute(3, 2, 0, 1), up.layer.bias.view(2, 2, 12)
+    doubled = F.conv_transpose2d(h, kernel, None, 2) + bias.permute(2, 0, 1).repeat(1, 6, 10)
+    torch.testing.assert_close(up(h), doubled, rtol=1e-4, atol=1e-5)
+    assert torch.equal(from_squares(squares(h)), h)
     for kind in ("shuffle", "conv"):
         assert Downsample(8, 12, kind)(h).shape == (2, 12, 3, 5)
         assert Upsample(8, 12, kind)(h).shape == (2, 12, 12, 20)
+
+
+def test_a_residual_block_is_its_formula_in_value_and_gradient() -> None:
+    block, h, context = awake(ResidualBlock(4, 6, 8, "layer")), torch.randn(3, 4, 5, 5), torch.randn(3, 8)
+
+    def formula() -> Tensor:
+        scale, shift = block.film(context).view(3, 2, 6, 1, 1).unbind(1)
+        normed = F.layer_norm(block.conv1(F.silu(block.norm1(h))).movedim(1, -1), (6,)).movedim(-1, 1)
+        return block.skip(h) + block.conv2(F.silu((1 + scale) * normed + shift))
+
+    probe = torch.randn(3, 6, 5, 5)
+    found, expected = (
+        [out, *torch.autograd.grad((out * probe).sum(), list(block.parameters()))]
+        for out in (block(h, context), formula())
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_channel_norm_is_a_layer_norm_of_each_pixel() -> None:

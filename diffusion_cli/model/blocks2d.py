@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from diffusion_cli.model.linear import Linear
 from diffusion_cli.model.network import zeroed
 
 # of GroupNorm (Ho et al. 2020, appendix B); fewer where they do not divide the channels
@@ -51,7 +52,7 @@ class ResidualBlock(nn.Module):
     def forward(self, h: Tensor, context: Tensor) -> Tensor:
         scale, shift = self.film(context)[:, :, None, None].chunk(2, dim=1)
         inner = self.conv1(F.silu(self.norm1(h)))
-        inner = F.silu(torch.addcmul(shift, self.norm2(inner), 1 + scale))
+        inner = F.silu((self.norm2(inner) * (1 + scale)).add_(shift))
         return self.conv2(F.dropout(inner, self.dropout, self.training)).add_(self.skip(h))
 
 
@@ -61,7 +62,7 @@ class SelfAttention(nn.Module):
     def __init__(self, channels: int, heads: int, kind: str) -> None:
         super().__init__()
         self.heads, self.norm = heads, normalisation(kind, channels)
-        self.qkv, self.out = nn.Linear(channels, 3 * channels), zeroed(nn.Linear(channels, channels))
+        self.qkv, self.out = Linear(channels, 3 * channels), zeroed(Linear(channels, channels))
 
     def forward(self, h: Tensor) -> Tensor:
         B, C, H, W = h.shape
@@ -97,24 +98,41 @@ class Downsample(nn.Module):
 
     def __init__(self, before: int, after: int, kind: str) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(before, after, 2, 2) if kind == "shuffle" else nn.Conv2d(before, after, 3, 2, 1)
+        self.shuffle = kind == "shuffle"
+        self.layer = Linear(4 * before, after) if self.shuffle else nn.Conv2d(before, after, 3, 2, 1)
 
     def forward(self, h: Tensor, context: Tensor | None = None) -> Tensor:
-        return self.conv(h)
+        return self.layer(squares(h)).permute(0, 3, 1, 2) if self.shuffle else self.layer(h)
 
 
 class Upsample(nn.Module):
-    """Twice the size. shuffle: a 1x1 convolution to four times the channels, which become 2x2 pixels; conv: each pixel
-    becomes four like it, then a 3x3 convolution."""
+    """Twice the size. shuffle: 2x2 pixels from each, linear in its channels; conv: each pixel becomes four like it, then
+    a 3x3 convolution."""
 
     def __init__(self, before: int, after: int, kind: str) -> None:
         super().__init__()
         self.shuffle = kind == "shuffle"
-        self.conv = (
-            nn.Conv2d(before, 4 * after, 1) if self.shuffle else nn.Conv2d(before, after, 3, padding=1)
-        )
+        self.layer = Linear(before, 4 * after) if self.shuffle else nn.Conv2d(before, after, 3, padding=1)
 
     def forward(self, h: Tensor, context: Tensor | None = None) -> Tensor:
         if self.shuffle:
-            return F.pixel_shuffle(self.conv(h), 2)
-        return self.conv(F.interpolate(h, scale_factor=2.0, mode="nearest"))
+            return from_squares(self.layer(h.permute(0, 2, 3, 1)))
+        return self.layer(F.interpolate(h, scale_factor=2.0, mode="nearest"))
+
+
+def squares(h: Tensor) -> Tensor:
+    """The channels of each 2x2 pixels side by side: (B, C, H, W) -> (B, H/2, W/2, 4 C).
+
+    In the order row, column, channel, in which channels_last is copied in pieces of 2 C numbers; F.pixel_unshuffle, with
+    the channel first, moves single ones.
+    """
+    B, C, H, W = h.shape
+    pixels = h.permute(0, 2, 3, 1).view(B, H // 2, 2, W // 2, 2, C)
+    return pixels.transpose(2, 3).reshape(B, H // 2, W // 2, 4 * C)
+
+
+def from_squares(pixels: Tensor) -> Tensor:
+    """The other way around: (B, H, W, 4 C) -> (B, C, 2 H, 2 W)."""
+    B, H, W, C = pixels.shape
+    rows = pixels.view(B, H, W, 2, 2, C // 4).transpose(2, 3)
+    return rows.reshape(B, 2 * H, 2 * W, C // 4).permute(0, 3, 1, 2)
