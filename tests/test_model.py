@@ -69,6 +69,16 @@ def test_zero_init_starts_at_zero(make: Callable[..., nn.Module]) -> None:
     assert torch.equal(net(*inputs(net)), torch.zeros_like(inputs(net)[0]))
 
 
+def test_under_autocast_waves_and_output_keep_their_digits(make: Callable[..., nn.Module]) -> None:
+    net = make()
+    conditions = inputs(net)
+    out = net(*conditions)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = net(*conditions)
+    assert rough.dtype == torch.float32 and not torch.equal(rough, rough.bfloat16().float())
+    assert (rough - out).square().mean() < 0.02**2 * out.square().mean()
+
+
 def test_two_outputs_lie_in_the_second_dimension(make: Callable[..., nn.Module]) -> None:
     net = make(outputs=2)
     x, noise_level, label = inputs(net)

@@ -12,7 +12,7 @@ from diffusion_cli.errors import ArgumentError
 from diffusion_cli.model.blocks2d import attend
 from diffusion_cli.model.conditioning import Conditioning, NoiseLevels, modulated
 from diffusion_cli.model.embedding import GaussianFourier
-from diffusion_cli.model.network import Network, zeroed
+from diffusion_cli.model.network import Network, precise, zeroed
 from diffusion_cli.ranges import BelowOne, Count, Depth, Even, Pixels, Positive, Whole, Width, checked
 
 # of the longest wave of a position's embedding to the shortest (Vaswani et al. 2017)
@@ -96,8 +96,7 @@ class DiT(Network):
         h = self.stem(F.unfold(x, self.patch, stride=self.patch).transpose(1, 2)) + self.position.to(x.dtype)
         for block in self.blocks:
             h = block(h, context)
-        # What the loss and the sampler see is computed in the precision of x, also under autocast.
-        with torch.autocast(x.device.type, enabled=False):
+        with precise(x):
             out = self.head(modulated(normed(h.to(x.dtype)), self.modulation(context.to(x.dtype))))
         image = F.fold(out.transpose(1, 2), self.shape[1:], self.patch, stride=self.patch)
         return image if self.outputs == 1 else image.view(len(x), self.outputs, *self.shape)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_cli.errors import ArgumentError
+from diffusion_cli.model.network import precise
 
 
 class FourierFeatures(nn.Module):
@@ -98,7 +99,8 @@ class Waves(nn.Module):
         self.register_buffer("phase", _phase(pairs), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return (x @ self.frequency).add_(self.phase).sin_()
+        with precise(x):
+            return (x @ self.frequency).add_(self.phase).sin_()
 
 
 class RingFourier(Waves):

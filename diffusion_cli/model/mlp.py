@@ -13,7 +13,7 @@ from diffusion_cli.errors import ArgumentError
 from diffusion_cli.model.conditioning import Conditioning, NoiseLevels
 from diffusion_cli.model.embedding import embedding, fading
 from diffusion_cli.model.linear import Linear
-from diffusion_cli.model.network import Network, zeroed
+from diffusion_cli.model.network import Network, precise, zeroed
 from diffusion_cli.ranges import Count, Depth, Even, Positive, Whole, Width, checked
 
 
@@ -129,5 +129,7 @@ class MLP(Network):
     def forward(
         self, x: Tensor, noise_level: Tensor, label: Tensor | None = None, numbers: Tensor | None = None
     ) -> Tensor:
-        out = self.head(self.features(x, noise_level, label, numbers))
+        h = self.features(x, noise_level, label, numbers)
+        with precise(x):
+            out = self.head(h.to(x.dtype))
         return out.view(x.shape) if self.outputs == 1 else out.view(len(x), self.outputs, *self.shape)

@@ -23,7 +23,7 @@ from diffusion_cli.errors import ArgumentError
 from diffusion_cli.model.conditioning import Conditioning, NoiseLevels, modulated
 from diffusion_cli.model.embedding import GaussianFourier, RingFourier, SphereFourier
 from diffusion_cli.model.linear import Linear
-from diffusion_cli.model.network import Network, zeroed
+from diffusion_cli.model.network import Network, precise, zeroed
 from diffusion_cli.model.polar import AngularHarmonics, PlaneEmbedding
 from diffusion_cli.ranges import Count, Depth, Even, Positive, Whole, Width, checked
 
@@ -238,5 +238,6 @@ class SetNet(Network):
         h = self.from_x(torch.cat([x, phi], dim=-1))
         for block in self.blocks:
             h, g = block(h, g, phi)
-        out = self.head(F.silu(modulated(h, self.film(g))))
+        with precise(x):
+            out = self.head(F.silu(modulated(h.to(x.dtype), self.film(g.to(x.dtype)))))
         return out if self.outputs == 1 else out.unflatten(-1, (self.outputs, self.shape[1])).transpose(1, 2)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.model.conditioning import Conditioning, NoiseLevels
 from diffusion_cli.model.embedding import GaussianFourier
-from diffusion_cli.model.network import Network, zeroed
+from diffusion_cli.model.network import Network, precise, zeroed
 from diffusion_cli.ranges import Count, Even, Positive, Whole, Width, checked
 
 
@@ -112,7 +112,8 @@ class UNet1d(Network):
         for block in self.decoder:
             skip = skips.pop()
             h = torch.cat([block(h, context, skip.shape[-1]), skip], dim=1)
-        out = self.head(h)[..., : self.shape[0]]
+        with precise(x):
+            out = self.head(h.to(x.dtype))[..., : self.shape[0]]
         return out.squeeze(1) if self.outputs == 1 else out
 
 

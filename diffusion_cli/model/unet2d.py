@@ -20,7 +20,7 @@ from diffusion_cli.model.blocks2d import (
 )
 from diffusion_cli.model.conditioning import Conditioning, NoiseLevels
 from diffusion_cli.model.embedding import GaussianFourier
-from diffusion_cli.model.network import Network, zeroed
+from diffusion_cli.model.network import Network, precise, zeroed
 from diffusion_cli.ranges import (
     BelowOne,
     Count,
@@ -158,8 +158,7 @@ class UNet2d(Network):
         h, kept = self._encode(x, context)
         for part, join in zip(self.decoder, self.joins, strict=True):
             h = part(torch.cat([h, kept.pop()], dim=1) if join else h, context)
-        # What the loss and the sampler see is computed in the precision of x, also under autocast.
-        with torch.autocast(x.device.type, enabled=False):
+        with precise(x):
             out = self.head(F.silu(self.norm(h.to(x.dtype))))
         out = F.pixel_shuffle(out, self.patch).contiguous()
         return out if self.outputs == 1 else out.view(len(x), self.outputs, *self.shape)
