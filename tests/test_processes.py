@@ -160,6 +160,43 @@ def test_a_sum_is_made_in_order():
 
 # Processes.
 
+ADDS = """
+import torch
+from torch import distributed as dist
+from diffusion_cli.runs.group import Processes
+from diffusion_cli.runs.processes import member
+from diffusion_cli.runs.signals import Stop
+
+here = member()
+store, *_ = next(dist.rendezvous("env://", here.rank, here.size))
+group = Processes(store, here.rank, here.size, Stop())
+group.connect({}, torch.device("cpu"))
+every = torch.randn(6, 101, generator=torch.Generator().manual_seed(0)) * torch.tensor([1e8, 1, 1e-8, 1e8, 1, 1e4])[:, None]
+truth = every[0].clone()
+for vector in every[1:]:
+    truth += vector
+for length in (101, 100, 2):
+    for shares in (True, False, True):
+        group.shares = shares
+        sums = [group.add_up(iter(every[2 * here.rank :][:2, :length].clone())).clone() for _ in range(3)]
+        assert all(torch.equal(found, truth[:length]) for found in sums), (length, shares)
+        assert group.shares == shares
+group.agree(None)
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory in common is tried on Linux alone")
+def test_sums_in_shared_memory_and_over_the_network_are_those_of_one_process(tmp_path):
+    """Of three processes with two vectors each, whose length 3 need not divide, and in the order of the vectors."""
+    file = tmp_path / "adds.py"
+    file.write_text(ADDS)
+    line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=3", str(file)]
+    ended = subprocess.run(
+        line, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=100
+    )
+    assert ended.returncode == 0, ended.stderr
+
 
 def start(folder, *words, **environment):
     return subprocess.Popen(
