@@ -12,7 +12,8 @@ import torch
 
 from diffusion_cli.__main__ import main
 from diffusion_cli.runs import checkpoint
-from diffusion_cli.runs.directory import RunDirectory, read_csv
+from diffusion_cli.runs.directory import RunDirectory
+from diffusion_cli.runs.rows import read_csv
 
 SMALL = ["steps=60", "batch_size=64", "model.width=16", "log_every=10", "stages.every=20", "stages.n=50", "n=80",
          "evaluation.n=100", "evaluation.draws=2", "evaluation.floor_draws=2", "device=cpu"]  # fmt: skip

@@ -18,8 +18,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 from diffusion_cli.errors import UserError
 from diffusion_cli.runs import atomic, checkpoint
-from diffusion_cli.runs.directory import RunDirectory, read_csv
+from diffusion_cli.runs.directory import RunDirectory
 from diffusion_cli.runs.restore import chosen, newest
+from diffusion_cli.runs.rows import read_csv
 from trials import damage, kills, signals, surroundings, writes
 from trials.child import Child, End
 

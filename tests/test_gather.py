@@ -17,9 +17,9 @@ from diffusion_cli.figures.files import save_figure
 from diffusion_cli.figures.images import ImageView, mosaic
 from diffusion_cli.figures.points import PlaneView
 from diffusion_cli.figures.sets import SetView
+from diffusion_cli.runs import comparison, tables
 from diffusion_cli.runs import config as run_config
 from diffusion_cli.runs import results as gather
-from diffusion_cli.runs import tables
 
 W2 = {
     ("circle", 64): (0.30, 0.34, 0.29),
@@ -89,10 +89,10 @@ def test_a_result_has_keys_and_numbers(folder):
     ] == pytest.approx(3)
     assert first.numbers["loss"] == 0.6 and "seed" not in first.numbers
     assert (results[9].status, results[9].error) == ("failed", "diverged by step 7")
-    assert gather.metrics(results) == ["loss", "metrics.sliced_w2", "metrics.accuracy", "metrics.one_nn"]
+    assert comparison.metrics(results) == ["loss", "metrics.sliced_w2", "metrics.accuracy", "metrics.one_nn"]
     assert first.cost("loss") == 0.6 and first.cost("metrics.sliced_w2") == 0.30
     assert first.cost("metrics.accuracy") == -0.7 and first.cost("metrics.one_nn") == pytest.approx(0.05)
-    assert gather.varied(results) == ["dataset", "model.width"]
+    assert comparison.varied(results) == ["dataset", "model.width"]
 
 
 def test_a_number_is_found_by_its_name(folder):
@@ -108,7 +108,7 @@ def test_a_number_is_found_by_its_name(folder):
 
 
 def test_means_are_over_the_seeds(folder):
-    cells = gather.group(gather.find(folder), ["dataset", "model.width"])
+    cells = comparison.group(gather.find(folder), ["dataset", "model.width"])
     assert [cell.values for cell in cells] == [
         ("circle", 64),
         ("circle", 128),
@@ -117,7 +117,7 @@ def test_means_are_over_the_seeds(folder):
     for cell, values in zip(cells, W2.values(), strict=True):
         assert cell.mean("metrics.sliced_w2") == pytest.approx(np.mean(values))
         assert cell.std("metrics.sliced_w2") == pytest.approx(np.std(values, ddof=1))
-    (one,) = gather.group(gather.find(folder)[:1], ["dataset"])
+    (one,) = comparison.group(gather.find(folder)[:1], ["dataset"])
     assert one.std("loss") is None and one.text("loss") == "0.6"
 
 

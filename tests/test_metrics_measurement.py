@@ -19,7 +19,7 @@ from diffusion_cli.metrics.classification import ClassifierEvaluation
 from diffusion_cli.metrics.measurement import beside_floor, measured, measurements, row_of, table_of
 from diffusion_cli.metrics.protocol import Evaluation
 from diffusion_cli.options.signature import read
-from diffusion_cli.runs import results
+from diffusion_cli.runs import comparison, results
 from diffusion_cli.runs.directory import RunDirectory
 
 OURS = [
@@ -178,5 +178,5 @@ def test_an_evaluation_from_outside(
     assert "mean radius" in (run.path / "train.log").read_text()
     assert run.evaluations_file.read_text().startswith("step,radius,error_")
     (result,) = results.find("runs")
-    assert results.metrics([result]) == ["loss", "metrics.radius"]
+    assert comparison.metrics([result]) == ["loss", "metrics.radius"]
     assert result.cost("metrics.radius") == pytest.approx(abs(entry["value"] - 1))

@@ -18,7 +18,8 @@ from diffusion_cli.figures.curves import metric_curves
 from diffusion_cli.figures.recipes.training import metric_curve
 from diffusion_cli.metrics import judge
 from diffusion_cli.runs import checkpoint
-from diffusion_cli.runs.directory import RunDirectory, read_csv
+from diffusion_cli.runs.directory import RunDirectory
+from diffusion_cli.runs.rows import read_csv
 
 LINE = ["train", "dataset=circle", "steps=120", "batch_size=16", "model.width=8", "device=cpu", "checkpoint.every=30",
         "stages.every=0", "plots=false", "resume=true", "monitor.every=20", "monitor.n=40", "monitor.steps=3",

@@ -28,8 +28,9 @@ from diffusion_cli.noise import NoiseStream
 from diffusion_cli.options.files import default_figures, names_of, node_of
 from diffusion_cli.options.signature import read
 from diffusion_cli.runs import config as run_config
+from diffusion_cli.runs.comparison import Comparison
 from diffusion_cli.runs.directory import RunDirectory
-from diffusion_cli.runs.results import Comparison, results_of
+from diffusion_cli.runs.results import results_of
 from diffusion_cli.sampler import DDIM
 
 FIGURES = names_of("figure")

@@ -17,8 +17,9 @@ from diffusion_cli.__main__ import main
 from diffusion_cli.dataset.point_cloud import PointCloud
 from diffusion_cli.errors import UserError
 from diffusion_cli.runs import checkpoint
-from diffusion_cli.runs.directory import Metrics, RunDirectory
+from diffusion_cli.runs.directory import RunDirectory
 from diffusion_cli.runs.resume import check_made_with, check_same
+from diffusion_cli.runs.rows import Metrics
 
 LINE = ["train", "dataset=circle", "steps=900", "batch_size=32", "model.width=16", "threads=1", "device=cpu",
         "log_every=7", "checkpoint.every=40", "checkpoint.keep=2", "stages.every=0", "plots=false", "resume=true",

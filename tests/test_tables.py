@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from diffusion_cli.runs.results import Cell, Result, leaders
+from diffusion_cli.runs.comparison import Cell
+from diffusion_cli.runs.ranking import leaders
+from diffusion_cli.runs.results import Result
 
 
 def cell(value: object, loss: float, spread: float = 0.01, key: str = "", seeds: int = 2) -> Cell:

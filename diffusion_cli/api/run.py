@@ -15,7 +15,8 @@ from diffusion_cli.cli.calls import compose, refusing
 from diffusion_cli.commands import output, sample
 from diffusion_cli.commands import plot as plotting
 from diffusion_cli.errors import ArgumentError
-from diffusion_cli.runs.directory import RunDirectory, read_csv
+from diffusion_cli.runs.directory import RunDirectory
+from diffusion_cli.runs.rows import read_csv
 
 if TYPE_CHECKING:
     from diffusion_cli.components import Components

@@ -26,8 +26,8 @@ from diffusion_cli.errors import Passage, TakenError, UserError
 from diffusion_cli.options.check import check_complete, check_config
 from diffusion_cli.options.groups import GROUPS
 from diffusion_cli.runs.config import TRAININGS, is_recorded, read_record
-from diffusion_cli.runs.directory import unfinished
 from diffusion_cli.runs.processes import member
+from diffusion_cli.runs.resume import unfinished
 
 
 class Checked(Callback):

@@ -18,8 +18,9 @@ from diffusion_cli.commands.sample import write_samples
 from diffusion_cli.commands.stages import RepeatedSampling
 from diffusion_cli.errors import RunFailed, TimeIsUp
 from diffusion_cli.metrics.progress import Progress, silent
-from diffusion_cli.runs.directory import RUNNING, Metrics, RunDirectory
+from diffusion_cli.runs.directory import RUNNING, RunDirectory
 from diffusion_cli.runs.resume import check_made_with, check_same
+from diffusion_cli.runs.rows import Metrics
 from diffusion_cli.runs.session import Session
 
 if TYPE_CHECKING:

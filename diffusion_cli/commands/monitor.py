@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from diffusion_cli.runs.directory import Metrics, RunDirectory
+from diffusion_cli.runs.directory import RunDirectory
+from diffusion_cli.runs.rows import Metrics
 from diffusion_cli.runs.session import Session
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from diffusion_cli.commands.sample import check_image
 from diffusion_cli.errors import UserError
 from diffusion_cli.options.check import TARGET, check_config
 from diffusion_cli.options.signature import read
+from diffusion_cli.runs import comparison, results, tables
 from diffusion_cli.runs import config as run_config
-from diffusion_cli.runs import results, tables
 from diffusion_cli.runs.directory import RunDirectory
 from diffusion_cli.runs.session import Session
 
@@ -27,7 +27,7 @@ def check(config: dict[str, Any], directory: str | None) -> None:
     """For a figure of many runs: whether they have what it shows. For another: that none are named."""
     check_image(config)
     many = wanted_results(config)
-    for result in many.results if isinstance(many, results.Comparison) else many or ():
+    for result in many.results if isinstance(many, comparison.Comparison) else many or ():
         # perhaps a stranger's
         check_config(result.config)
 
@@ -67,6 +67,6 @@ def wanted_results(config: dict[str, Any]) -> Any:
             choices = ("figure=sweep", "figure=sweep_grid")
             raise UserError(key, config[key], "is for figures of many runs", choices)
     if annotation == "Comparison":
-        return results.Comparison(config)
+        return comparison.Comparison(config)
     many = wanted is not None and (wanted.default is not None or bool(given))
     return results.results_of(config["sweep"], config["runs"]) if many else None

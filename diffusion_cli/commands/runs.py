@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from diffusion_cli import __version__
-from diffusion_cli.errors import UserError
+from diffusion_cli.errors import UserError, shown
 from diffusion_cli.options.browsing import Line
 from diffusion_cli.runs.atomic import replacing
+from diffusion_cli.runs.comparison import metrics
 from diffusion_cli.runs.config import read_record
 from diffusion_cli.runs.directory import FAILED, FINISHED, INTERRUPTED, STATUSES, RunDirectory
 from diffusion_cli.runs.listing import (
@@ -27,7 +28,8 @@ from diffusion_cli.runs.listing import (
     size_text,
     sorted_by,
 )
-from diffusion_cli.runs.results import COMPARED, leaders, metrics, show
+from diffusion_cli.runs.ranking import leaders
+from diffusion_cli.runs.results import COMPARED
 from diffusion_cli.runs.session import bar
 from diffusion_cli.runs.tables import columns, number_text
 
@@ -68,7 +70,7 @@ def list_runs(keys: dict[str, Any], others: Mapping[str, str]) -> None:
     numbers = ["steps", "loss", *measured, *told]
     head = ["run", "dataset", "status", *(name.removeprefix("metrics.") for name in numbers), "age", "size"]
     rows = [
-        [str(run.result.path), show(run.value("dataset")), run.result.status or "not begun",
+        [str(run.result.path), shown(run.value("dataset")), run.result.status or "not begun",
          *(cell(run.value(name)) for name in numbers), age_text(run.age), size_text(run.size)]
         for run in runs
     ]  # fmt: skip
@@ -89,7 +91,7 @@ def show_runs(keys: dict[str, Any], others: Mapping[str, str]) -> None:
             "run": str(result.path),
             "status": f"{result.status or 'not begun'}, {age_text(run.age)} ago",
             "line": f"diffusion {result.command} {words}".rstrip(),
-            "data": show(run.value("dataset")),
+            "data": shown(run.value("dataset")),
             "steps": f"{cell(run.value('steps'))}, {cell(run.value('steps_per_second'))} a second",
             "loss": cell(run.value("loss")),
             "size": size_text(run.size),
@@ -120,9 +122,9 @@ def compare(keys: dict[str, Any], others: Mapping[str, str]) -> None:
     different = [
         key
         for key in dict.fromkeys(key for result in results for key in result.keys)
-        if len({show(result.keys.get(key)) for result in results}) > 1
+        if len({shown(result.keys.get(key)) for result in results}) > 1
     ]
-    rows = [[key, *(show(result.keys.get(key)) for result in results)] for key in different]
+    rows = [[key, *(shown(result.keys.get(key)) for result in results)] for key in different]
     print("\n" + (columns(["configuration", *names], rows) if rows else "the configurations are equal"))
     rows = [[name.removeprefix("metrics."), *starred(runs, name)] for name in metrics(results)]
     if rows:
@@ -168,13 +170,13 @@ def gallery(keys: dict[str, Any], others: Mapping[str, str]) -> None:
     words = [f"{key}={value}" for key, value in {**keys, **others}.items()
              if key in others or (key in (*FILTERS, "sort") and value is not None)]  # fmt: skip
     with bar(len(results), unit="run", alone=False) as progress:
-        shown = []
+        made = []
         for card in cards(results, file.parent, pages_below(keys["root"])):
-            shown.append(card)
+            made.append(card)
             progress.update()
-    title = ", ".join(dict.fromkeys(show(result.keys.get("dataset")) for result in results))
+    title = ", ".join(dict.fromkeys(shown(result.keys.get("dataset")) for result in results))
     subtitle = [", ".join(f"{count} {state}" for state, count in states.items()), *words]
-    page = Page(title=f"Runs: {title}", subtitle=subtitle, cards=shown)
+    page = Page(title=f"Runs: {title}", subtitle=subtitle, cards=made)
     try:
         with replacing(file) as part:
             part.write_text(page.html({"Software": f"diffusion_cli {__version__}"}), encoding="utf-8")
@@ -227,7 +229,7 @@ def cell(value: Any) -> str:
     """A value in a table; "" where there is none."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return number_text(float(value))
-    return "" if value is None else show(value)
+    return "" if value is None else shown(value)
 
 
 ACTIONS: dict[str, Callable[[dict[str, Any], Mapping[str, str]], None]] = {

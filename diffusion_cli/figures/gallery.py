@@ -7,9 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
+from diffusion_cli.errors import shown
 from diffusion_cli.figures.page import Card, Picture, picture
+from diffusion_cli.runs.comparison import metrics, varied
 from diffusion_cli.runs.directory import RunDirectory
-from diffusion_cli.runs.results import Result, leaders, metrics, show, varied
+from diffusion_cli.runs.ranking import leaders
+from diffusion_cli.runs.results import Result
 from diffusion_cli.runs.tables import number_text
 
 # Pixels across a picture: two for each of the page's.
@@ -27,7 +30,7 @@ def cards(
     pages: resolved directory of a run -> its own page.
     """
     keys = [key for key in varied(results) if key != "dataset"]
-    keys += ["seed"] if len({show(result.keys.get("seed")) for result in results}) > 1 else []
+    keys += ["seed"] if len({shown(result.keys.get("seed")) for result in results}) > 1 else []
     names = metrics(results)
     best = {name: leaders(results, name) for name in names}
     for place, result in enumerate(results):
@@ -39,7 +42,7 @@ def cards(
             link=quote(Path(os.path.relpath(page or result.path, beside)).as_posix()) + ("" if page else "/"),
             leads="page" if page else "folder",
             picture=picture_of(RunDirectory(result.path)),
-            keys=[(key, show(result.keys[key])) for key in ("dataset", *keys) if key in result.keys],
+            keys=[(key, shown(result.keys[key])) for key in ("dataset", *keys) if key in result.keys],
             numbers=[
                 (name.removeprefix("metrics.").replace("_", " "), number_text(result.numbers[name]),
                  number_text(result.numbers.get(f"{name}.ratio")), place in best[name])

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import logging
 import os
 import re
 import stat
-import time
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +27,6 @@ BRIEF = (
     "loss",
     "seed",
 )  # what is left of a summary for which there is little room
-REWRITE = 2.0  # seconds between rewritings of metrics.csv while rows come in
 CHECKPOINT = re.compile(r"step_(\d{8,})\.safetensors")
 PART = re.compile(r"\..+\.\d+\.part(\.\w+)?")  # the temporary names of atomic.replacing
 LARGEST_SUMMARY = 2**24  # bytes
@@ -230,84 +226,6 @@ class RunDirectory:
         return place.is_held(self.path)
 
 
-def read_csv(path: Path) -> dict[str, list[float]]:
-    """Columns of a metrics.csv."""
-    rows = _rows(path)
-    return {key: [float(row[key]) for row in rows] for key in (rows[0] if rows else ())}
-
-
-def unfinished(root: Path, command: str, words: Sequence[str]) -> str | None:
-    """For resume=true without a directory: the newest run of this very line below `root` that has not finished."""
-    found = []
-    for path in root.glob("*/"):
-        run = RunDirectory(path)
-        try:
-            record = run.record
-        except UserError:
-            continue
-        if run.status != FINISHED and record.command == command and _line(record.overrides) == _line(words):
-            found.append(run.path)
-    if not found:
-        log.info("no unfinished run of this line is in %s: it starts anew", root)
-    return str(max(found, key=lambda path: path.stat().st_mtime)) if found else None
-
-
-def _line(words: Sequence[str]) -> list[str]:
-    """A line as such: in one order, without what does not make it another."""
-    return sorted(word for word in words if not word.startswith(("resume=", "max_minutes=", "processes=")))
-
-
 def step_of(file: Path) -> int:
     """The training step of a checkpoint's or a stage's file."""
     return int(file.stem.removeprefix("step_"))
-
-
-class Metrics:
-    """metrics.csv: a row per log interval, whose header never changes.
-
-    Rows are kept and the file rewritten by rename, so that it is whole at any moment; `since` drops the rows after a
-    step, when a run goes on from an older checkpoint.
-    """
-
-    def __init__(self, path: Path, since: int = 0):
-        self.path, self.written = path, time.monotonic()
-        self.rows: list[dict[str, Any]] = []
-        if since and path.is_file():
-            self.rows = [row for row in _rows(path) if int(row["step"]) <= since]
-
-    def add(self, row: dict[str, float]) -> None:
-        """Floats are written with 9 significant digits: enough for float32 to come back exactly."""
-        self.rows.append(
-            {key: f"{value:.9g}" if isinstance(value, float) else value for key, value in row.items()}
-        )
-        if time.monotonic() - self.written > REWRITE:
-            self.write()
-
-    def write(self) -> None:
-        self.written = time.monotonic()
-        if not self.rows:
-            return
-        text = io.StringIO()
-        writer = csv.DictWriter(text, self.rows[0].keys(), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows)
-        with replacing(self.path) as part:
-            part.write_text(text.getvalue())
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    """The whole rows of a metrics.csv, saying so where it has others: half a last line, or what an editor did to it."""
-    *lines, rest = path.read_text(errors="replace").replace("\0", "?").split("\n")
-    rows = list(csv.DictReader(lines))
-    whole = [row for row in rows if _whole(row)]
-    if rest or len(whole) < len(rows):
-        log.warning("%s has %d damaged rows, which are left out", path, len(rows) - len(whole) + bool(rest))
-    return whole
-
-
-def _whole(row: dict[str, Any]) -> bool:
-    try:
-        _ = [*map(float, row.values())]
-        return None not in row and row["step"].isascii() and row["step"].isdigit()
-    except (KeyError, TypeError, ValueError):
-        return False

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diffusion_cli.errors import UserError, closest
+from diffusion_cli.errors import UserError, closest, shown
 from diffusion_cli.runs import config as run_config
-from diffusion_cli.runs.results import Result, clear_best, read_result, show
+from diffusion_cli.runs.ranking import clear_best
+from diffusion_cli.runs.results import Result, read_result
 from diffusion_cli.runs.session import bar
 
 AGES = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -142,7 +143,7 @@ def sorted_by(runs: Sequence[Listed], by: str) -> list[Listed]:
         cost, value = run.cost(name), run.value(name)
         if cost is not None:
             return 0, cost, ""
-        return (0, float(value), "") if isinstance(value, (int, float)) else (1, 0.0, show(value))
+        return (0, float(value), "") if isinstance(value, (int, float)) else (1, 0.0, shown(value))
 
     ordered = sorted(having, key=place, reverse=by.startswith("-"))
     return ordered + [run for run in runs if run.value(name) is None]
@@ -155,8 +156,8 @@ def best_of(runs: Sequence[Listed], by: str | None) -> dict[str, tuple[str, List
     by: the number; None: the first metric of the dataset's runs.
     """
     found = {}
-    for dataset in dict.fromkeys(show(run.value("dataset")) for run in runs):
-        rivals = [run for run in runs if show(run.value("dataset")) == dataset]
+    for dataset in dict.fromkeys(shown(run.value("dataset")) for run in runs):
+        rivals = [run for run in runs if shown(run.value("dataset")) == dataset]
         name = by or next((name for run in rivals for name in run.result.better), "loss")
         costs = [(cost, run.result.standard_error(full_name(run, name)), run) for run in rivals
                  if (cost := run.cost(name)) is not None]  # fmt: skip
@@ -176,7 +177,7 @@ def _same(value: Any, word: str) -> bool:
             return float(word) == value
         except ValueError:
             return False
-    return show(value) == word
+    return shown(value) == word
 
 
 def _files(folder: Path) -> Iterator[os.DirEntry[str]]:

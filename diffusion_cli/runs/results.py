@@ -1,4 +1,4 @@
-"""What came of many runs: found again, side by side, averaged over seeds. (Plain files; no torch, no Hydra.)
+"""What came of many runs, found again. (Plain files; no torch, no Hydra.)
 
 A result has *keys*, what was asked for (`dataset`, `model.width`: a group's name holds the option chosen), and
 *numbers*, what came of it (`loss`, `metrics.sliced_w2`, `metrics.sliced_w2.ratio`), as they stand in summary.json.
@@ -9,22 +9,20 @@ from __future__ import annotations
 
 import json
 import math
-import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 from diffusion_cli.errors import Passage, UserError
 from diffusion_cli.runs import config as run_config
 from diffusion_cli.runs.directory import FINISHED, RunDirectory
 from diffusion_cli.runs.jobs import in_order
+from diffusion_cli.runs.ranking import cost, error_of
 
 COMPARED = ("ratio", "floor")  # numbers beside a metric's value that are worth a figure
 # Groups whose keys make another loss: its values are not compared.
 OF_THE_LOSS = ("schedule", "parameterization", "objective")
-# what makes no other experiment
-NOT_ASKED = ("seed", "resume", "optimize", "plots", "evaluate", "device", "threads", "processes")
 
 
 @dataclass(frozen=True)
@@ -61,57 +59,6 @@ class Result:
         return json.dumps(
             of + [self.config.get(group) for group in OF_THE_LOSS if name == "loss"], default=str
         )
-
-
-def cost(value: float, better: str | float | None) -> float:
-    """A value turned so that small is good. better: None where nothing says; then small is good already, as of a loss."""
-    if isinstance(better, float):
-        return abs(value - better)
-    return -value if better == "higher" else value
-
-
-def error_of(entry: Mapping[str, Any]) -> float | None:
-    """The standard error of a measurement; of one draw the spread of true samples, as many; None where nothing says."""
-    if entry.get("error") is not None:
-        return entry["error"]
-    spread = entry.get("spread")
-    return entry.get("floor_spread") if spread is None else spread / math.sqrt(entry.get("draws") or 1)
-
-
-def clear_best(costs: Sequence[tuple[float, float | None]]) -> int | None:
-    """The place of the least cost, if it is below every other by more than twice the error of their difference.
-
-    costs: with their standard errors; None where one is unknown, and nothing can be told.
-
-    >>> clear_best([(1.0, 0.1), (2.0, 0.1)]), clear_best([(1.0, 0.1), (1.2, 0.1)])
-    (0, None)
-    """
-    if len(costs) < 2 or any(error is None for _, error in costs):
-        return None
-    least = min(range(len(costs)), key=lambda i: costs[i][0])
-    own, error = costs[least]
-    rivals = (costs[i] for i in range(len(costs)) if i != least)
-    clear = all(other - own > 2 * math.hypot(error or 0.0, more or 0.0) for other, more in rivals)
-    return least if clear else None
-
-
-class Rival(Protocol):
-    """A result, or the mean of several."""
-
-    def cost(self, name: str) -> float | None: ...
-    def standard_error(self, name: str) -> float | None: ...
-    def basis(self, name: str) -> str: ...
-
-
-def leaders(rivals: Sequence[Rival], name: str) -> set[int]:
-    """The places of those that are clearly the best by a number, each among the ones with which it can be compared."""
-    found: dict[str, list[tuple[int, float, float | None]]] = {}
-    for place, rival in enumerate(rivals):
-        cost = rival.cost(name)
-        if cost is not None:
-            found.setdefault(rival.basis(name), []).append((place, cost, rival.standard_error(name)))
-    best = {basis: clear_best([entry[1:] for entry in entries]) for basis, entries in found.items()}
-    return {found[basis][place][0] for basis, place in best.items() if place is not None}
 
 
 def read_result(path: str | Path, name: str | None = None) -> Result:
@@ -230,131 +177,3 @@ def _worth(name: str, known: Sequence[str]) -> bool:
     """Whether a number is worth a figure: not the size of a sample, nor a spread."""
     metric, _, last = name.rpartition(".")
     return metric not in known or last in COMPARED
-
-
-# Side by side.
-
-
-def varied(results: Sequence[Result]) -> list[str]:
-    """The keys said on any line whose values differ, in order; not the seed, nor what makes no other experiment."""
-    said = dict.fromkeys(key for result in results for key in result.said)
-    values = {
-        key: {_shown(result.keys.get(key)) for result in results} for key in said if key not in NOT_ASKED
-    }
-    return [key for key, different in values.items() if len(different) > 1]
-
-
-class Cell(NamedTuple):
-    """Runs that differ in nothing but their seed. values: of the keys they were grouped by."""
-
-    values: tuple[Any, ...]
-    results: list[Result]
-
-    def mean(self, name: str) -> float | None:
-        found = [result.numbers[name] for result in self.results if name in result.numbers]
-        return statistics.fmean(found) if found else None
-
-    def std(self, name: str) -> float | None:
-        """Sample standard deviation over the seeds; None for fewer than two."""
-        found = [result.numbers[name] for result in self.results if name in result.numbers]
-        return statistics.stdev(found) if len(found) > 1 else None
-
-    def cost(self, name: str) -> float | None:
-        """The mean, turned so that small is good."""
-        mean = self.mean(name)
-        better = (result.better[name] for result in self.results if name in result.better)
-        return None if mean is None else cost(mean, next(better, None))
-
-    def standard_error(self, name: str) -> float | None:
-        """The standard error of the mean: over the seeds, or of the only run's number."""
-        std = self.std(name)
-        return self.results[0].standard_error(name) if std is None else std / math.sqrt(len(self.results))
-
-    def basis(self, name: str) -> str:
-        return self.results[0].basis(name)
-
-    def text(self, name: str) -> str:
-        mean, std = self.mean(name), self.std(name)
-        return "" if mean is None else f"{mean:.3g}" + ("" if std is None else f" ± {std:.2g}")
-
-
-def group(results: Iterable[Result], keys: Sequence[str]) -> list[Cell]:
-    """Finished runs by their values of these keys, in the order of the values."""
-    cells: dict[str, Cell] = {}
-    for result in results:
-        if result.status == FINISHED:
-            values = tuple(result.keys.get(key) for key in keys)
-            cells.setdefault(json.dumps(values, default=str), Cell(values, [])).results.append(result)
-    return sorted(cells.values(), key=lambda cell: [place(value) for value in cell.values])
-
-
-def place(value: Any) -> tuple[int, float, str]:
-    """Sorts null first, then numbers, then names."""
-    if isinstance(value, (int, float)):
-        return 1, float(value), ""
-    return (0, 0.0, "") if value is None else (2, 0.0, _shown(value))
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return value if isinstance(value, str) else json.dumps(value, default=str)
-
-
-def show(value: Any) -> str:
-    """A key's value as a label."""
-    return _shown(value).strip('"')
-
-
-def metrics(results: Iterable[Result]) -> list[str]:
-    """The names of the loss and of all metrics that any of these runs has."""
-    return [*dict.fromkeys(name for result in results for name in result.numbers
-                           if name == "loss" or name in result.better)]  # fmt: skip
-
-
-class Comparison:
-    """What the keys sweep, runs, x, y and hue ask for. Raises UserError, with the choices, where they do not fit."""
-
-    def __init__(self, config: dict[str, Any]):
-        self.results = results_of(config["sweep"], config["runs"])
-        finished = [result for result in self.results if result.status == FINISHED]
-        if not finished:
-            raise UserError("sweep", config["sweep"] or config["runs"], "holds no finished run yet")
-        swept = varied(finished)
-        hue = config["hue"]
-        self.hue: Sequence[str] = [] if hue is None else [hue] if isinstance(hue, str) else hue
-        self.x = self._key("x", config["x"], finished, swept)
-        for key in self.hue:
-            self._key("hue", key, finished, swept)
-        cells = [cell.results for cell in group(finished, [*self.hue, self.x])]
-        others = [
-            key
-            for key in swept
-            if any(len({_shown(run.keys.get(key)) for run in runs}) > 1 for runs in cells)
-        ]
-        if others:
-            all_of_them = ",".join([*self.hue, *others])
-            raise UserError("hue", hue, f"the runs differ in {', '.join(others)} too, over which no mean is taken; "
-                            f"say hue=[{all_of_them}]")  # fmt: skip
-        numbers = {name: value for result in finished for name, value in result.numbers.items()}
-        self.y = number_named(numbers, self._needed("y", config["y"], metrics(finished)), "y")
-        self.finished = [result for result in finished if self.y in result.numbers]
-
-    def _key(self, name: str, key: str | None, results: Sequence[Result], swept: list[str]) -> str:
-        key = self._needed(name, key, swept or ["seed"])
-        if not any(key in result.keys for result in results):
-            raise UserError(name, key, "no such key in these runs", swept or results[0].keys)
-        return key
-
-    def _needed(self, name: str, value: str | None, choices: Sequence[str]) -> str:
-        if value is None:
-            raise UserError(name, value, "a choice is needed", choices)
-        return value
-
-    def by_hue(self) -> dict[str, list[Cell]]:
-        """The finished runs: value of hue -> a cell for each value of x, all in order."""
-        found: dict[str, list[Cell]] = {}
-        for cell in group(self.finished, [*self.hue, self.x]):
-            name = ", ".join(show(value) for value in cell.values[:-1])
-            found.setdefault(name, []).append(Cell(cell.values[-1:], cell.results))
-        return found

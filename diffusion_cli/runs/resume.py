@@ -1,14 +1,16 @@
-"""What a resumed run may change of the run it goes on with. Plain dicts; no torch, no Hydra."""
+"""Which run a line goes on with, and what it may change of it. No torch, no Hydra."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from diffusion_cli.errors import UserError, shown
+from diffusion_cli.runs.directory import FINISHED, RunDirectory
 
 log = logging.getLogger(__name__)
 
@@ -86,3 +88,24 @@ def differences(new: Any, old: Any, path: str = "") -> Iterator[tuple[str, Any, 
             yield from differences(new.get(key), old.get(key), f"{path}.{key}" if path else str(key))
     elif new != old:
         yield path, new, old
+
+
+def unfinished(root: Path, command: str, words: Sequence[str]) -> str | None:
+    """For resume=true without a directory: the newest run of this very line below `root` that has not finished."""
+    found = []
+    for path in root.glob("*/"):
+        run = RunDirectory(path)
+        try:
+            record = run.record
+        except UserError:
+            continue
+        if run.status != FINISHED and record.command == command and _line(record.overrides) == _line(words):
+            found.append(run.path)
+    if not found:
+        log.info("no unfinished run of this line is in %s: it starts anew", root)
+    return str(max(found, key=lambda path: path.stat().st_mtime)) if found else None
+
+
+def _line(words: Sequence[str]) -> list[str]:
+    """A line as such: in one order, without what does not make it another."""
+    return sorted(word for word in words if not word.startswith(("resume=", "max_minutes=", "processes=")))

@@ -7,9 +7,12 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
+from diffusion_cli.errors import shown
 from diffusion_cli.runs.atomic import replacing
+from diffusion_cli.runs.comparison import Cell, group, metrics, varied
 from diffusion_cli.runs.directory import FINISHED
-from diffusion_cli.runs.results import Cell, Result, group, leaders, metrics, show, varied
+from diffusion_cli.runs.ranking import leaders
+from diffusion_cli.runs.results import Result
 
 SHOWN = 3  # metrics on the terminal
 
@@ -22,7 +25,7 @@ def terminal(results: Sequence[Result]) -> str:
     rows = [
         [
             result.name,
-            *(show(result.keys.get(key)) for key in keys),
+            *(shown(result.keys.get(key)) for key in keys),
             result.status or "not begun",
             *(number_text(result.numbers.get(name)) for name in ("steps", "loss", *names)),
         ]
@@ -43,7 +46,7 @@ def columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def failures(results: Sequence[Result], keys: Sequence[str]) -> list[str]:
     """A line for each run that has not finished, with its values of these keys."""
     return [
-        f"job {result.name} ({', '.join(f'{key}={show(result.keys.get(key))}' for key in keys)}): "
+        f"job {result.name} ({', '.join(f'{key}={shown(result.keys.get(key))}' for key in keys)}): "
         + (result.error or result.status or "not begun")
         for result in results
         if result.status != FINISHED
@@ -60,7 +63,7 @@ def write_tables(results: Sequence[Result], folder: Path, name: str) -> None:
     for cell in cells:
         numbers = [value for name in names for value in (cell.mean(name), cell.std(name))]
         writer.writerow(
-            [*map(show, cell.values), len(cell.results), *("" if v is None else f"{v:.9g}" for v in numbers)]
+            [*map(shown, cell.values), len(cell.results), *("" if v is None else f"{v:.9g}" for v in numbers)]
         )
     for suffix, content in ((".csv", text.getvalue()), (".md", _markdown(results, keys, cells, names))):
         with replacing(folder / f"{name}{suffix}") as part:
@@ -74,7 +77,7 @@ def _markdown(
     head = [*keys, "runs", *(name.removeprefix("metrics.") for name in names)]
     rows = [
         [
-            *map(show, cell.values),
+            *map(shown, cell.values),
             str(len(cell.results)),
             *(f"**{cell.text(name)}**" if i in best[name] else cell.text(name) for name in names),
         ]

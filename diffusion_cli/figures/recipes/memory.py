@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from diffusion_cli.errors import UserError
 from diffusion_cli.figures.curves import score_curves
-from diffusion_cli.runs import results as gather
-from diffusion_cli.runs.directory import RunDirectory, read_csv
+from diffusion_cli.runs.directory import RunDirectory
+from diffusion_cli.runs.results import Result
+from diffusion_cli.runs.rows import read_csv
 
 EMPIRICAL, TRUTH = "empirical_score", "truth_score"
 
 
-def memory_onset(results: Sequence[gather.Result]) -> Figure:
+def memory_onset(results: Sequence[Result]) -> Figure:
     """Distances of a network to the empirical and to the true score over training, and when it begins to learn by heart:
     `train -m dataset.n=64,256,1024 evaluation=memory monitor.every=250`, then `plot figure=memory_onset sweep=DIR`."""
     found: dict[int, tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]] = {}

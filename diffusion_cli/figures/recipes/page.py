@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from diffusion_cli.components import trained
 from diffusion_cli.dataset.density import Density
 from diffusion_cli.dataset.units import Units
+from diffusion_cli.errors import shown
 from diffusion_cli.figures.page import Page, Table, pictures
 from diffusion_cli.figures.plane import limits_of
 from diffusion_cli.figures.recipes.material import states_of
 from diffusion_cli.figures.reverse import Process
 from diffusion_cli.figures.space import flat
 from diffusion_cli.ranges import Many, Several, Whole, checked
-from diffusion_cli.runs import results as gather
+from diffusion_cli.runs import comparison, ranking
 from diffusion_cli.runs.directory import FINISHED, RunDirectory
 from diffusion_cli.runs.results import Result
 from diffusion_cli.schedule import Level
@@ -87,18 +88,18 @@ def report(
 def of_many(results: Sequence[Result], sweep: str | None, n: int, frames: int, cells: int) -> Page:
     """The page of many runs: the swept keys and metrics of each, the samples of each, and the reverse process of the best
     by their first metric."""
-    keys, numbers = [*gather.varied(results), "seed"], gather.metrics(results)
+    keys, numbers = [*comparison.varied(results), "seed"], comparison.metrics(results)
     done = [result for result in results if result.status == FINISHED]
     first = next((name for name in numbers if name != "loss"), "loss")
     costs = [(cost, run) for run in done if (cost := run.cost(first)) is not None]
     ranked = [run for _, run in sorted(costs, key=lambda entry: entry[0])]
-    clear = len({run.basis(first) for run in ranked}) == 1 and 0 in gather.leaders(ranked, first)
+    clear = len({run.basis(first) for run in ranked}) == 1 and 0 in ranking.leaders(ranked, first)
     others = [result for result in results if all(result is not run for run in ranked)]
     head = ["run", *keys, "status", *(spaced(name.removeprefix("metrics.")) for name in numbers)]
     rows = [
         [
             result.name + (", the best" if clear and result is ranked[0] else ""),
-            *(gather.show(result.keys.get(key)) for key in keys),
+            *(shown(result.keys.get(key)) for key in keys),
             result.status or "not begun",
             *(text(result.numbers.get(name)) for name in numbers),
         ]
@@ -115,7 +116,7 @@ def of_many(results: Sequence[Result], sweep: str | None, n: int, frames: int, c
         )
         details = {f"configuration of run {best.name}": dump(best.config)}
     found = {
-        ", ".join([f"run {r.name}", *(f"{key}={gather.show(r.keys.get(key))}" for key in keys)]): file
+        ", ".join([f"run {r.name}", *(f"{key}={shown(r.keys.get(key))}" for key in keys)]): file
         for r in ranked or done
         if (file := RunDirectory(r.path).figures / "samples.png").is_file()
     }

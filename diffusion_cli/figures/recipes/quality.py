@@ -20,8 +20,9 @@ from diffusion_cli.metrics.measurement import Measurement, mean_and_spread, meas
 from diffusion_cli.objective import Objective
 from diffusion_cli.prediction import Prediction
 from diffusion_cli.ranges import Count, Many, Steps, checked
-from diffusion_cli.runs import results as gather
+from diffusion_cli.runs import comparison, ranking
 from diffusion_cli.runs.directory import RunDirectory
+from diffusion_cli.runs.results import OF_THE_LOSS, Result
 from diffusion_cli.sampler import DDPM, Sampler
 from diffusion_cli.schedule import Schedule
 
@@ -85,7 +86,7 @@ def sampler_study(
 
 @checked
 def objective_table(
-    results: Sequence[gather.Result],
+    results: Sequence[Result],
     variances: Sequence[Literal["posterior", "beta", "analytic"]] = ("beta", "posterior", "analytic"),
     metrics: Sequence[str] = ("sliced_w2", "distance_mean"),
     n: Many | None = 5000,
@@ -104,8 +105,8 @@ def objective_table(
     draws: independent sets of them.
     """
     runs = list(finished(results))
-    refuse_others([key for key in gather.varied(runs) if key.partition(".")[0] not in gather.OF_THE_LOSS[1:]])
-    cells: dict[tuple[str, tuple[str, str]], list[gather.Result]] = {}
+    refuse_others([key for key in comparison.varied(runs) if key.partition(".")[0] not in OF_THE_LOSS[1:]])
+    cells: dict[tuple[str, tuple[str, str]], list[Result]] = {}
     found: dict[tuple[str, tuple[str, str]], list[dict[str, Number]]] = {}
     measure = Measure(metrics, n, draws)
     for result in runs:
@@ -122,7 +123,7 @@ def objective_table(
             sampler = replace(own, variance=variance) if isinstance(own, DDPM) else DDPM(variance=variance)
             cell = str(result.keys.get("parameterization")), (loss, variance)
             cells.setdefault(cell, []).append(result)
-            refuse_others(gather.varied(cells[cell]))
+            refuse_others(comparison.varied(cells[cell]))
             found.setdefault(cell, []).append(measure(one, sampler))
     named = {row for row, _ in found}
     rows = [*(name for name in PARAMETERIZATIONS if name in named), *sorted(named - {*PARAMETERIZATIONS})]
@@ -156,13 +157,13 @@ def averaged_table(cells: Sequence[Sequence[Sequence[Number]]]) -> quality.Numbe
         error = numbers[0].error if std is None else std / math.sqrt(len(numbers))
         values[place], errors[place] = mean, math.nan if error is None else error
         if math.isfinite(mean):
-            costs.append((gather.cost(mean, numbers[0].better), error))
+            costs.append((ranking.cost(mean, numbers[0].better), error))
             places.append(place)
-    best = gather.clear_best(costs)
+    best = ranking.clear_best(costs)
     return quality.NumberTable(values, errors, None if best is None else places[best])
 
 
-def finished(results: Sequence[gather.Result]) -> Iterator[gather.Result]:
+def finished(results: Sequence[Result]) -> Iterator[Result]:
     """The finished runs among these; UserError where there is none."""
     found = [result for result in results if result.status == "finished"]
     if not found:
@@ -218,7 +219,7 @@ class Measure:
         return {metric: self.number(entries[metric], floor or 1.0) for metric, floor in self.floors.items()}
 
     def number(self, entry: Measurement, unit: float) -> Number:
-        value, error = entry["value"], gather.error_of(entry)
+        value, error = entry["value"], ranking.error_of(entry)
         better = entry["better"] / unit if isinstance(entry["better"], float) else entry["better"]
         return Number(
             math.nan if value is None else value / unit, None if error is None else error / unit, better

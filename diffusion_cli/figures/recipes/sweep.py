@@ -9,13 +9,13 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from diffusion_cli.components import build
-from diffusion_cli.errors import UserError
+from diffusion_cli.errors import UserError, shown
 from diffusion_cli.figures import sweep as pictures
 from diffusion_cli.figures.recipes.material import examples, view_of
 from diffusion_cli.ranges import checked
-from diffusion_cli.runs import results as gather
+from diffusion_cli.runs.comparison import Cell, Comparison, place
 from diffusion_cli.runs.directory import RunDirectory
-from diffusion_cli.runs.results import Comparison, Result
+from diffusion_cli.runs.results import Result
 
 # Sets or images in a panel.
 MOST = 16
@@ -49,26 +49,26 @@ def sweep_grid(results: Comparison, truth: bool = False) -> Figure:
     truth: whether a last column shows the data themselves.
     """
     rows = results.by_hue()
-    columns = sorted({cell.values[0] for cells in rows.values() for cell in cells}, key=gather.place)
+    columns = sorted({cell.values[0] for cells in rows.values() for cell in cells}, key=place)
     panels, name = {}, results.y.removeprefix("metrics.")
     for r, cells in enumerate(rows.values()):
         for cell in cells:
-            first = min(cell.results, key=lambda result: gather.place(result.keys.get("seed")))
+            first = min(cell.results, key=lambda result: place(result.keys.get("seed")))
             components = build(first.config | {"device": "cpu"})
             view = view_of(components)
             samples = stored_samples(first)
-            shown = samples[:MOST] if view.panels else samples
+            few = samples[:MOST] if view.panels else samples
             panels[r, columns.index(cell.values[0])] = pictures.Panel(
-                shown, view, f"{name}: {cell.text(results.y)}{outliers(cell)}"
+                few, view, f"{name}: {cell.text(results.y)}{outliers(cell)}"
             )
         if truth:
-            panels[r, len(columns)] = pictures.Panel(examples(components, len(shown)).x0.numpy(), view, "")
-    heads = [f"{results.x} = {gather.show(value)}" for value in columns] + ["ground truth"] * truth
+            panels[r, len(columns)] = pictures.Panel(examples(components, len(few)).x0.numpy(), view, "")
+    heads = [f"{results.x} = {shown(value)}" for value in columns] + ["ground truth"] * truth
     keys = ", ".join(results.hue)
     return pictures.sample_grid(panels, heads, [f"{keys} = {row}" if keys else row for row in rows])
 
 
-def outliers(cell: gather.Cell) -> str:
+def outliers(cell: Cell) -> str:
     """A line that tells the mean fraction of outliers; empty where it was not measured."""
     fraction = cell.mean("metrics.outliers")
     return "" if fraction is None else f"\noutliers: {100 * fraction:.3g} %"

@@ -17,7 +17,7 @@ from diffusion_cli.metrics.catalogue import label_of
 from diffusion_cli.noise import Stream
 from diffusion_cli.objective import Objective
 from diffusion_cli.ranges import Count, Many, checked
-from diffusion_cli.runs.directory import read_csv
+from diffusion_cli.runs.rows import read_csv
 from diffusion_cli.trainer import Batches
 
 if TYPE_CHECKING:
