@@ -10,25 +10,29 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import distributed as dist
 
 from diffusion_cli import schedule
 from diffusion_cli.__main__ import main
 from diffusion_cli.dataset.plane import Circle
 from diffusion_cli.denoiser import NetworkDenoiser
 from diffusion_cli.device import ALONE
-from diffusion_cli.errors import UserError
+from diffusion_cli.errors import RunFailed, UserError
 from diffusion_cli.model.mlp import MLP
 from diffusion_cli.noise import NoiseStream
 from diffusion_cli.objective import Objective
 from diffusion_cli.optimizer import Optimizer
 from diffusion_cli.prediction import V
+from diffusion_cli.runs import group
 from diffusion_cli.runs.directory import RunDirectory
 from diffusion_cli.runs.processes import Member, first_host, meeting_place, member, settled
+from diffusion_cli.runs.signals import Stop
 from diffusion_cli.trainer import Batches, TrainState, fit
 
 ROOT = Path(__file__).parents[1]
@@ -106,6 +110,23 @@ def test_rows_of_noise_are_the_same_wherever_a_part_begins():
         return torch.stack((noise(), noise()))
 
     assert torch.equal(twice(300, 200), twice(600, 0)[:, 200:500])
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_process_that_does_not_come_is_not_waited_for(there, monkeypatch):
+    """One line within the stated time: neither for one that is missing, nor for one that is gone before all are connected."""
+    monkeypatch.setattr(group, "COMING", timedelta(seconds=0.3))
+    monkeypatch.setattr(group, "CONNECTING", timedelta(seconds=0.3))
+    monkeypatch.setattr(group, "GRACE", 0.0)
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    store.set("ready1", "")
+    if there:
+        store.set("ready2", "")
+    with Stop() as stop, pytest.raises(RunFailed) as failed:
+        group.Processes(store, 0, 3, stop).begin({}, torch.device("cpu"))
+    waited = "waited 0.005 minutes for process 2 of 3"
+    assert str(failed.value) == ("another process has ended without a word" if there else waited)
+    assert not dist.is_initialized()
 
 
 # Shards in one process.

@@ -28,6 +28,8 @@ from diffusion_cli.runs.signals import Stop
 
 # How long a process waits for the others: process 0 alone may draw and measure for long.
 LONGEST = timedelta(hours=24)
+# How long until all are there, with their data; and connected, once they are.
+COMING, CONNECTING = timedelta(minutes=10), timedelta(minutes=2)
 LOOK = 0.02  # seconds between looks whether the others are there
 GRACE = 3.0  # seconds in which the reason of a failure comes to light
 TASK, READY, FAILED, CODE, LEFT = "task", "ready", "failed", "code", "left"
@@ -51,15 +53,22 @@ class Processes:
     # how they come together
 
     def begin(self, config: dict[str, Any], device: torch.device) -> None:
-        """Process 0: hands the task out, and connects all. UserError for a device by which they cannot be connected."""
+        """Process 0: hands the task out, and connects all. UserError for a device by which they cannot be connected;
+        RunFailed where one of them does not come."""
         if device.type not in ("cpu", "cuda"):
             raise UserError("device", str(device), "several processes run on CPUs or on CUDA devices")
         self.store.set(TASK, json.dumps(config))
-        while self.store.add(READY, 0) < self.size - 1:
-            with self._heard():
+        until = time.monotonic() + COMING.total_seconds()
+        with self._heard():
+            while missing := [k for k in range(1, self.size) if not self.store.check([f"{READY}{k}"])]:
                 self._look()
-            time.sleep(LOOK)
-            self.stop.check()
+                if time.monotonic() > until:
+                    which = ", ".join(map(str, missing))
+                    raise RunFailed(
+                        f"waited {COMING.total_seconds() / 60:g} minutes for process {which} of {self.size}"
+                    )
+                time.sleep(LOOK)
+                self.stop.check()
         self.connect(config, device)
 
     def task(self) -> dict[str, Any]:
@@ -69,7 +78,7 @@ class Processes:
 
     def ready(self, config: dict[str, Any], device: torch.device) -> None:
         """Another process: it has all that the task needs."""
-        self.store.add(READY, 1)
+        self.store.set(f"{READY}{self.rank}", "")
         self.connect(config, device)
 
     def connect(self, config: dict[str, Any], device: torch.device) -> None:
@@ -81,8 +90,9 @@ class Processes:
             backend = "cpu:gloo,cuda:nccl"
         with self._heard():
             dist.init_process_group(
-                backend, store=self.store, rank=self.rank, world_size=self.size, timeout=LONGEST
+                backend, store=self.store, rank=self.rank, world_size=self.size, timeout=CONNECTING
             )
+        dist.distributed_c10d._set_pg_timeout(LONGEST)
 
     # the work
 
@@ -273,17 +283,27 @@ def _started(size: int, stop: Stop) -> Processes:
     if sys.platform == "linux":
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=LONGEST)
-    return Processes(store, 0, size, stop, Others(size, store.port))
+    return Processes(_of_attempt(store), 0, size, stop, Others(size, store.port))
 
 
 def _joined(stop: Stop) -> Processes:
     """This process in the group of torchrun, srun or process 0."""
-    os.environ.update(meeting_place())
-    here = member()
-    store, rank, size = next(dist.rendezvous("env://", here.rank, here.size))
-    # torchrun keeps one store for all of its attempts
-    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    return Processes(store if attempt == "0" else dist.PrefixStore(attempt, store), rank, size, stop)
+    place, here = meeting_place(), member()
+    # torchrun keeps the store itself
+    keeps = here.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    host, port = place["MASTER_ADDR"], int(place["MASTER_PORT"])
+    try:
+        store = dist.TCPStore(host, port, is_master=keeps, wait_for_workers=False, timeout=COMING)
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0]
+        raise RunFailed(f"the processes cannot meet at {host}:{port}: {reason}") from error
+    store.set_timeout(LONGEST)
+    return Processes(_of_attempt(store), here.rank, here.size, stop)
+
+
+def _of_attempt(store: Any) -> Any:
+    """The part of a store for this attempt: torchrun keeps one store for all of them."""
+    return dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
 
 
 def take_part(work: Callable[[Processes, dict[str, Any]], None]) -> int:
