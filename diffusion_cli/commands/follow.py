@@ -29,7 +29,7 @@ def work(group: Processes, config: dict[str, Any]) -> None:
 
     prepare_process(config["threads"])
     components = replace(of(config) if "run" in config else build(config), group=group)
-    group.ready(config, components.device)
+    group.ready(config, components.device, components.dataset.fingerprint)
     if "run" in config:
         group.serve(components)
     else:

@@ -52,7 +52,7 @@ def joint_components(config: dict[str, Any], session: Session) -> Iterator[Compo
     with together(config, session.stop) as group:
         components = components_of(config, session)
         if group:
-            group.begin(config, components.device)
+            group.begin(config, components.device, components.dataset.fingerprint)
             components = replace(components, group=group)
         yield components
 

@@ -114,7 +114,7 @@ def train_with(
     training = Training(components, run, session, lesson)
     warn_of_outliers(components)
     if group:
-        group.begin(config, components.device)
+        group.begin(config, components.device, components.dataset.fingerprint)
         equalize(training.state, group)
     session.stop.at_once = lambda signum: training.write_summary(INTERRUPTED, Interrupted(signum))
     try:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import platformdirs
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from diffusion_cli.errors import UserError
+from diffusion_cli.runs.session import EVERY
+from diffusion_cli.runs.signals import tick
 
 log = logging.getLogger(__name__)
 CACHE = "DIFFUSION_CLI_CACHE"  # environment variable
+LOOK = 0.2  # seconds between looks for a signal
 
 
 def cache_dir() -> Path:
@@ -33,16 +38,16 @@ def cached(path: Path, make: Callable[[Path], None]) -> Path:
     path: of a file or a folder within cache_dir().
     make: (part) writes it under the name `part`, which takes the name `path` when all of it is written.
 
-    Of several processes that want it one makes it while the others wait; what a killed one has left is removed. Raises
-    UserError when it cannot be written (no space, no permission); after that, and after any error of `make`, nothing
-    is left. Proved by tests/test_cache.py.
+    Of several processes that want it one makes it while the others wait, which they say every so often; what a killed one
+    has left is removed. Raises UserError when it cannot be written (no space, no permission); after that, and after any
+    error of `make`, nothing is left. Proved by tests/test_cache.py.
     """
     if path.exists():
         return path
     part = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_name(f".{path.name}.lock")):
+        with _held(FileLock(path.with_name(f".{path.name}.lock")), path):
             if not path.exists():
                 _remove(part)
                 try:
@@ -54,6 +59,23 @@ def cached(path: Path, make: Callable[[Path], None]) -> Path:
         reason = f"cannot be written: {error.strerror or error}; {CACHE}=FOLDER names another place"
         raise UserError("", ..., f"cache {path}: {reason}") from error
     return path
+
+
+@contextlib.contextmanager
+def _held(lock: FileLock, path: Path) -> Iterator[None]:
+    """With the lock, for which a signal ends the waiting."""
+    said = time.monotonic()
+    while not lock.is_locked:
+        with contextlib.suppress(Timeout):
+            lock.acquire(timeout=LOOK)
+        tick()
+        if time.monotonic() - said >= EVERY:
+            said = time.monotonic()
+            log.info("waiting for another process, which makes %s", path)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def kept_content(kind: str, about: Mapping[str, Any], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:

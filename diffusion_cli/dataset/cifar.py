@@ -15,6 +15,7 @@ import torch
 
 from diffusion_cli.dataset.cache import cache_dir, cached
 from diffusion_cli.dataset.images import ImageDataset, Split
+from diffusion_cli.dataset.mapped import Decoded, shared
 from diffusion_cli.dataset.places import Source
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.ranges import checked
@@ -55,9 +56,18 @@ class Cifar10(ImageDataset):
 
     def __init__(self, root: str | None = None, labels: bool = True, flip: bool = True) -> None:
         folder = SOURCE.find((*TRAIN, *TEST), root) or unpacked(root)
-        digest = hashlib.sha256()
-        train, test = (read_batches([folder / name for name in names], digest) for names in (TRAIN, TEST))
-        super().__init__(train, test, CLASSES, digest.hexdigest(), labels, flip)
+        train, test = ([folder / name for name in names] for names in (TRAIN, TEST))
+        for file in train + test:
+            if (size := file.stat().st_size) != USUAL * RECORD:
+                log.warning("%s: %d images, not the usual %d", file, size // RECORD, USUAL)
+
+        def decode() -> Decoded:
+            digest = hashlib.sha256()
+            first, second = (read_batches(files, digest) for files in (train, test))
+            return Decoded(first, second, digest.hexdigest())
+
+        found = shared(train + test, (), decode)
+        super().__init__(found.train, found.test, CLASSES, found.digest, labels, flip)
 
 
 def read_batches(files: Sequence[Path], digest: hashlib._Hash) -> Split:
@@ -74,8 +84,6 @@ def read_batches(files: Sequence[Path], digest: hashlib._Hash) -> Split:
                 raise ArgumentError(
                     "root", ..., f"{file}: {size} bytes are not whole records of {RECORD} each"
                 )
-            if size != USUAL * RECORD:
-                log.warning("%s: %d images, not the usual %d", file, size // RECORD, USUAL)
         images = np.empty((sum(sizes) // RECORD, *SHAPE), np.uint8)
         label: list[npt.NDArray[np.int64]] = []
         for file in files:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 
 from diffusion_cli.dataset.array_file import read_array, read_entry
 from diffusion_cli.dataset.images import ImageDataset, Split, black_and_white
+from diffusion_cli.dataset.mapped import Decoded, shared
 from diffusion_cli.dataset.places import user_file
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.noise import Stream, generator
@@ -53,6 +55,16 @@ class ImageArrays(ImageDataset):
         flip: bool = False,
     ) -> None:
         file = user_file(path, (".npy", ".npz", ".csv"))
+        found = shared([file], (test,), lambda: self._read(path, file, test))
+        both = found.train, found.test
+        low, high = black_and_white(found.train.images, range)
+        train, held_out = (replace(part, low=low, high=high) for part in both)
+        classes = [part.label for part in both if part.label is not None]
+        count = int(torch.cat(classes).max()) + 1 if classes else 0
+        self.about = found.about
+        super().__init__(train, held_out, map(str, np.arange(count)), found.digest, labels, flip)
+
+    def _read(self, path: str, file: Path, test: float) -> Decoded:
         try:
             arrays, others = read_pixel_table(file) if file.suffix.lower() == ".csv" else read_arrays(file)
             names = next(known for known in KNOWN if known[0] in arrays)
@@ -62,22 +74,18 @@ class ImageArrays(ImageDataset):
             raise ArgumentError("path", path, f"cannot be read: {error}") from error
         if len({(part.images.shape[1:], part.images.dtype) for part in parts}) > 1:
             raise ArgumentError("path", path, "has other images to train on than to hold out")
-        low, high = black_and_white(parts[0].images, range)
-        parts = [Split(part.images, part.label, low, high) for part in parts]
         train, held_out = parts if len(parts) == 2 else _hold_out(parts[0], test)
-        classes = [part.label for part in (train, held_out) if part.label is not None]
-        count = int(torch.cat(classes).max()) + 1 if classes else 0
         digest = hashlib.sha256()
         for part in (train, held_out):
             digest.update(part.images.numpy().tobytes())
             digest.update(b"" if part.label is None else part.label.numpy().tobytes())
-        self.about = {
+        about = {
             "files": [str(file.resolve())],
             "read": len(train.images) + len(held_out.images),
             "left out": dict.fromkeys(others, 1),
             "numbers": str(train.images.dtype).removeprefix("torch."),
         }
-        super().__init__(train, held_out, map(str, np.arange(count)), digest.hexdigest(), labels, flip)
+        return Decoded(train, held_out, digest.hexdigest(), about)
 
 
 def read_arrays(file: Path) -> tuple[Arrays, list[str]]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from diffusion_cli.dataset.cache import cache_dir, cached
 from diffusion_cli.dataset.decode import Deeper, Form, Inspected, decode_all
 from diffusion_cli.dataset.images import ImageDataset, Split, black_and_white
+from diffusion_cli.dataset.mapped import mapped
 from diffusion_cli.dataset.tree import identity, read_tree
 from diffusion_cli.errors import ArgumentError, UserError
 from diffusion_cli.ranges import Finite, Inner, Pixels, Whole, checked
@@ -164,11 +165,10 @@ def read_pixels(folder: Path, shape: tuple[int, ...]) -> tuple[Tensor, str, dict
     """The array of a cache, mapped into memory, its SHA-256 as it was written, and what was found. UserError where it is
     damaged."""
     try:
-        # Mode "c": writes stay in memory; torch warns of arrays that forbid them.
-        array = np.load(folder / PIXELS, mmap_mode="c")
-        if array.shape != shape or array.dtype not in (np.uint8, np.uint16):
-            raise ValueError(f"it holds {array.dtype} of shape {array.shape}, not pixels of {shape}")
+        images = mapped(folder / PIXELS)
+        if images.shape != shape or images.dtype not in (torch.uint8, torch.uint16):
+            raise ValueError(f"it holds {images.dtype} of shape {tuple(images.shape)}, not pixels of {shape}")
         found = json.loads((folder / FOUND).read_text("utf-8"))
-        return torch.from_numpy(array), (folder / DIGEST).read_text(encoding="ascii"), found
+        return images, (folder / DIGEST).read_text(encoding="ascii"), found
     except (OSError, EOFError, ValueError) as error:
         raise UserError("", ..., f"cache {folder}: damaged ({error}); delete it") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -13,6 +14,7 @@ import torch
 
 from diffusion_cli.dataset.idx import read_idx
 from diffusion_cli.dataset.images import ImageDataset, Split
+from diffusion_cli.dataset.mapped import Decoded, shared
 from diffusion_cli.dataset.places import Source
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.ranges import checked
@@ -43,9 +45,9 @@ class IdxImages(ImageDataset):
         if folder is None:
             advice = ", ".join(f"{name}[.gz]" for name in self.checksums)
             folder = self.origin.fetch([f"{name}.gz" for name in self.checksums], root, advice, self.check)
-        train, test = (self._read(folder, part) for part in ("train", "t10k"))
-        digest = "".join(self.checksums.values())
-        super().__init__(train, test, self.names, digest, labels, flip)
+        files = {name: _file_of(folder, name) for name in self.checksums}
+        found = shared([*files.values()], (), lambda: self._read(files))
+        super().__init__(found.train, found.test, self.names, found.digest, labels, flip)
 
     @classmethod
     def check(cls, file: Path, name: str) -> npt.NDArray[np.uint8]:
@@ -56,13 +58,18 @@ class IdxImages(ImageDataset):
             raise ArgumentError("root", ..., f"{file}: wrong checksum: it is not {cls.origin.title}'s {name}")
         return array
 
-    def _read(self, folder: Path, part: str) -> Split:
-        arrays = []
-        for kind in (IMAGES, LABELS):
-            name = f"{part}-{kind}"
-            file = next(file for end in ENDINGS if (file := folder / f"{name}{end}").is_file())
-            arrays.append(self.check(file, name))
-        return Split(torch.from_numpy(arrays[0][:, None]), torch.from_numpy(arrays[1]).long())
+    def _read(self, files: Mapping[str, Path]) -> Decoded:
+        def split(part: str) -> Split:
+            images, label = (
+                self.check(files[f"{part}-{kind}"], f"{part}-{kind}") for kind in (IMAGES, LABELS)
+            )
+            return Split(torch.from_numpy(images[:, None]), torch.from_numpy(label).long())
+
+        return Decoded(split("train"), split("t10k"), "".join(self.checksums.values()))
+
+
+def _file_of(folder: Path, name: str) -> Path:
+    return next(file for end in ENDINGS if (file := folder / f"{name}{end}").is_file())
 
 
 @checked

@@ -34,6 +34,11 @@ class Entry(NamedTuple):
     modified: int
     changed: int
 
+    @classmethod
+    def of(cls, path: Path) -> Entry:
+        stat = path.stat()
+        return cls(path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+
 
 class Part(NamedTuple):
     """Image files and the class of each: all 0 where there are no classes."""

@@ -32,7 +32,7 @@ LONGEST = timedelta(hours=24)
 COMING, CONNECTING = timedelta(minutes=10), timedelta(minutes=2)
 LOOK = 0.02  # seconds between looks whether the others are there
 GRACE = 3.0  # seconds in which the reason of a failure comes to light
-TASK, READY, FAILED, CODE, LEFT = "task", "ready", "failed", "code", "left"
+TASK, DATA, READY, FAILED, CODE, LEFT = "task", "data", "ready", "failed", "code", "left"
 
 
 class Processes:
@@ -52,11 +52,12 @@ class Processes:
 
     # how they come together
 
-    def begin(self, config: dict[str, Any], device: torch.device) -> None:
+    def begin(self, config: dict[str, Any], device: torch.device, data: str | None = None) -> None:
         """Process 0: hands the task out, and connects all. UserError for a device by which they cannot be connected;
-        RunFailed where one of them does not come."""
+        RunFailed where one of them does not come, or has other data than those of this fingerprint."""
         if device.type not in ("cpu", "cuda"):
             raise UserError("device", str(device), "several processes run on CPUs or on CUDA devices")
+        self.store.set(DATA, str(data))
         self.store.set(TASK, json.dumps(config))
         until = time.monotonic() + COMING.total_seconds()
         with self._heard():
@@ -76,8 +77,10 @@ class Processes:
         self.store.wait([TASK], LONGEST)
         return json.loads(self.store.get(TASK))
 
-    def ready(self, config: dict[str, Any], device: torch.device) -> None:
-        """Another process: it has all that the task needs."""
+    def ready(self, config: dict[str, Any], device: torch.device, data: str | None = None) -> None:
+        """Another process: it has all that the task needs, and data of this fingerprint."""
+        if str(data) != self.store.get(DATA).decode():
+            raise RunFailed("has other data than process 0")
         self.store.set(f"{READY}{self.rank}", "")
         self.connect(config, device)
 

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from diffusion_cli.errors import UserError
 
@@ -45,6 +45,11 @@ def member(environment: Mapping[str, str] = os.environ) -> Member:
         if all(value.isdecimal() for value in values) and int(values[1]) > 1:
             return Member(*map(int, values))
     return Member()
+
+
+def several() -> bool:
+    """Whether a command that runs here has other processes."""
+    return member().size > 1 or Others.running > 0
 
 
 def meeting_place(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -105,6 +110,9 @@ class Others:
     port: at which process 0 is found.
     """
 
+    # of which there are some now
+    running: ClassVar[int] = 0
+
     def __init__(self, size: int, port: int) -> None:
         package = str(Path(__file__).parents[2])
         path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -117,6 +125,7 @@ class Others:
             )
             for k in range(1, size)
         ]
+        Others.running += 1
 
     def ended(self) -> str | None:
         """Which of them has ended, and how; one that was killed before one that only followed it."""
@@ -129,6 +138,7 @@ class Others:
 
     def end(self) -> None:
         """Waits a little until they have left, and ends those that do not."""
+        Others.running -= 1
         until = time.monotonic() + PATIENCE
         for process in self.processes:
             try:
