@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,6 +22,21 @@ from diffusion_cli.schedule import Level, Schedule
 
 LOSSES: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss}
 PSEUDO_HUBER = "pseudo_huber"
+
+
+class TrainingBatch(NamedTuple):
+    """What an objective compares: x0, eps (B, *shape); t (B,); label (B,) int64, numbers (B, k), or None."""
+
+    x0: Tensor
+    t: Tensor
+    eps: Tensor
+    label: Tensor | None = None
+    numbers: Tensor | None = None
+
+    def noised(self, schedule: Schedule) -> tuple[Level, Tensor]:
+        """The noise levels of the times, and x_t (B, *shape)."""
+        level = schedule.level(self.t, like=self.x0)
+        return level, level.alpha * self.x0 + level.sigma * self.eps
 
 
 @dataclass(frozen=True)
@@ -59,16 +74,8 @@ class Loss(ABC):
         return 0
 
     @abstractmethod
-    def __call__(
-        self,
-        denoiser: NetworkDenoiser,
-        x0: Tensor,
-        t: Tensor,
-        eps: Tensor,
-        label: Tensor | None,
-        numbers: Tensor | None = None,
-    ) -> Tensor:
-        """The loss of each sample, (B,). x0, eps (B, *shape); t (B,); label (B,), numbers (B, k), or None."""
+    def __call__(self, denoiser: NetworkDenoiser, batch: TrainingBatch) -> Tensor:
+        """The loss of each sample, (B,)."""
 
     def draw_times(
         self, schedule: Schedule, n: int, generator: torch.Generator, first: int = 0, of: int | None = None
@@ -127,35 +134,21 @@ class Objective(Loss):
             )
             raise ArgumentError("coupling", self.coupling, reason)
 
-    def __call__(
-        self,
-        denoiser: NetworkDenoiser,
-        x0: Tensor,
-        t: Tensor,
-        eps: Tensor,
-        label: Tensor | None,
-        numbers: Tensor | None = None,
-    ) -> Tensor:
-        level = denoiser.schedule.level(t, like=x0)
-        x_t = level.alpha * x0 + level.sigma * eps
-        output, _ = denoiser.split(denoiser.output(x_t, level, label, numbers))
-        target = denoiser.parameterization.target(x0, eps, level)
+    def __call__(self, denoiser: NetworkDenoiser, batch: TrainingBatch) -> Tensor:
+        level, x_t = batch.noised(denoiser.schedule)
+        output, _ = denoiser.split(denoiser.output(x_t, level, batch.label, batch.numbers))
+        target = denoiser.parameterization.target(batch.x0, batch.eps, level)
         return self.compare(output, target, level, denoiser.parameterization)
 
     def irreducible(
-        self,
-        exact: Denoiser,
-        parameterization: Parameterization,
-        x0: Tensor,
-        t: Tensor,
-        eps: Tensor,
-        label: Tensor | None,
+        self, exact: Denoiser, parameterization: Parameterization, batch: TrainingBatch
     ) -> Tensor:
         """The loss, (B,), of the exact denoiser: for mse no network can have less in expectation."""
-        level = exact.schedule.level(t, like=x0)
-        best = exact(level.alpha * x0 + level.sigma * eps, t, label)
+        level, x_t = batch.noised(exact.schedule)
+        best = exact(x_t, batch.t, batch.label)
         output = parameterization.target(best.x0, best.eps, level)
-        return self.compare(output, parameterization.target(x0, eps, level), level, parameterization)
+        target = parameterization.target(batch.x0, batch.eps, level)
+        return self.compare(output, target, level, parameterization)
 
     def compare(
         self, output: Tensor, target: Tensor, level: Level, parameterization: Parameterization
@@ -191,23 +184,16 @@ class Hybrid(Objective):
 
     vlb: NonNegative = 0.001
 
-    def __call__(
-        self,
-        denoiser: NetworkDenoiser,
-        x0: Tensor,
-        t: Tensor,
-        eps: Tensor,
-        label: Tensor | None,
-        numbers: Tensor | None = None,
-    ) -> Tensor:
-        level = denoiser.schedule.level(t, like=x0)
-        x_t = level.alpha * x0 + level.sigma * eps
-        output, weight = denoiser.split(denoiser.output(x_t, level, label))
+    def __call__(self, denoiser: NetworkDenoiser, batch: TrainingBatch) -> Tensor:
+        level, x_t = batch.noised(denoiser.schedule)
+        output, weight = denoiser.split(denoiser.output(x_t, level, batch.label))
         if weight is None:
             raise ArgumentError("outputs", 1, "the hybrid objective needs a network with two outputs")
         parameterization = denoiser.parameterization
-        simple = self.compare(output, parameterization.target(x0, eps, level), level, parameterization)
-        error = x0 - parameterization.decode(output.detach(), x_t, level).x0
+        simple = self.compare(
+            output, parameterization.target(batch.x0, batch.eps, level), level, parameterization
+        )
+        error = batch.x0 - parameterization.decode(output.detach(), x_t, level).x0
         bound = step_bound(error, learned_variance(weight, level, level.before), level)
         return simple + self.vlb * bound.flatten(1).mean(1)
 
@@ -222,24 +208,16 @@ class Classification(Loss):
 
     generates: ClassVar[bool] = False
 
-    def __call__(
-        self,
-        denoiser: NetworkDenoiser,
-        x0: Tensor,
-        t: Tensor,
-        eps: Tensor,
-        label: Tensor | None,
-        numbers: Tensor | None = None,
-    ) -> Tensor:
-        if label is None:
+    def __call__(self, denoiser: NetworkDenoiser, batch: TrainingBatch) -> Tensor:
+        if batch.label is None:
             raise ArgumentError("label", None, "a classifier is trained on labelled data")
-        level = denoiser.schedule.level(t, like=x0)
-        logits = denoiser.run(level.alpha * x0 + level.sigma * eps, level.noise_level)
-        return F.cross_entropy(logits, label, reduction="none")
+        level, x_t = batch.noised(denoiser.schedule)
+        logits = denoiser.run(x_t, level.noise_level)
+        return F.cross_entropy(logits, batch.label, reduction="none")
 
 
-# (x0, t, eps, label, numbers) -> losses (B,), where the gradient of their mean has been added to that of the weights.
-Descent = Callable[..., Tensor]
+# batch -> losses (B,), where the gradient of their mean has been added to that of the weights.
+Descent = Callable[[TrainingBatch], Tensor]
 
 
 def descent_of(denoiser: NetworkDenoiser, objective: Loss) -> Descent:
@@ -265,10 +243,8 @@ def is_plain(net: MLP) -> bool:
 def by_autograd(denoiser: NetworkDenoiser, objective: Loss) -> Descent:
     """For every objective and network."""
 
-    def descend(
-        x0: Tensor, t: Tensor, eps: Tensor, label: Tensor | None, numbers: Tensor | None = None
-    ) -> Tensor:
-        losses = objective(denoiser, x0, t, eps, label, numbers)
+    def descend(batch: TrainingBatch) -> Tensor:
+        losses = objective(denoiser, batch)
         losses.mean().backward()
         return losses.detach()
 
@@ -280,13 +256,11 @@ def written_out(denoiser: NetworkDenoiser, net: MLP) -> Descent:
     layers, schedule, parameterization = WrittenOut(net), denoiser.schedule, denoiser.parameterization
 
     @torch.no_grad()
-    def descend(
-        x0: Tensor, t: Tensor, eps: Tensor, label: Tensor | None, numbers: Tensor | None = None
-    ) -> Tensor:
-        level = schedule.level(t, like=x0)
-        x = (level.alpha * x0 + level.sigma * eps) * parameterization.scale(level)
+    def descend(batch: TrainingBatch) -> Tensor:
+        level, x_t = batch.noised(schedule)
+        x = x_t * parameterization.scale(level)
         output = layers.forward(x, level.noise_level.to(x))
-        error = output - parameterization.target(x0, eps, level).flatten(1)
+        error = output - parameterization.target(batch.x0, batch.eps, level).flatten(1)
         losses = error.square().mean(1)
         # The slope of mean(losses), rounded as autograd rounds it.
         slope = torch.ones(()) / len(error) / error.shape[1]

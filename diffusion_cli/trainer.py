@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -30,19 +30,9 @@ from diffusion_cli.device import ALONE, ProcessGroup, limit_threads
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.model.network import Network, matrices
 from diffusion_cli.noise import Stream, generator, seeded
-from diffusion_cli.objective import Loss, descent_of
+from diffusion_cli.objective import Loss, TrainingBatch, descent_of
 from diffusion_cli.optimizer import Adam, Flat, Optimizer
 from diffusion_cli.schedule import Schedule
-
-
-class TrainingBatch(NamedTuple):
-    """What an objective compares: x0, eps (B, *shape); t (B,); label (B,) int64, numbers (B, k), or None."""
-
-    x0: Tensor
-    t: Tensor
-    eps: Tensor
-    label: Tensor | None
-    numbers: Tensor | None = None
 
 
 class BatchSource(Protocol):
@@ -285,7 +275,7 @@ def fit(
             if dropout
             else nullcontext()
         ):
-            losses = descend(*batch)
+            losses = descend(batch)
         return state.totals.of(losses, batch.t, edges, weight)
 
     def weighted(batches: Batches) -> Iterator[Tensor]:

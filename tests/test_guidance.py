@@ -10,7 +10,7 @@ from diffusion_cli.errors import ArgumentError
 from diffusion_cli.forward import jump_variance, learned_variance, posterior, step_bound
 from diffusion_cli.guidance import AutoGuidance, ClassifierFree, ClassifierGuidance, ExactClassifier, Unguided
 from diffusion_cli.model.mlp import MLP
-from diffusion_cli.objective import Hybrid
+from diffusion_cli.objective import Hybrid, TrainingBatch
 from diffusion_cli.prediction import Eps, V
 from diffusion_cli.sampler import DDPM, chain
 
@@ -131,10 +131,10 @@ def test_the_hybrid_objective_moves_the_mean_by_the_simple_loss_alone():
     net = MLP((2,), width=16, depth=1, outputs=2, zero_init=False)
     denoiser = NetworkDenoiser(net, Eps(), s)
     x0, eps = torch.randn(2, 64, 2)
-    t = torch.randint(1, 21, (64,))
+    batch = TrainingBatch(x0, torch.randint(1, 21, (64,)), eps)
     of_mean = net.head.weight[:2]  # the rows that put out eps
-    with_bound = torch.autograd.grad(objective(denoiser, x0, t, eps, None).mean(), net.head.weight)[0]
-    simple = torch.autograd.grad(Hybrid(vlb=0.0)(denoiser, x0, t, eps, None).mean(), net.head.weight)[0]
+    with_bound = torch.autograd.grad(objective(denoiser, batch).mean(), net.head.weight)[0]
+    simple = torch.autograd.grad(Hybrid(vlb=0.0)(denoiser, batch).mean(), net.head.weight)[0]
     assert of_mean.shape == (2, 16)
     assert torch.allclose(with_bound[:2], simple[:2], atol=1e-7)
     assert with_bound[2:].abs().max() > 0 and simple[2:].abs().max() == 0

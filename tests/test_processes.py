@@ -26,7 +26,7 @@ from diffusion_cli.device import ALONE
 from diffusion_cli.errors import RunFailed, UserError
 from diffusion_cli.model.mlp import MLP
 from diffusion_cli.noise import NoiseStream
-from diffusion_cli.objective import Objective
+from diffusion_cli.objective import Objective, TrainingBatch
 from diffusion_cli.optimizer import Optimizer
 from diffusion_cli.prediction import V
 from diffusion_cli.runs import group
@@ -159,7 +159,7 @@ def test_shards_train_by_the_mean_gradient_of_the_whole_batch(written_out):
     joined = [
         torch.cat(columns) for columns in list(zip(*(batches(0, k) for k in range(4)), strict=True))[:3]
     ]
-    losses = batches.objective(other, *joined, None)
+    losses = batches.objective(other, TrainingBatch(*joined))
     losses.mean().backward()
     grad = reference.optimizer.grad.clone()
     reference.optimizer.step(reference.optimizer.options.lr_at(0, 10))

@@ -9,7 +9,7 @@ import torch
 
 from diffusion_cli.denoiser import NetworkDenoiser
 from diffusion_cli.model.mlp import MLP
-from diffusion_cli.objective import Hybrid, Objective, by_autograd, descent_of, is_plain
+from diffusion_cli.objective import Hybrid, Objective, TrainingBatch, by_autograd, descent_of, is_plain
 from diffusion_cli.prediction import Eps, V
 from diffusion_cli.schedule import loglinear
 
@@ -33,7 +33,7 @@ def gradients(denoiser: NetworkDenoiser, descend, batch) -> list[torch.Tensor]:
     """The losses, and the gradients after two calls: they add up."""
     for p in denoiser.net.parameters():
         p.grad.zero_()
-    losses = [descend(*batch), descend(*batch)]
+    losses = [descend(batch), descend(batch)]
     assert not any(loss.requires_grad for loss in losses) and torch.equal(*losses)
     return [losses[0], *(p.grad.clone() for p in denoiser.net.parameters())]
 
@@ -55,7 +55,7 @@ def test_gradients_are_those_of_autograd(options: dict[str, Any], size: int) -> 
     denoiser = denoiser_of(**options)
     g = torch.Generator().manual_seed(size)
     x0, eps = (torch.randn(size, *denoiser.net.shape, generator=g) for _ in range(2))
-    batch = x0, torch.randint(1, 51, (size,), generator=g), eps, None
+    batch = TrainingBatch(x0, torch.randint(1, 51, (size,), generator=g), eps)
     ours = gradients(denoiser, descent_of(denoiser, Objective()), batch)
     theirs = gradients(denoiser, by_autograd(denoiser, Objective()), batch)
     assert all(x.abs().max() > 0 for x in theirs)
@@ -66,7 +66,7 @@ def test_gradients_are_those_of_autograd(options: dict[str, Any], size: int) -> 
 def test_times_between_the_steps() -> None:
     """Real times, of which each is another level."""
     denoiser, t = denoiser_of(), 1 + 49 * torch.rand(300, generator=torch.Generator().manual_seed(0))
-    batch = torch.randn(300, 2), t, torch.randn(300, 2), None
+    batch = TrainingBatch(torch.randn(300, 2), t, torch.randn(300, 2))
     for a, b in zip(
         gradients(denoiser, descent_of(denoiser, Objective()), batch),
         gradients(denoiser, by_autograd(denoiser, Objective()), batch),

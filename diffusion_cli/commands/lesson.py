@@ -124,5 +124,5 @@ def score(components: Components, net: Network, batches: BatchSource) -> float:
     c = components
     with torch.no_grad():
         denoiser = c.network_denoiser(net.eval())
-        losses = [c.objective(denoiser, *batches(k)).mean() for k in range(SCORE_BATCHES)]
+        losses = [c.objective(denoiser, batches(k)).mean() for k in range(SCORE_BATCHES)]
         return float(torch.stack(losses).mean())

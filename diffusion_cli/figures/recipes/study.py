@@ -23,7 +23,7 @@ from diffusion_cli.figures.recipes.material import (
 )
 from diffusion_cli.metrics.likelihood import bits, variational_terms
 from diffusion_cli.noise import NoiseStream, Stream, generator
-from diffusion_cli.objective import Objective
+from diffusion_cli.objective import Objective, TrainingBatch
 from diffusion_cli.ranges import Many, Steps, checked
 
 if TYPE_CHECKING:
@@ -92,13 +92,13 @@ def loss_by_timestep(components: Components, n: Many | None = None) -> Figure:
     times = [1 + k for k in evenly(T, min(T, MOST))]
     losses, kept, excess = [], [], []
     for time in times:
-        t, eps = torch.full((len(x0),), time, device=components.device), noise()
-        losses.append(float(objective.irreducible(network, parameterization, x0, t, eps, label).mean()))
+        t = torch.full((len(x0),), time, device=components.device)
+        batch = TrainingBatch(x0, t, noise(), label)
+        losses.append(float(objective.irreducible(network, parameterization, batch).mean()))
         if is_known:
             exact = components.exact
-            kept.append(float(objective.irreducible(exact, parameterization, x0, t, eps, label).mean()))
-            level = components.schedule.level(t, like=x0)
-            x_t = level.alpha * x0 + level.sigma * eps
+            kept.append(float(objective.irreducible(exact, parameterization, batch).mean()))
+            level, x_t = batch.noised(components.schedule)
             ours, best = (
                 parameterization.target(*each(x_t, t, label)[:2], level) for each in (network, exact)
             )

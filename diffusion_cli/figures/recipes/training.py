@@ -47,10 +47,10 @@ def loss_floor(components: Components, n: int) -> float | None:
         return None
     if c.objective.loss != "mse" or c.objective.coupling != "independent":
         return None
-    x0, t, eps, label, _ = Batches(c.dataset, c.schedule, c.objective, n, c.seed, stream=Stream.LOSS_FLOOR)(0)
+    batch = Batches(c.dataset, c.schedule, c.objective, n, c.seed, stream=Stream.LOSS_FLOOR)(0)
     exact = ExactDenoiser(c.dataset.density, c.schedule)
     with torch.no_grad():
-        return float(c.objective.irreducible(exact, c.parameterization, x0, t, eps, label).mean())
+        return float(c.objective.irreducible(exact, c.parameterization, batch).mean())
 
 
 @checked
