@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -30,9 +31,10 @@ with pytest.warns(UserWarning, match="is not noise"):
             "56.6",
         ),
         (
-            diagnosis.error_of_network({0.1: 0.002, 1.0: 0.004}, 2),
-            diagnosis.error_of_network({0.1: 0.002, 1.0: 0.4, 3.0: 0.1}, 2),
-            "0.2 a coordinate at sigma/alpha = 1,",
+            # from sigma/alpha = 1, half a right angle, to 0
+            diagnosis.error_of_network({1.0: 0.02}, 2),
+            diagnosis.error_of_network({1.0: 0.5}, 2),
+            f"{0.5 * math.pi / 4:.2g} off its way to the data, most at sigma/alpha = 1",
         ),
         (diagnosis.average(0.31, 0.3), diagnosis.average(0.9, 0.3), "3 times"),
         (
@@ -71,8 +73,8 @@ def test_what_is_ill_is_found_with_its_number(
 
 def test_what_does_no_harm_is_not_blamed() -> None:
     assert diagnosis.amplified_errors(COSINE, DDPM(), V()).well
-    assert diagnosis.amplified_errors(COSINE, DDIM(), Eps()).well
-    assert not diagnosis.amplified_errors(COSINE, DDIM(eta=1.0), Eps()).well
+    assert diagnosis.amplified_errors(COSINE, DDIM(clip=1.0), Eps()).well
+    assert not diagnosis.amplified_errors(COSINE, DDIM(), Eps()).well
     assert (
         diagnosis.guidance(Unguided(), 0.0) is None and diagnosis.guidance(ClassifierFree(0.0), 0.0) is None
     )
@@ -101,6 +103,17 @@ def doctor(capfd: pytest.CaptureFixture[str], name: str) -> dict[str, bool]:
     return found
 
 
+def test_a_run_that_is_fine_gets_no_alarm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """At the noise end of the cosine schedule 1/alpha_T multiplies the error of eps by 1,015; clipped, it does no harm."""
+    monkeypatch.chdir(tmp_path)
+    line = ["schedule=cosine", "parameterization=eps", "objective=mse", "sampler=ddim", "sampler.clip=data"]
+    size = ["steps=2000", "model.width=64", "batch_size=128"]
+    assert main(["train", *SMALL, *line, *size, "hydra.run.dir=fine"]) == 0
+    assert all(doctor(capfd, "fine").values())
+
+
 def test_runs_that_are_broken_in_a_known_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -123,6 +136,7 @@ def test_runs_that_are_broken_in_a_known_way(
         "x_T is noise",
         "scale of the data",
         "averaged weights",
+        "error of the network",
         "errors at T",
         "steps of the sampler",
     ):

@@ -175,11 +175,15 @@ def test_tables_of_any_summary():
             "acc": {"value": 1.0, "n": 7},
             "modes": [{"mean": [1.0, 2.0]}],
             "x": "<b>",
+            "extractor": {"name": "judge", "accuracy": 0.98765},
         }
     )
     assert measured.head == ["metric", "value", "ratio", "n"]
     assert measured.rows == [["w2", "0.1235", "–", ""], ["acc", "1", "", "7"]]
-    assert modes.rows == [["0", "1 2"]] and plain.rows == [["x", "<b>"]]
+    assert modes.rows == [["0", "1 2"]] and plain.rows == [
+        ["x", "<b>"],
+        ["extractor", "name judge, accuracy 0.9877"],
+    ]
     assert tables(None) == tables([]) == tables({}) == []
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 # Samples, and points of the data, that are looked at: as many as take a moment.
 LOOKED_AT = 1000
+# Noise levels at which the network is compared with the exact denoiser.
+LEVELS = 50
 
 
 def check(config: dict[str, Any], directory: str | None) -> None:
@@ -58,12 +60,13 @@ def findings_of(c: Components) -> Iterator[Finding]:
     assert run is not None and c.net is not None
     small = LOOKED_AT if c.dataset.kind in ("line", "plane", "space") else 64
     batch = c.dataset.draw(small, generator(c.seed, Stream.FIGURE, device=c.device))
-    data, times = batch.x0, range(1, c.schedule.T + 1, max(1, c.schedule.T // 25))
+    data, times = batch.x0, c.times[:-1]
     yield diagnosis.end_of_schedule(c.schedule)
     yield diagnosis.scale_of_data(data)
     if c.dataset.density is not None:
         noise = NoiseStream(c.seed, small, c.dataset.shape, c.device)
-        errors = velocity_errors(c.network_denoiser(c.net.eval()), c.exact, batch, noise, times)
+        network = c.walking.clipped(c.network_denoiser(c.net.eval()))
+        errors = velocity_errors(network, c.exact, batch, noise, times[:: max(1, len(times) // LEVELS)])
         yield diagnosis.error_of_network(errors, math.prod(c.dataset.shape))
     if run.record.command == "train":
         last = c.new_net()

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from diffusion_cli.guidance import ClassifierFree
 from diffusion_cli.prediction import Eps
-from diffusion_cli.sampler import DDIM, DDPM, Multistep, Sampler
+from diffusion_cli.sampler import Multistep, Sampler
 from diffusion_cli.schedule import PURE_NOISE, Schedule
 
 # Standard deviation of the data, for which networks and schedules are made.
 SPREAD = 0.2, 3.0
-# E|v - v_exact|^2 of one coordinate at a noise level; a well trained network has 0.001.
-MOST_ERROR = 0.02
+# How far a network leads a sample off, in standard deviations of x_t; a well trained one 0.02 to 0.1. Above, one sees it.
+MOST_ERROR = 0.15
 # Loss of the averaged weights over that of the last ones.
 WORST_AVERAGE = 1.2
 # 1/alpha_T from which the errors of eps throw single samples far out.
@@ -62,12 +62,22 @@ def scale_of_data(x0: Tensor) -> Finding:
 
 
 def error_of_network(errors: dict[float, float], coordinates: int) -> Finding:
-    """Where the network is furthest from the exact denoiser. errors: sigma/alpha -> E|v - v_exact|^2 there."""
-    worst = max(errors, key=lambda level: errors[level])
-    error = errors[worst] / coordinates
+    """How far the network leads a sample off its way, and where. errors: sigma/alpha, falling -> E|v - v_exact|^2 there.
+
+    A deterministic step from t to s turns (x0, eps) by the angle between atan(sigma/alpha) at t and at s, and so an error of
+    v comes into x_s times the sine of that angle. Errors of x0 or eps alone would blame noise levels at which they do no
+    harm: x0 where nearly all is noise, eps where nearly nothing is.
+    """
+    levels = [*errors, 0.0]
+    angles = [math.atan(level) for level in levels]
+    parts = {
+        level: math.sqrt(errors[level] / coordinates) * (angles[k] - angles[k + 1])
+        for k, level in enumerate(errors)
+    }
+    worst, total = max(parts, key=lambda level: parts[level]), sum(parts.values())
     return Finding(
-        "error of the network", f"{error:.2g} a coordinate at sigma/alpha = {worst:.2g}, where it is largest",
-        error <= MOST_ERROR,
+        "error of the network", f"leads a sample {total:.2g} off its way to the data, most at sigma/alpha = {worst:.2g}",
+        total <= MOST_ERROR,
         "it has not learned this noise level: more steps, a smaller optimizer.lr, or times that visit it more often "
         "(objective.times)",
     )  # fmt: skip
@@ -83,10 +93,13 @@ def average(loss_of_average: float, loss_of_last: float) -> Finding:
 
 
 def amplified_errors(schedule: Schedule, sampler: Sampler, parameterization: object) -> Finding:
-    """Whether errors of eps are thrown far out: x0 = (x_T - sigma_T eps) / alpha_T, not clipped, with fresh noise."""
+    """Whether errors of eps are thrown far out: x0 = (x_T - sigma_T eps) / alpha_T, not clipped.
+
+    Of 4,000 samples of a circle with the cosine schedule, T = 50, DDIM threw 46 out, DDPM 5, DPM-Solver++ in ten steps 900; with
+    the linear schedule DDIM 2.
+    """
     factor = float(schedule.alpha_bar[-1]) ** -0.5
-    ancestral = isinstance(sampler, DDPM) or (isinstance(sampler, DDIM) and sampler.eta > 0)
-    bad = isinstance(parameterization, Eps) and ancestral and sampler.clip is None and factor > AMPLIFIED
+    bad = isinstance(parameterization, Eps) and sampler.clip is None and factor > AMPLIFIED
     return Finding(
         "errors at T", f"count 1/alpha_T = {factor:.0f} times in x0" + ("" if bad else ", which does no harm here"), not bad,
         "eps is predicted, and x0 is not clipped: sampler.clip=data keeps it in the range of the data",

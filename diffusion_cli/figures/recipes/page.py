@@ -209,7 +209,9 @@ def tables(metrics: Any) -> list[Table]:
     """The metrics of a summary: measured ones with value, floor and ratio in one table, lists in one each, then the rest."""
     if not isinstance(metrics, dict) or not metrics:
         return []
-    measured = {name: entry for name, entry in metrics.items() if isinstance(entry, dict)}
+    measured = {
+        name: entry for name, entry in metrics.items() if isinstance(entry, dict) and "value" in entry
+    }
     lists = {
         name: entry
         for name, entry in metrics.items()
@@ -247,6 +249,8 @@ def text(value: Any) -> str:
         return f"{value:.4g}"
     if isinstance(value, list):
         return " ".join(map(text, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{spaced(name)} {text(item)}" for name, item in value.items())
     return str(value)
 
 
