@@ -36,6 +36,6 @@ def table(rows: Sequence[tuple[str, Argument]]) -> str:
     lines = ["| key | type | default | meaning |", "|---|---|---|---|"]
     for key, argument in rows:
         default = "must be given" if argument.default == MISSING else f"`{shown(argument.default)}`"
-        cells = (f"`{key}`", kind_of(argument), default, argument.text)
+        cells = (f"`{key}`", kind_of(argument).replace("|", " | "), default, argument.text)
         lines.append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |")
     return "\n".join(lines) + "\n"
