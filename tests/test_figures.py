@@ -23,6 +23,7 @@ from diffusion_cli.figures.paths import density_image, end_points, trajectories_
 from diffusion_cli.figures.plane import count_outside, histogram_top, limits_of, marker
 from diffusion_cli.figures.points import LineView, PlaneView, scatter
 from diffusion_cli.figures.style import DOUBLE, SINGLE
+from diffusion_cli.figures.view import States
 
 ANGLE = np.linspace(0, 2 * np.pi, 200)
 RING = [np.stack((np.cos(ANGLE), np.sin(ANGLE)), 1)]
@@ -223,9 +224,11 @@ def test_samples_are_compared_side_by_side():
 
 def test_paths_of_a_view_are_those_of_the_first_samples():
     path = np.linspace(3 * noise(30), circle(30), 5)
-    ax = PlaneView(RING).paths(path, path, [4, 3, 2, 1, 0], followed=6).axes[0]
+    ax = PlaneView(RING).paths(States([4, 3, 2, 1, 0], path, path), followed=6).axes[0]
     np.testing.assert_allclose(ax.get_lines()[0].get_xydata(), path[0, :6])
-    ax, side = LineView(density=lambda x: np.exp(-x)).paths(path[..., :1], path, [4, 3, 2, 1, 0], 6).axes
+    ax, side = (
+        LineView(density=lambda x: np.exp(-x)).paths(States([4, 3, 2, 1, 0], path[..., :1], path), 6).axes
+    )
     assert len(ax.get_lines()) == 6
     x, pdf = side.get_lines()[0].get_ydata(), side.get_lines()[0].get_xdata()
     np.testing.assert_allclose(pdf, np.exp(-x))

@@ -8,6 +8,7 @@ from diffusion_cli.figures import images
 from diffusion_cli.figures.files import save_figure
 from diffusion_cli.figures.images import ImageView
 from diffusion_cli.figures.style import DOUBLE
+from diffusion_cli.figures.view import States
 
 VIEW = ImageView()
 
@@ -118,10 +119,10 @@ def test_settings_are_rows_with_their_names_beside_them():
 
 def test_a_path_has_what_is_predicted_below_what_there_is():
     x, x0 = pictures(10).reshape(5, 2, 1, 7, 5), pictures(10, seed=1).reshape(5, 2, 1, 7, 5)
-    figure = VIEW.paths(x, x0, [4, 3, 2.5, 1, 0], columns=3)
+    figure = VIEW.paths(States([4, 3, 2.5, 1, 0], x, x0), columns=3)
     assert sorted(texts(figure)) == ["predicted", "t = 0", "t = 2.5", "t = 4", "x_t"]
     shows(figure, [x[::2, 0], x0[::2, 0]], [True, False], (7, 5), longest=9)
-    assert len(texts(VIEW.paths(x, x0, [4, 3, 2, 1, 0], followed=2))) == 5 + 4
+    assert len(texts(VIEW.paths(States([4, 3, 2, 1, 0], x, x0), followed=2))) == 5 + 4
 
 
 def test_a_panel_is_a_square_of_images():

@@ -8,6 +8,7 @@ from diffusion_cli.figures import sets
 from diffusion_cli.figures.plane import limits_of
 from diffusion_cli.figures.sets import SetView
 from diffusion_cli.figures.style import BLUE, DOUBLE, GREY
+from diffusion_cli.figures.view import States
 
 
 def clouds(n, points=20, seed=0):
@@ -90,7 +91,7 @@ def test_settings_are_rows_with_their_names_beside_them():
 
 def test_paths_are_those_of_points_of_a_set():
     states = np.linspace(clouds(5, 60), clouds(5, 60, seed=1), 7)
-    axes = SetView().paths(states, states, range(6, -1, -1), followed=2).axes
+    axes = SetView().paths(States(range(6, -1, -1), states, states), followed=2).axes
     assert [ax.get_title() for ax in axes] == ["sample 0", "sample 1", ""]
     np.testing.assert_allclose(axes[1].get_lines()[0].get_xydata(), states[0, 1, : sets.FOLLOWED])
 

@@ -12,6 +12,7 @@ from diffusion_cli.figures.points import SpaceView
 from diffusion_cli.figures.sets import SetView
 from diffusion_cli.figures.space import axes_of_view, flat, from_afar, turned
 from diffusion_cli.figures.style import BLUE
+from diffusion_cli.figures.view import States
 
 CUBE = np.random.default_rng(0).uniform(-1, 1, (400, 3))
 EGG = np.random.default_rng(1).normal(size=(500, 5))
@@ -72,7 +73,7 @@ def test_every_figure_of_a_view_takes_points_of_more_than_two_coordinates(x: np.
     states = np.stack([3 * x, 2 * x, x])
     assert len(view.strip(states, ["a", "b", "c"], wide=True).axes) == 3
     assert len(view.compare({"noise": states[0], "samples": x}).axes) == 2
-    paths = view.paths(states, states, [2, 1, 0], followed=7)
+    paths = view.paths(States([2, 1, 0], states, states), followed=7)
     np.testing.assert_allclose(paths.axes[0].lines[0].get_xydata(), flat(3 * x[:7]))
     assert len(view.frames(states, ["a", "b", "c"]).images) == 3
     assert "outside" in view.grid(np.concatenate((x, 99 * x[:2]))).axes[1].get_title()

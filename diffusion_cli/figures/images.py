@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from diffusion_cli.figures.plane import Limits
 from diffusion_cli.figures.style import DOUBLE, DPI, SKY, house_style, new_figure, time_title
-from diffusion_cli.figures.view import View, each
+from diffusion_cli.figures.view import States, View, each
 
 Names = Sequence[str] | None
 
@@ -54,19 +54,12 @@ class ImageView(View):
         return page([each(images) for images in samples.values()], [names], list(samples))
 
     @house_style
-    def paths(
-        self,
-        states: NDArray,
-        x0: NDArray,
-        times: Sequence[float],
-        followed: int | None = None,
-        columns: int = 10,
-    ) -> Figure:
+    def paths(self, states: States, followed: int | None = None, columns: int = 10) -> Figure:
         """A row with x_t of an image, and below it a row with the x0 predicted from it."""
-        chosen = np.unique(np.linspace(0, len(times) - 1, columns).round().astype(int))
-        shown = range(min(followed or self.followed, states.shape[1]))
-        rows = [each(row[chosen, i]) for i in shown for row in (states, x0)]
-        return page(rows, [[time_title(times[k]) for k in chosen]], ["x_t", "predicted"] * len(shown))
+        chosen = np.unique(np.linspace(0, len(states.times) - 1, columns).round().astype(int))
+        shown = range(min(followed or self.followed, states.x.shape[1]))
+        rows = [each(row[chosen, i]) for i in shown for row in (states.x, states.x0)]
+        return page(rows, [[time_title(states.times[k]) for k in chosen]], ["x_t", "predicted"] * len(shown))
 
     def limits(self, states: Sequence[ArrayLike], wide: bool = False) -> Limits:
         """Of the shape of an image, which `panel` fills with as many as make a square."""

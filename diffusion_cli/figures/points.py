@@ -40,7 +40,7 @@ from diffusion_cli.figures.style import (
     new_figure,
     set_title,
 )
-from diffusion_cli.figures.view import View
+from diffusion_cli.figures.view import States, View
 
 # Samples are shown out to this many times the extent of the truth.
 VIEW = 1.4
@@ -88,15 +88,10 @@ class PlaneView(PointView):
 
     followed = 4
 
-    def paths(
-        self,
-        states: NDArray,
-        x0: NDArray,
-        times: Sequence[float],
-        followed: int | None = None,
-        columns: int = 10,
-    ) -> Figure:
-        return trajectories_2d(flat(states[:, : followed or self.followed]), states[-1], times, self.truth)
+    def paths(self, states: States, followed: int | None = None, columns: int = 10) -> Figure:
+        return trajectories_2d(
+            flat(states.x[:, : followed or self.followed]), states.x[-1], states.times, self.truth
+        )
 
 
 class SpaceView(PlaneView):
@@ -127,20 +122,13 @@ class LineView(PointView):
         left, right, _, _ = super().limits(states, wide)
         return left, right, 0.0, histogram_top([*states, *as_polylines(self.truth)], (left, right))
 
-    def paths(
-        self,
-        states: NDArray,
-        x0: NDArray,
-        times: Sequence[float],
-        followed: int | None = None,
-        columns: int = 10,
-    ) -> Figure:
-        ends = states[-1, :, 0]
+    def paths(self, states: States, followed: int | None = None, columns: int = 10) -> Figure:
+        ends = states.x[-1, :, 0]
         reach = 0.1 * np.ptp(ends) + 1e-6
         grid = np.linspace(ends.min() - reach, ends.max() + reach, POSITIONS)
         density = None if self.density is None else (grid, self.density(grid))
-        shown = states[:, : followed or self.followed, 0].T
-        return trajectories_1d(shown, times, density, "data", ends)
+        shown = states.x[:, : followed or self.followed, 0].T
+        return trajectories_1d(shown, states.times, density, "data", ends)
 
 
 @house_style

@@ -9,7 +9,7 @@ from itertools import chain
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from diffusion_cli.figures.paths import trajectories_2d
 from diffusion_cli.figures.plane import (
@@ -23,7 +23,7 @@ from diffusion_cli.figures.plane import (
 )
 from diffusion_cli.figures.space import flat
 from diffusion_cli.figures.style import BLUE, GREY, house_style, set_title
-from diffusion_cli.figures.view import View, each
+from diffusion_cli.figures.view import States, View, each
 
 # Generated sets are shown out to this many times the extent of true ones, and where noise is shown too, to that many.
 VIEW, NOISE_VIEW = 1.05, 1.7
@@ -71,17 +71,10 @@ class SetView(View):
         limits = self.limits(list(samples.values()), wide)
         return panels(rows, limits, titles=titles, names=list(samples), counted=not wide)
 
-    def paths(
-        self,
-        states: NDArray,
-        x0: NDArray,
-        times: Sequence[float],
-        followed: int | None = None,
-        columns: int = 10,
-    ) -> Figure:
-        shown = range(min(followed or self.followed, states.shape[1]))
-        paths = {f"sample {i}": flat(states[:, i, :FOLLOWED]) for i in shown}
-        return trajectories_2d(paths, {f"sample {i}": states[-1, i] for i in shown}, times)
+    def paths(self, states: States, followed: int | None = None, columns: int = 10) -> Figure:
+        shown = range(min(followed or self.followed, states.x.shape[1]))
+        paths = {f"sample {i}": flat(states.x[:, i, :FOLLOWED]) for i in shown}
+        return trajectories_2d(paths, {f"sample {i}": states.x[-1, i] for i in shown}, states.times)
 
     def limits(self, states: Sequence[ArrayLike], wide: bool = False) -> Limits:
         if self.truth is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, cast
+from typing import ClassVar, NamedTuple, cast
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,6 +18,19 @@ from diffusion_cli.figures.plane import Limits
 def each(x: ArrayLike) -> list[NDArray]:
     """The samples of (n, *shape), one by one; sets of points need not be of one size."""
     return [np.asarray(sample) for sample in cast(Sequence[ArrayLike], x)]
+
+
+class States(NamedTuple):
+    """Where chains are at falling times, in the units of the data's file.
+
+    times: (K,), noise first.
+    x: (K, n, *shape), x_t.
+    x0: the same, what the denoiser predicts from x_t; at t = 0 the sample itself.
+    """
+
+    times: Sequence[float]
+    x: NDArray
+    x0: NDArray
 
 
 class View(ABC):
@@ -61,17 +74,9 @@ class View(ABC):
         """
 
     @abstractmethod
-    def paths(
-        self,
-        states: NDArray,
-        x0: NDArray,
-        times: Sequence[float],
-        followed: int | None = None,
-        columns: int = 10,
-    ) -> Figure:
+    def paths(self, states: States, followed: int | None = None, columns: int = 10) -> Figure:
         """The ways of the first `followed` samples from x_T to x_0.
 
-        states, x0: (K, n, *shape), x_t and the x0 predicted from it at each of `times`, which fall.
         columns: states that are shown where a state needs a panel.
         """
 

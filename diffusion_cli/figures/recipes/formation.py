@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -10,7 +11,8 @@ from numpy.typing import NDArray
 
 from diffusion_cli.figures import formation
 from diffusion_cli.figures.kinds import draws
-from diffusion_cli.figures.recipes.material import States, evenly, states_of
+from diffusion_cli.figures.recipes.material import evenly, states_of
+from diffusion_cli.figures.view import States
 from diffusion_cli.ranges import Many, Pixels, Several, checked
 
 if TYPE_CHECKING:
@@ -77,7 +79,7 @@ def _parts(x: NDArray, cell: int) -> NDArray[np.float64]:
     return x.reshape(n, rows, columns, -1)
 
 
-def _last_above(error: NDArray, bound: NDArray, times: list[float]) -> NDArray[np.float64]:
+def _last_above(error: NDArray, bound: NDArray, times: Sequence[float]) -> NDArray[np.float64]:
     """The first time at which an error (K, ...) is at most its bound (...) and stays so."""
     above = error > bound
     # How many states, from the end, are all below.

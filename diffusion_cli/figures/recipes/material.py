@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from diffusion_cli.figures.images import ImageView
 from diffusion_cli.figures.plane import Curve
 from diffusion_cli.figures.points import LineView, PlaneView, SpaceView
 from diffusion_cli.figures.sets import SetView
-from diffusion_cli.figures.view import View
+from diffusion_cli.figures.view import States, View
 from diffusion_cli.noise import NoiseStream, Stream, generator
 from diffusion_cli.options.build import build_component
 from diffusion_cli.options.files import FOLDERS, names_of, node_of
@@ -81,19 +81,6 @@ def noised(components: Components, x0: torch.Tensor, t: float) -> torch.Tensor:
     level = components.schedule.level(t, like=x0)
     eps = NoiseStream(components.seed, len(x0), tuple(x0.shape[1:]))()
     return level.alpha * x0 + level.sigma * eps
-
-
-class States(NamedTuple):
-    """Where chains are at falling times, in the units of the data's file.
-
-    times: (K,), noise first.
-    x: (K, n, *shape), x_t.
-    x0: the same, what the denoiser predicts from x_t; at t = 0 the sample itself.
-    """
-
-    times: list[float]
-    x: NDArray
-    x0: NDArray
 
 
 def states_of(components: Components, n: int, most: int | None = None) -> States:

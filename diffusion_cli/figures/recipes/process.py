@@ -14,7 +14,6 @@ from diffusion_cli.errors import ArgumentError, in_group
 from diffusion_cli.figures.animation import FRAMES, Animation
 from diffusion_cli.figures.paths import trajectories_2d
 from diffusion_cli.figures.recipes.material import (
-    States,
     collected,
     examples,
     noised,
@@ -23,7 +22,7 @@ from diffusion_cli.figures.recipes.material import (
     view_of,
 )
 from diffusion_cli.figures.style import time_title
-from diffusion_cli.figures.view import View
+from diffusion_cli.figures.view import States, View
 from diffusion_cli.noise import NoiseStream
 from diffusion_cli.ranges import Many, Percent, Several, checked
 from diffusion_cli.sampler import DDIM, DDPM
@@ -114,7 +113,7 @@ def trajectories(
         ways = {"by the run's sampler": states.x[:, :n],
                 "by DDIM, without noise": states_of(replace(components, sampler=smooth), n).x}  # fmt: skip
         return trajectories_2d(ways, states.x[-1], states.times, truth_of(components))
-    return view.paths(states.x, states.x0, states.times, n, columns)
+    return view.paths(states, n, columns)
 
 
 def without_noise(sampler: Any) -> DDIM | None:
