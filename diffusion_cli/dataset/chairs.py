@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from diffusion_cli.dataset.chair_family import ChairFamily, draw_chairs
-from diffusion_cli.dataset.point_sets import MOST_NUMBERS, SetDataset
-from diffusion_cli.errors import ArgumentError
+from diffusion_cli.dataset.point_sets import SetDataset, check_size
 from diffusion_cli.noise import Stream, generator
 from diffusion_cli.ranges import Count, Fraction, Many, NonNegative, Several, Whole, checked
 
@@ -35,8 +34,7 @@ class Chairs(SetDataset):
         rotate: bool = False,
         seed: Whole = 0,
     ) -> None:
-        if 2 * n * size > MOST_NUMBERS:
-            raise ArgumentError("n", n, f"is too large: {n} sets of {size} points do not fit into 1 GiB")
+        check_size(n, size)
         self.family = ChairFamily(arms)
         sets = draw_chairs(self.family, n, size, float(jitter), generator(seed, Stream.CHAIRS))
         super().__init__(sets, test, points, sample_points, rotate)

@@ -65,6 +65,12 @@ class Subsets:
         return Batch(self.sets.cpu()[distinct_rows(len(self.sets), n, seed), : self.size])
 
 
+def check_size(n: int, size: int) -> None:
+    """Refuses n drawn sets of so many points that they would not fit into memory."""
+    if 2 * n * size > MOST_NUMBERS:
+        raise ArgumentError("n", n, f"is too large: {n} sets of {size} points do not fit into 1 GiB")
+
+
 @checked
 class SetDataset(Dataset):
     """Batches of sets of points, subsets of stored ones; some sets are held out for evaluation.

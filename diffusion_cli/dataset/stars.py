@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from diffusion_cli.dataset.point_sets import MOST_NUMBERS, SetDataset
+from diffusion_cli.dataset.point_sets import SetDataset, check_size
 from diffusion_cli.dataset.star_family import StarFamily, draw_stars
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.noise import Stream, generator
@@ -39,8 +39,7 @@ class Stars(SetDataset):
         rotate: bool = True,
         seed: Whole = 0,
     ) -> None:
-        if 2 * n * size > MOST_NUMBERS:
-            raise ArgumentError("n", n, f"is too large: {n} sets of {size} points do not fit into 1 GiB")
+        check_size(n, size)
         for argument, (low, high) in (("arms", arms), ("ratio", ratio), ("radius", radius)):
             if low > high:
                 raise ArgumentError(argument, [low, high], "must be [lowest, highest]")

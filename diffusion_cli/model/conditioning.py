@@ -51,6 +51,15 @@ class Conditioning(nn.Module):
         return context
 
 
+def embedded_level(
+    waves: int, scale: float, features: int, linear: type[nn.Linear] = nn.Linear
+) -> nn.Sequential:
+    """Noise levels (L,) -> (L, features), by an MLP of random waves."""
+    return nn.Sequential(
+        GaussianFourier(waves, scale), linear(waves, features), nn.SiLU(), linear(features, features)
+    )
+
+
 class LabelEmbedding(nn.Embedding):
     """A learned vector per label: (B,) int64 in 0..num_classes, or None -> (B or 1, features).
 

@@ -10,8 +10,7 @@ from torch.nn import functional as F
 
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.model.blocks2d import attend
-from diffusion_cli.model.conditioning import Conditioning, NoiseLevels, modulated
-from diffusion_cli.model.embedding import GaussianFourier
+from diffusion_cli.model.conditioning import Conditioning, NoiseLevels, embedded_level, modulated
 from diffusion_cli.model.network import Network, precise, zeroed
 from diffusion_cli.ranges import BelowOne, Count, Depth, Even, Pixels, Positive, Whole, Width, checked
 
@@ -72,13 +71,7 @@ class DiT(Network):
         height, across = _patches(self.shape, patch)
         if width % heads or width % 4:
             raise ArgumentError("width", width, f"must be a multiple of 4 and of the {heads} heads")
-        from_noise_level = nn.Sequential(
-            GaussianFourier(features, time_scale),
-            nn.Linear(features, width),
-            nn.SiLU(),
-            nn.Linear(width, width),
-        )
-        self.context = Conditioning(from_noise_level, num_classes, width, numbers)
+        self.context = Conditioning(embedded_level(features, time_scale, width), num_classes, width, numbers)
         pixels = self.shape[0] * patch**2
         self.stem = nn.Linear(pixels, width)
         self.register_buffer("position", positions(height, across, width), persistent=False)

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffusion_cli.errors import ArgumentError
-from diffusion_cli.model.conditioning import Conditioning, NoiseLevels, modulated
-from diffusion_cli.model.embedding import GaussianFourier, RingFourier, SphereFourier
+from diffusion_cli.model.conditioning import Conditioning, NoiseLevels, embedded_level, modulated
+from diffusion_cli.model.embedding import RingFourier, SphereFourier
 from diffusion_cli.model.linear import Linear
 from diffusion_cli.model.network import Network, precise, zeroed
 from diffusion_cli.model.polar import AngularHarmonics, PlaneEmbedding
@@ -202,12 +202,7 @@ class SetNet(Network):
         else:
             self.embed_x = SphereFourier(rings, directions or 8)
         self.from_x = Linear(coordinates + self.embed_x.features, width)
-        from_noise_level = nn.Sequential(
-            GaussianFourier(time_features, time_scale),
-            Linear(time_features, context),
-            nn.SiLU(),
-            Linear(context, context),
-        )
+        from_noise_level = embedded_level(time_features, time_scale, context, Linear)
         self.context = Conditioning(from_noise_level, num_classes, context, numbers)
 
         def block() -> SetBlock:

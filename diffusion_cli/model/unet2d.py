@@ -18,8 +18,7 @@ from diffusion_cli.model.blocks2d import (
     Upsample,
     normalisation,
 )
-from diffusion_cli.model.conditioning import Conditioning, NoiseLevels
-from diffusion_cli.model.embedding import GaussianFourier
+from diffusion_cli.model.conditioning import Conditioning, NoiseLevels, embedded_level
 from diffusion_cli.model.network import Network, precise, zeroed
 from diffusion_cli.ranges import (
     BelowOne,
@@ -109,13 +108,9 @@ class UNet2d(Network):
             attention = SelfAttention(after, heads, norm) if attends else None
             return UNetBlock(ResidualBlock(before, after, features, norm, dropout), attention)
 
-        from_noise_level = nn.Sequential(
-            GaussianFourier(features, time_scale),
-            nn.Linear(features, features),
-            nn.SiLU(),
-            nn.Linear(features, features),
+        self.context = Conditioning(
+            embedded_level(features, time_scale, features), num_classes, features, numbers
         )
-        self.context = Conditioning(from_noise_level, num_classes, features, numbers)
         pixels = self.shape[0] * patch**2
         self.stem = nn.Conv2d(pixels, widths[0], 3, padding=1)
         self.encoder, self.middle, self.decoder = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
