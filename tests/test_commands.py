@@ -222,15 +222,16 @@ def test_bad_input_is_one_line_and_leaves_nothing(cli, line, message):
 
 def test_what_is_no_run_says_what_would_be(cli, tmp_path):
     (tmp_path / "parent").mkdir()
-    for name in ("a", "b"):
-        (tmp_path / "parent" / name).mkdir()
+    for name in ("a", "b", "b/c/d"):
+        (tmp_path / "parent" / name).mkdir(parents=True)
+    for name in ("a", "b/c/d"):
         (tmp_path / "parent" / name / "config.json").write_text("{}")
     file, parent = only("outputs/train/circle/*/checkpoints/*60.safetensors"), tmp_path / "parent"
     reason = "is a file; a run is named by its directory, which holds config.json"
     assert cli("sample", f"run={file}")[::2] == (2, f"error: run={file}: {reason}\n")
     code, _, error = cli("sample", f"run={parent}")
-    assert code == 2 and "is no run, but holds some; " in error
-    assert error.endswith(f"choose from {parent / 'a'}, {parent / 'b'}\n")
+    assert code == 2 and f"is no run, but holds some (diffusion runs root={parent} lists them); " in error
+    assert error.endswith(f"choose from {parent / 'a'}, {parent / 'b/c/d'}\n")
     run = only("outputs/train/circle/*")
     reason = "error: n=100: no such key; did you mean evaluation.n?\n"
     assert cli("evaluate", f"run={run}", "n=100")[::2] == (2, reason)

@@ -78,7 +78,7 @@ def list_runs(keys: dict[str, Any], others: Mapping[str, str]) -> None:
     if rows:
         print(columns(head, rows[:limit]))
     hidden = f", {len(rows) - limit} of them not shown" if limit < len(rows) else ""
-    print(f"{len(rows)} runs below {keys['root']}, {size_text(sum(run.size for run in runs))}{hidden}")
+    print(f"{count_of(runs)} below {keys['root']}, {size_text(sum(run.size for run in runs))}{hidden}")
 
 
 def show_runs(keys: dict[str, Any], others: Mapping[str, str]) -> None:
@@ -182,7 +182,7 @@ def gallery(keys: dict[str, Any], others: Mapping[str, str]) -> None:
             part.write_text(page.html({"Software": f"diffusion_cli {__version__}"}), encoding="utf-8")
     except OSError as error:
         raise UserError("file", str(file), f"cannot be written: {error.strerror}") from None
-    print(f"{len(results)} of {len(runs)} runs; open {file}")
+    print(f"{len(results)} of {count_of(runs)}; open {file}")
 
 
 def pages_below(root: str) -> dict[Path, Path]:
@@ -206,7 +206,7 @@ def clean(keys: dict[str, Any], others: Mapping[str, str]) -> None:
         print(
             f"{run.result.path}  {run.result.status or 'not begun'}, {age_text(run.age)}, {size_text(run.size)}"
         )
-    total = f"{len(runs)} runs, {size_text(sum(run.size for run in runs))}"
+    total = f"{count_of(runs)}, {size_text(sum(run.size for run in runs))}"
     if not keys["yes"] and not agreed(f"remove these {total}? [y/N] "):
         print("nothing removed")
         return
@@ -223,6 +223,10 @@ def agreed(question: str) -> bool:
     if not sys.stdin or not sys.stdin.isatty():
         raise UserError("yes", False, "nobody is here to be asked; say yes=true to remove them")
     return input(question).strip().lower() in ("y", "yes")
+
+
+def count_of(runs: Sequence[Listed]) -> str:
+    return "1 run" if len(runs) == 1 else f"{len(runs)} runs"
 
 
 def cell(value: Any) -> str:

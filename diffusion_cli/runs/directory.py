@@ -30,6 +30,8 @@ BRIEF = (
 CHECKPOINT = re.compile(r"step_(\d{8,})\.safetensors")
 PART = re.compile(r"\..+\.\d+\.part(\.\w+)?")  # the temporary names of atomic.replacing
 LARGEST_SUMMARY = 2**24  # bytes
+DEEP = ("*/", "*/*/", "*/*/*/")  # below a folder, where runs are looked for
+NAMED = 10  # of those found there, the last by name, and so by time
 
 
 class RunDirectory:
@@ -69,9 +71,11 @@ class RunDirectory:
             raise UserError(key, name, "is a file; a run is named by its directory, which holds config.json")
         if not run.path.is_dir():
             raise UserError(key, name, "no such directory")
-        inside = sorted(str(file.parent) for file in run.path.glob(f"*/{config.FILE}"))
-        if inside and not (run.path / config.FILE).exists():
-            raise UserError(key, name, "is no run, but holds some", inside)
+        if not config.is_recorded(run.path):
+            inside = [str(file.parent) for depth in DEEP for file in run.path.glob(f"{depth}{config.FILE}")]
+            if inside:
+                reason = f"is no run, but holds some (diffusion runs root={name} lists them)"
+                raise UserError(key, name, reason, sorted(inside)[-NAMED:])
         config.read_record(run.path, key)
         if not run.checkpoints():
             raise UserError(key, name, "is not a trained run: it has no checkpoints")
