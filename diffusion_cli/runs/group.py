@@ -91,6 +91,8 @@ class Processes:
             # NCCL wants to know it from the start
             torch.cuda.set_device(device.index or 0)
             backend = "cpu:gloo,cuda:nccl"
+        # torch counts groups that failed too, and the next of this process would not find the others'
+        dist.distributed_c10d._world.group_count = 0
         with self._heard():
             dist.init_process_group(
                 backend, store=self.store, rank=self.rank, world_size=self.size, timeout=CONNECTING
