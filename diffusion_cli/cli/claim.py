@@ -91,15 +91,12 @@ def give_back() -> None:
 
 
 def _make(directory: Path) -> None:
-    if not directory.is_dir():
-        _make(directory.parent)
-        try:
-            os.mkdir(directory)
-        except FileExistsError:
-            if not directory.is_dir():
-                raise NotADirectoryError(20, f"{directory.name} is not a directory") from None
-        else:
-            _made.append(directory)
+    missing = [folder for folder in (*reversed(directory.parents), directory) if not folder.exists()]
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise NotADirectoryError(20, f"{directory.name} is not a directory") from None
+    _made.extend(missing)
 
 
 def _take(directory: Path) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import yaml
 
+from diffusion_cli.runs.atomic import bytes_of
+
 LARGEST = 256 * 1024  # bytes; no file of options of ours was ever a tenth of it
 DEEPEST = 32
 OPENS = (yaml.BlockMappingStartToken, yaml.BlockSequenceStartToken, yaml.FlowMappingStartToken,
@@ -18,13 +20,8 @@ def check_yaml(file: Path) -> None:
 
     Raises ValueError, OSError (both with a reason that follows the file's name) or yaml.YAMLError.
     """
-    if not file.is_file():
-        # a pipe would be waited for without end
-        raise ValueError("is no ordinary file")
-    if file.stat().st_size > LARGEST:
-        raise ValueError(f"is larger than {LARGEST // 1024} kB")
     try:
-        text = file.read_text(encoding="utf-8")
+        text = bytes_of(file, LARGEST).decode("utf-8")
     except UnicodeDecodeError:
         raise ValueError("is no text") from None
     depth = 0

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from diffusion_cli.errors import ArgumentError, UserError, suggestion
-from diffusion_cli.options.groups import FIGURES, GROUPS, RUN, TRUST, WEIGHTS, group_of, homes
-from diffusion_cli.options.keys import keys_of
+from diffusion_cli.options.groups import FIGURES, GROUPS, TRUST, group_of, homes
+from diffusion_cli.options.keys import OF_RUNS, keys_of
 from diffusion_cli.options.signature import MISSING, Argument, read
-from diffusion_cli.ranges import TEXT, check_value, range_of
+from diffusion_cli.ranges import check_value
 
 BIGGEST_CONFIG = 100_000  # nodes; a YAML "alias bomb" unfolds to billions
 DEEPEST_CONFIG = 32
@@ -22,29 +22,6 @@ PLAIN_NAME = re.compile(r"[\w-]{1,100}")
 DIRECTIVES = {"_target_", "_args_", "_partial_", "_recursive_", "_convert_"}  # what Hydra's instantiate obeys
 TARGET = "_target_"
 OF_ALL = ("distill", "plot", "sample")  # commands whose keys together are all there are
-
-# What of a guidance is a run, by the argument that is made of it: the keys that name it.
-OF_RUNS = {
-    "classifier": [
-        Argument(
-            RUN,
-            "str",
-            TEXT,
-            MISSING,
-            "a run of objective=classifier, or exact for a mixture's own posterior.",
-        )
-    ],
-    "weak": [
-        Argument(RUN, "str", TEXT, MISSING, "a run of the same data, smaller or trained for less."),
-        Argument(
-            WEIGHTS,
-            "Literal['last', 'best'] | Count",
-            range_of("Literal['last', 'best'] | Count"),
-            "last",
-            "of that run: last, best (by the loss on fixed batches) or the STEP of a checkpoint.",
-        ),
-    ],
-}
 
 
 def check_config(config: Mapping[str, Any]) -> None:
@@ -91,8 +68,10 @@ def arguments_of(group: str, target: str) -> dict[str, Argument] | None:
         return None
     given = GROUPS[group].given
     found = {name: argument for name, argument in signature.arguments.items() if name not in given}
-    named = [key for name in given if name in signature.arguments for key in OF_RUNS.get(name, ())]
-    return found | {key.name: key for key in named}
+    for name, keys in OF_RUNS.items():
+        if name in given and name in signature.arguments and (of_run := read(keys)) is not None:
+            found |= of_run.arguments
+    return found
 
 
 def check_target(key: str, group: str, value: Any) -> None:

@@ -269,6 +269,25 @@ class Plot(Masked):
     hue: str | Sequence[str] | None = None
 
 
+@dataclass(kw_only=True)
+class OfClassifier:
+    """run: a run of objective=classifier, or exact for a mixture's own posterior."""
+
+    run: str
+
+
+@dataclass(kw_only=True)
+class OfWeak:
+    """run: a run of the same data, smaller or trained for less.
+    weights: of that run: last, best (by the loss on fixed batches) or the STEP of a checkpoint.
+    """
+
+    run: str
+    weights: Literal["last", "best"] | Count = "last"
+
+
+# Arguments of a guidance that are made of a run -> the keys that name it.
+OF_RUNS = {"classifier": f"{__name__}.OfClassifier", "weak": f"{__name__}.OfWeak"}
 COMPOSED = ("train", "distill", "sample", "evaluate", "plot", "doctor")  # whose configuration Hydra composes
 COMMANDS = (*COMPOSED, *POSITIONAL)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 BLOCK = 4096  # bytes that the smallest file takes on the disk
+LARGEST = 2**20  # bytes of a file of ours that is read whole; none was ever a hundredth of it
 
 
 @contextmanager
@@ -67,6 +68,26 @@ def overwrite(path: Path, content: dict[str, Any]) -> bool:
         return False
     finally:
         os.close(handle)
+
+
+def bytes_of(path: Path, largest: int) -> bytes:
+    """The content of a file that may be a stranger's. OSError, or ValueError with a reason that follows the file's name, where
+    it is none, or has more bytes than `largest`."""
+    if not path.is_file() and path.exists():
+        # a pipe would be waited for without end
+        raise ValueError("is no ordinary file")
+    if path.stat().st_size > largest:
+        raise ValueError(f"is larger than {largest >> 10} kB")
+    return path.read_bytes()
+
+
+def read_json(path: Path, largest: int = LARGEST) -> Any:
+    """What such a file of JSON holds; raises as `bytes_of` does."""
+    content = bytes_of(path, largest)
+    try:
+        return json.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"cannot be read ({type(error).__name__})") from None
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

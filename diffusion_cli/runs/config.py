@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from diffusion_cli.errors import UserError
-from diffusion_cli.runs.atomic import write_json
+from diffusion_cli.runs.atomic import LARGEST, read_json, write_json
 
 log = logging.getLogger(__name__)
 FILE = "config.json"
@@ -23,7 +23,6 @@ TRAININGS = ("train", "distill")
 CHECKPOINTS = "checkpoints"
 # Keys of a dataset that say where its files are, which may have moved.
 DATA_PLACES = ("path", "root")
-LARGEST = 2**20  # bytes; no config of ours was ever a hundredth of it
 # Files of which it has been said that they are lost.
 _said: set[Path] = set()
 OUTSIDE = "${"  # would be looked up when OmegaConf reads it: no resolved configuration holds it
@@ -91,21 +90,22 @@ def read_record(folder: Path, key: str = "run") -> Record:
 
     copy = copy_in(folder) if _is_lost(file) else None
     if copy is not None:
-        _say_once(file, copy[0])
+        if file.resolve() not in _said:
+            _said.add(file.resolve())
+            log.warning("%s is lost; its copy in %s is taken", file, copy[0])
         return _checked(copy[1], refused)
     if (folder / ".hydra" / "config.yaml").is_file() and not file.exists():
         raise UserError(
             key, str(folder), f"has no {FILE}: it was made by an older version, whose runs are not read"
         )
-    if not file.is_file():  # a pipe would be waited for without end
-        raise refused("is missing" if not file.exists() else "is no ordinary file")
     try:
-        if file.stat().st_size > LARGEST:
-            raise refused(f"is larger than {LARGEST >> 10} kB")
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        return _checked(read_json(file), refused)
+    except FileNotFoundError:
+        raise refused("is missing") from None
+    except OSError as error:
         raise refused(f"cannot be read ({type(error).__name__})") from None
-    return _checked(content, refused)
+    except ValueError as error:
+        raise refused(str(error)) from None
 
 
 def copy_in(folder: Path) -> tuple[Path, Any] | None:
@@ -134,12 +134,6 @@ def copy_in(folder: Path) -> tuple[Path, Any] | None:
 def digest_of(text: str) -> str:
     """SHA-256 of a text: 64 hex digits."""
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _say_once(file: Path, copy: Path) -> None:
-    if file.resolve() not in _said:
-        _said.add(file.resolve())
-        log.warning("%s is lost; its copy in %s is taken", file, copy)
 
 
 def _is_lost(file: Path) -> bool:

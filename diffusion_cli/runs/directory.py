@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
-import stat
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import Any
 
 from diffusion_cli.errors import UserError
 from diffusion_cli.runs import config, place
-from diffusion_cli.runs.atomic import overwrite, replacing, write_json
+from diffusion_cli.runs.atomic import overwrite, read_json, replacing, write_json
 from diffusion_cli.runs.config import Record
 from diffusion_cli.runs.place import Place
 
@@ -115,12 +113,8 @@ class RunDirectory:
     def summary(self) -> dict[str, Any]:
         """summary.json, or {} where there is none that can be read."""
         try:
-            # a pipe would be waited for without end
-            entry = self.summary_file.stat()
-            if not stat.S_ISREG(entry.st_mode) or entry.st_size > LARGEST_SUMMARY:
-                return {}
-            content = json.loads(self.summary_file.read_text())
-        except (OSError, ValueError, RecursionError):
+            content = read_json(self.summary_file, LARGEST_SUMMARY)
+        except (OSError, ValueError):
             return {}
         return content if isinstance(content, dict) else {}
 

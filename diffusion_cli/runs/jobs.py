@@ -8,13 +8,12 @@ its ticket by one rename, so that two jobs never share one and none is without.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from diffusion_cli.errors import UserError
-from diffusion_cli.runs.atomic import replacing
+from diffusion_cli.runs.atomic import read_json, write_json
 
 TICKET = ".job"
 HALT = ".halt"  # in the sweep's directory after a signal: the number of the signal
@@ -86,8 +85,7 @@ def read_ticket(directory: Path) -> Ticket | None:
 
 
 def write_ticket(directory: Path, ticket: Ticket) -> None:
-    with replacing(directory / TICKET) as part:
-        part.write_text(json.dumps(ticket._asdict()) + "\n")
+    write_json(directory / TICKET, ticket._asdict())
 
 
 def give_job_back(directory: Path) -> None:
@@ -101,8 +99,7 @@ def give_job_back(directory: Path) -> None:
 
 
 def write_line(folder: Path, command: str, line: list[str]) -> None:
-    with replacing(folder / LINE) as part:
-        part.write_text(json.dumps({"command": command, "line": line}) + "\n")
+    write_json(folder / LINE, {"command": command, "line": line})
 
 
 def newest_sweep(root: Path, command: str, line: list[str]) -> Path | None:
@@ -126,6 +123,6 @@ def halted(folder: Path) -> int | None:
 
 def _read(file: Path) -> Any:
     try:
-        return json.loads(file.read_text())
+        return read_json(file)
     except (OSError, ValueError):
         return None
