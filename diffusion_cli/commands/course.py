@@ -18,6 +18,7 @@ from diffusion_cli.commands.sample import write_samples
 from diffusion_cli.commands.stages import RepeatedSampling
 from diffusion_cli.errors import RunFailed, TimeIsUp
 from diffusion_cli.metrics.progress import Progress, silent
+from diffusion_cli.options.files import is_default_figure
 from diffusion_cli.runs.directory import RUNNING, RunDirectory
 from diffusion_cli.runs.resume import check_made_with, check_same
 from diffusion_cli.runs.rows import Metrics
@@ -63,15 +64,23 @@ class Training:
         self.stages = RepeatedSampling(components, run, self.logger)
 
     def chosen_figures(self) -> dict[str, Any]:
-        """The figures drawn at the end; UserError for one that does not draw this kind of data."""
-        from diffusion_cli.figures.draw import drawable
-
+        """The figures to draw at the end, where they draw such data; UserError for one of the user's own that does not."""
         if not self.config["plots"]:
             return {}
         nodes = self.config["figures"]
         if not self.components.objective.generates:
             nodes = {name: node for name, node in nodes.items() if name == "loss"}
-        return drawable(nodes, self.components.dataset)
+        own = {
+            name: node
+            for name, node in nodes.items()
+            if node is not None and not is_default_figure(name, node)
+        }
+        if own:
+            # Only now, for this imports matplotlib: half a second, which the first step need not wait for.
+            from diffusion_cli.figures.draw import drawable
+
+            drawable(own, self.components.dataset)
+        return nodes
 
     def resume(self) -> None:
         """Goes on from the newest checkpoint that verifies; UserError where this config makes it another run."""
@@ -236,8 +245,11 @@ class Training:
             log_metrics(finished, self.metrics)
         if not self.figures:
             return
-        with phase(f"drawing {', '.join(self.figures)}") as tick:
-            for file in save_figures(self.figures, self.run.figures, replace(finished, tick=tick)):
+        from diffusion_cli.figures.draw import drawable
+
+        figures = drawable(self.figures, finished.dataset)
+        with phase(f"drawing {', '.join(figures)}") as tick:
+            for file in save_figures(figures, self.run.figures, replace(finished, tick=tick)):
                 if self.logger.wants_pictures and file.suffix == ".png":
                     self.logger.picture(self.state.step, f"figures/{file.stem}", file.read_bytes())
 

@@ -10,7 +10,7 @@ from diffusion_cli.figures.files import Drawing
 from diffusion_cli.figures.kinds import KINDS, kinds_of
 from diffusion_cli.options.build import build_component, component_of
 from diffusion_cli.options.check import TARGET
-from diffusion_cli.options.files import default_figures, names_of, node_of
+from diffusion_cli.options.files import is_default_figure, names_of, node_of
 from diffusion_cli.options.signature import read
 
 if TYPE_CHECKING:
@@ -41,11 +41,10 @@ def drawable(nodes: Mapping[str, Node | None], dataset: Any) -> dict[str, Node]:
     for name, node in nodes.items():
         if node is None:
             continue
-        option = default_figures().get(name)
+        if not is_default_figure(name, node):
+            check_kind(node, dataset)
         if dataset.kind in kinds_of(recipe_of(node)):
             found[name] = node
-        elif option is None or node_of("figure", option)[TARGET] != node[TARGET]:
-            check_kind(node, dataset)
     return found
 
 

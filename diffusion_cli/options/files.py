@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,3 +70,9 @@ def default_figures() -> dict[str, str]:
     pairs = [pair for entry in content["defaults"] if isinstance(entry, dict) for pair in entry.items()]
     place = f"figure@{FIGURES}."
     return {key.removeprefix(place): option for key, option in pairs if key.startswith(place)}
+
+
+def is_default_figure(name: str, node: Mapping[str, Any]) -> bool:
+    """Whether the figure of this name is the one that training draws of every run."""
+    option = default_figures().get(name)
+    return option is not None and node_of("figure", option)[TARGET] == node[TARGET]
