@@ -13,15 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobRuntime, JobStatus
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from diffusion_cli.cli import claim, sweep
 from diffusion_cli.cli.compose import parsed
-from diffusion_cli.cli.plain import job_part, line_words, tree
+from diffusion_cli.cli.plain import current, is_said, job_part, line_words, say_more, set_hydra, tree
 from diffusion_cli.errors import Passage, TakenError, UserError
 from diffusion_cli.options.check import check_complete, check_config
 from diffusion_cli.options.groups import GROUPS
@@ -46,15 +45,15 @@ class Checked(Callback):
                 begun = unfinished(Path(directory).parent, command, line_words(config))
                 if begun is not None:
                     directory = begun
-                    _set(config, "run.dir", directory)
+                    set_hydra(config, "run.dir", directory)
             # keys may refer to it
-            _set(config, "runtime.output_dir", os.path.abspath(directory))
+            set_hydra(config, "runtime.output_dir", os.path.abspath(directory))
             exclusive = _stamped(config, "run") and not (resume and _given(config, "run"))
             # what is in a directory of that name is another run's, which began in the same second
             refuse(config, None if exclusive else directory)
             if not exclusive and not resume:
                 _refuse_second_run(directory, command)
-            _set(config, "run.dir", claim.claim_directory("hydra.run.dir", directory, exclusive))
+            set_hydra(config, "run.dir", claim.claim_directory("hydra.run.dir", directory, exclusive))
             if command in TRAININGS and not exclusive:
                 claim.hold(directory)
                 try:
@@ -95,11 +94,10 @@ class Checked(Callback):
             exclusive = _stamped(config, "sweep") and found is None
             claimed = claim.claim_directory("hydra.sweep.dir", found or directory, exclusive)
             if claimed != directory:
-                _set(config, "sweep.dir", claimed)
+                set_hydra(config, "sweep.dir", claimed)
                 quoted = claimed.replace("'", "\\'")
                 # of these words the jobs are composed
-                with read_write(config.hydra), read_write(config.hydra.overrides.hydra):
-                    config.hydra.overrides.hydra.append(f"hydra.sweep.dir='{quoted}'")
+                say_more(config, f"hydra.sweep.dir='{quoted}'", "hydra")
             sweep.begin(config, claimed)
 
 
@@ -135,23 +133,6 @@ def _stopping() -> Iterator[None]:
         raise Passage(error) from error
 
 
-@contextlib.contextmanager
-def current(config: DictConfig) -> Iterator[None]:
-    """Make `${hydra:...}` resolve, which Hydra itself does only when the job begins."""
-    holder = HydraConfig.instance()
-    before = holder.cfg
-    holder.set_config(config)
-    try:
-        yield
-    finally:
-        holder.cfg = before
-
-
-def _set(config: DictConfig, key: str, value: str) -> None:
-    with read_write(config.hydra), open_dict(config.hydra):
-        OmegaConf.update(config.hydra, key, value)
-
-
 def _directory(config: DictConfig, kind: str) -> str:
     """`hydra.run.dir` or `hydra.sweep.dir`."""
     key = f"hydra.{kind}.dir"
@@ -175,7 +156,7 @@ def _stamped(config: DictConfig, kind: str) -> bool:
 
 def _given(config: DictConfig, kind: str) -> bool:
     """Whether the directory was named on the command line."""
-    return any(line.lstrip("+").startswith(f"hydra.{kind}.dir=") for line in line_words(config, "hydra"))
+    return is_said(config, f"hydra.{kind}.dir", "hydra")
 
 
 def _refuse_second_run(directory: str, command: str) -> None:

@@ -16,9 +16,9 @@ from omegaconf import DictConfig
 
 from diffusion_cli.cli import claim, gate
 from diffusion_cli.cli.app import run_task
-from diffusion_cli.cli.callback import current, refuse
+from diffusion_cli.cli.callback import refuse
 from diffusion_cli.cli.messages import explain, is_config_error
-from diffusion_cli.cli.plain import tree
+from diffusion_cli.cli.plain import current, tree
 from diffusion_cli.errors import ArgumentError, Passage, TakenError, UserError
 from diffusion_cli.options.files import CONFIGS
 from diffusion_cli.runs.session import Session

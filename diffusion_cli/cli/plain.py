@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 
 def tree(config: Any, **how: Any) -> dict[str, Any]:
@@ -18,6 +21,34 @@ def line_words(config: DictConfig, kind: str = "task") -> list[str]:
     """The words of the command line, unresolved: `seed=${other}` is one of them, not an interpolation. kind: hydra for
     those that speak of Hydra, else task."""
     return [str(word) for word in tree(config.hydra.overrides)[kind]]
+
+
+def is_said(config: DictConfig, key: str, kind: str = "task") -> bool:
+    """Whether one of these words sets a key."""
+    return any(word.lstrip("+").startswith(f"{key}=") for word in line_words(config, kind))
+
+
+def say_more(config: DictConfig, word: str, kind: str = "task") -> None:
+    """Adds a word to the line, of which the jobs of a sweep are composed."""
+    set_hydra(config, f"overrides.{kind}", [*line_words(config, kind), word])
+
+
+def set_hydra(config: DictConfig, key: str, value: Any) -> None:
+    """Sets a key of the node `hydra`, which is read-only otherwise."""
+    with read_write(config.hydra), open_dict(config.hydra):
+        OmegaConf.update(config.hydra, key, value)
+
+
+@contextlib.contextmanager
+def current(config: DictConfig) -> Iterator[None]:
+    """Make `${hydra:...}` resolve, which Hydra itself does only when the job begins."""
+    holder = HydraConfig.instance()
+    before = holder.cfg
+    holder.set_config(config)
+    try:
+        yield
+    finally:
+        holder.cfg = before
 
 
 def own(config: DictConfig) -> DictConfig:

@@ -19,14 +19,13 @@ from types import FrameType
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf
 
 from diffusion_cli.cli import job
 from diffusion_cli.cli.job import key_of
 from diffusion_cli.cli.messages import explain
-from diffusion_cli.cli.plain import line_words
+from diffusion_cli.cli.plain import current, is_said, line_words, say_more, set_hydra
 from diffusion_cli.errors import Interrupted, RunFailed, UserError
 from diffusion_cli.runs import jobs, tables
 from diffusion_cli.runs import results as gather
@@ -54,20 +53,15 @@ def plan(config: DictConfig, judge: Callable[[DictConfig], object]) -> None:
         return
     loader = GlobalHydra.instance().config_loader()
     keys, folders = set(), set()
-    holder = HydraConfig.instance()
-    before = holder.cfg
-    try:
-        for number, line in enumerate(_lines(config)):
-            composed = loader.load_sweep_config(config, line)
-            with open_dict(composed.hydra.job):
-                composed.hydra.job.id = composed.hydra.job.num = number
-            with read_write(composed.hydra), open_dict(composed.hydra.runtime):  # keys may refer to it
-                composed.hydra.runtime.output_dir = os.path.abspath(
-                    os.path.join(str(config.hydra.sweep.dir), str(number))
-                )
-            if {*_of_files(composed)} - {*_of_files(config)}:
-                raise UserError(" ".join(line), ..., "holds a grid of its own; name it alone")
-            holder.set_config(composed)
+    for number, line in enumerate(_lines(config)):
+        composed = loader.load_sweep_config(config, line)
+        set_hydra(composed, "job.id", number)
+        set_hydra(composed, "job.num", number)
+        # keys may refer to it
+        set_hydra(composed, "runtime.output_dir", os.path.abspath(f"{config.hydra.sweep.dir}/{number}"))
+        if {*_of_files(composed)} - {*_of_files(config)}:
+            raise UserError(" ".join(line), ..., "holds a grid of its own; name it alone")
+        with current(composed):
             key = key_of(composed)
             judge(composed)
             if key in keys:
@@ -78,9 +72,7 @@ def plan(config: DictConfig, judge: Callable[[DictConfig], object]) -> None:
                 if folder in folders:
                     raise UserError("hydra.sweep.subdir", folder, "is the directory of more than one job")
                 folders.add(folder)
-        job.planned = len(keys), time.monotonic()
-    finally:
-        holder.cfg = before
+    job.planned = len(keys), time.monotonic()
 
 
 def _of_files(config: DictConfig) -> list[str]:
@@ -130,9 +122,8 @@ def _share_cores(config: DictConfig) -> None:
         many = cores
     if not many or "threads" not in config:
         return
-    if not any(word.lstrip("+").startswith("threads=") for word in line_words(config)):
-        with read_write(config.hydra), read_write(config.hydra.overrides.task):
-            config.hydra.overrides.task.append(f"threads={max(1, cores // many)}")
+    if not is_said(config, "threads"):
+        say_more(config, f"threads={max(1, cores // many)}")
     elif isinstance(config.threads, int) and config.threads * many > cores:
         log.warning(
             "%d jobs of %d threads at once on %d cores disturb each other", many, config.threads, cores
