@@ -25,7 +25,7 @@ from diffusion_cli.objective import Loss, TrainingBatch
 from diffusion_cli.prediction import Prediction
 from diffusion_cli.sampler import DDIM, Sampler, walk
 from diffusion_cli.schedule import Schedule
-from diffusion_cli.trainer import BatchSource
+from diffusion_cli.trainer import Batches, position_of, rows_of_shard
 
 
 def jumps_of(calls: Sequence[Sequence[float]]) -> list[Jump]:
@@ -71,6 +71,7 @@ class JumpBatches:
     size: jumps in a batch.
     seed: of all batches.
     stream: the use of the seed.
+    shards: parts of a batch.
     """
 
     x: Tensor
@@ -83,12 +84,17 @@ class JumpBatches:
     size: int
     seed: int
     stream: Stream = Stream.TRAINING
+    shards: int = 1
 
-    def __call__(self, step: int) -> TrainingBatch:
-        device = self.x.device
-        g = generator(self.seed, self.stream, step, device=device)
-        row = torch.randint(self.x.shape[1], (self.size,), generator=g, device=device)
-        which = torch.arange(self.size) % len(self.jumps)
+    @property
+    def handed(self) -> list[Tensor]:
+        return [*self.x, *(given for given in (self.label, self.w) if given is not None)]
+
+    def __call__(self, step: int, shard: int = 0) -> TrainingBatch:
+        device, rows = self.x.device, rows_of_shard(self, shard)
+        g = generator(self.seed, self.stream, *position_of(self, step, shard), device=device)
+        row = torch.randint(self.x.shape[1], (len(rows),), generator=g, device=device)
+        which = torch.arange(rows.start, rows.stop) % len(self.jumps)
         place = {t: k for k, t in enumerate(self.times)}
         start, end = (torch.tensor([place[j[k]] for j in self.jumps])[which].to(device) for k in (0, 1))
         t, s = (torch.tensor([j[k] for j in self.jumps], dtype=torch.float64)[which] for k in (0, 1))
@@ -113,7 +119,7 @@ class HalvingBatches:
     teacher: number of the round, from 0, and the jumps of the round before -> denoiser.
     """
 
-    data: BatchSource
+    data: Batches
     calls: int
     rounds: int
     steps: int
@@ -131,6 +137,18 @@ class HalvingBatches:
     def seed(self) -> int:
         return self.data.seed
 
+    @property
+    def size(self) -> int:
+        return self.data.size
+
+    @property
+    def shards(self) -> int:
+        return self.data.shards
+
+    @property
+    def handed(self) -> list[Tensor]:
+        return []
+
     def times(self, round: int) -> list[float]:
         """The ends of the steps of this round's teacher: T, ..., 0."""
         count = max(self.calls - 1, 1) * 2 ** (self.rounds - round)
@@ -138,14 +156,18 @@ class HalvingBatches:
         return [*ends[:-1].tolist(), 0.0]
 
     @torch.no_grad()
-    def __call__(self, step: int) -> TrainingBatch:
+    def __call__(self, step: int, shard: int = 0) -> TrainingBatch:
         round = step * self.rounds // self.steps
         times = self.times(round)
         teacher = self.teacher(round, [*pairwise(times)])
-        x0, _, eps, label, _ = self.data(step)
+        x0, _, eps, label, _ = self.data(step, shard)
         ways = [times[k : k + 3] for k in range(0, len(times) - 1, 2)]
-        found = []
-        for rows, (t, middle, s) in zip(torch.arange(len(x0)).tensor_split(len(ways)), ways, strict=True):
+        found, own = [], rows_of_shard(self, shard)
+        # each jump has an equal part of the whole batch
+        for part, (t, middle, s) in zip(torch.arange(self.size).tensor_split(len(ways)), ways, strict=True):
+            rows = part[(part >= own.start) & (part < own.stop)] - own.start
+            if not len(rows):
+                continue
             now, then = self.schedule.level(t, like=x0), self.schedule.level(s, like=x0)
             x_t = (now.alpha * x0[rows] + now.sigma * eps[rows]).to(x0)
             *_, end = walk(DDIM().step, teacher, x_t, [t, middle, s], None if label is None else label[rows])

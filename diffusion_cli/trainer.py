@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -36,7 +36,12 @@ from diffusion_cli.schedule import Schedule
 
 
 class BatchSource(Protocol):
-    """Step -> batch, of which every number is a function of (seed, step)."""
+    """(step, shard) -> a part of a batch, of which every number is a function of (seed, step, shard).
+
+    size: points in a batch, all shards together.
+    shards: parts of a batch, as equal as can be.
+    handed: tensors of it that process 0 has made, and hands to the others.
+    """
 
     @property
     def schedule(self) -> Schedule: ...
@@ -47,7 +52,27 @@ class BatchSource(Protocol):
     @property
     def seed(self) -> int: ...
 
-    def __call__(self, step: int) -> TrainingBatch: ...
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def shards(self) -> int: ...
+
+    @property
+    def handed(self) -> Sequence[Tensor]: ...
+
+    def __call__(self, step: int, shard: int = 0) -> TrainingBatch: ...
+
+
+def rows_of_shard(batches: BatchSource, shard: int) -> range:
+    """Which points of a batch are those of a shard."""
+    size, shards = batches.size, batches.shards
+    return range(shard * size // shards, (shard + 1) * size // shards)
+
+
+def position_of(batches: BatchSource, step: int, shard: int) -> tuple[int, ...]:
+    """Of the random numbers of a shard in their stream."""
+    return (step,) if batches.shards == 1 else (step, shard)
 
 
 @dataclass(frozen=True)
@@ -76,9 +101,10 @@ class Batches:
     stream: Stream = Stream.TRAINING
     held_out: bool = False
     shards: int = 1
+    handed: ClassVar[Sequence[Tensor]] = ()
 
     def __call__(self, step: int, shard: int = 0) -> TrainingBatch:
-        rows, position = self.rows(shard), self.position(step, shard)
+        rows, position = rows_of_shard(self, shard), position_of(self, step, shard)
         g, n = generator(self.seed, self.stream, *position, device=self.device), len(rows)
         x0, label, source = self.draw(n, g)
         t = self.objective.draw_times(self.schedule, n, g, rows.start, self.size)
@@ -90,14 +116,6 @@ class Batches:
             label = label.masked_fill(dropped, self.dataset.num_classes)
         batch = TrainingBatch(x0, t, eps, label)
         return batch if self.objective.targets == "sample" else self._means(batch, source, position)
-
-    def rows(self, shard: int) -> range:
-        """Which points of the batch are those of a shard."""
-        return range(shard * self.size // self.shards, (shard + 1) * self.size // self.shards)
-
-    def position(self, step: int, shard: int) -> tuple[int, ...]:
-        """Of the random numbers of a shard in their stream."""
-        return (step,) if self.shards == 1 else (step, shard)
 
     @property
     def draw(self) -> Callable[[int, torch.Generator], Batch]:
@@ -278,17 +296,17 @@ def fit(
             losses = descend(batch)
         return state.totals.of(losses, batch.t, edges, weight)
 
-    def weighted(batches: Batches) -> Iterator[Tensor]:
+    def weighted() -> Iterator[Tensor]:
         """Gradient and log of each shard of this process, as they count in the whole batch."""
         for shard in group.own(batches.shards):
-            weight = len(batches.rows(shard)) / batches.size
+            weight = len(rows_of_shard(batches, shard)) / batches.size
             losses = descend_on(batches(state.step, shard), state.step, shard, weight=weight)
             yield torch.cat((grad * weight, losses))
             grad.zero_()
 
     while state.step < steps:
-        if isinstance(batches, Batches) and batches.shards > 1:
-            whole = group.add_up(weighted(batches))
+        if batches.shards > 1:
+            whole = group.add_up(weighted())
             grad.copy_(whole[: len(grad)])
             losses = whole[len(grad) :]
         else:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from diffusion_cli import schedule
 from diffusion_cli.__main__ import main
 from diffusion_cli.dataset.exact import Gaussian1D
 from diffusion_cli.denoiser import ExactDenoiser, Student
-from diffusion_cli.distillation import JumpBatches, jumps_of, path_states
+from diffusion_cli.distillation import HalvingBatches, JumpBatches, jumps_of, path_states
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.model.dit import DiT
 from diffusion_cli.model.mlp import MLP
@@ -25,6 +26,7 @@ from diffusion_cli.prediction import Prediction, V
 from diffusion_cli.runs import checkpoint
 from diffusion_cli.runs.directory import RunDirectory
 from diffusion_cli.sampler import DDIM, Multistep, walk
+from diffusion_cli.trainer import Batches
 
 SCHEDULE = schedule.loglinear()
 MEAN, WIDTH = 1.0, 0.5
@@ -105,6 +107,21 @@ def test_batches_are_functions_of_seed_and_step_and_hold_every_jump_alike():
     # A whole path: its end is x0 itself.
     row = (stored()[0] - x_t[2]).abs().argmin()
     assert torch.allclose(batch.x0[2], stored()[2, row], atol=1e-4)
+
+
+def test_the_shards_of_a_batch_hold_every_jump_alike_together():
+    """Of paths, and of a teacher's steps, where a shard may be smaller than the number of jumps."""
+    along = JumpBatches(
+        stored(), TIMES, None, None, [*pairwise(TIMES), (50.0, 0.0)], SCHEDULE, Objective(), 30, 1
+    )
+    data = Batches(Gaussian1D(MEAN, WIDTH**2), SCHEDULE, Objective(), 10, 1)
+    halving = HalvingBatches(data, 1, 4, 100, lambda round, jumps: EXACT)
+    sharded = replace(along, shards=4), replace(halving, data=replace(data, shards=4))
+    for whole, parts in zip((along, halving), sharded, strict=True):
+        joined = [parts(7, shard) for shard in range(4)]
+        assert torch.cat([part.t for part in joined]).tolist() == whole(7).t.tolist()
+        assert {len(part.x0) for part in joined} <= {2, 3, 7, 8}
+        assert torch.cat([part.x0 for part in joined]).unique().numel() > 1
 
 
 # The student as a denoiser.

@@ -29,7 +29,7 @@ from diffusion_cli.noise import NoiseStream
 from diffusion_cli.objective import Objective, TrainingBatch
 from diffusion_cli.optimizer import Optimizer
 from diffusion_cli.prediction import V
-from diffusion_cli.runs import group
+from diffusion_cli.runs import checkpoint, group
 from diffusion_cli.runs.directory import RunDirectory
 from diffusion_cli.runs.processes import Member, first_host, meeting_place, member, settled
 from diffusion_cli.runs.signals import Stop
@@ -331,4 +331,19 @@ def test_evaluation_and_samples_of_two_processes(tmp_path, alone):
         line = [f"run={alone}", f"processes={processes}", f"hydra.run.dir={folder}"]
         assert main(["evaluate", *line, *small]) == 0
         found.append(json.loads((folder / "evaluation.json").read_text())["metrics"])
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("method", ["paths", "progressive"])
+def test_a_student_of_two_processes_is_that_of_one(method, tmp_path):
+    """Paths are drawn by rows and handed to all; so is the student that teaches the next round."""
+    line = ["distill", "run=exact", "dataset=gmm2px", "model.width=16", "device=cpu", "steps=20", "batch_size=18", "shards=2",
+            "trajectories=70", "trajectory_steps=4", "plots=false", f"method={method}", "stages.every=0"]  # fmt: skip
+    found = []
+    for processes in (1, 2):
+        run = RunDirectory(tmp_path / str(processes))
+        assert main([*line, f"processes={processes}", f"hydra.run.dir={run.path}"]) == 0
+        state = checkpoint.load(run.checkpoints()[-1])["state"]
+        paths = {k: v for k, v in checkpoint.load(run.paths_file(0)).items() if k != "teacher"}
+        found.append((checkpoint.digest(state), checkpoint.digest(paths), run.metrics_file.read_bytes()))
     assert found[0] == found[1]

@@ -107,6 +107,7 @@ class Training:
             # A step now would leave behind what the signal has put off.
             self.stop()
         group.release()
+        group.equalize(batches.handed)
         # A signal is looked at where the step can be saved.
         bar = self.session.bar(config["steps"], state.step, stops=False)
         with bar as progress:

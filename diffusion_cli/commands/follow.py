@@ -6,7 +6,8 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from diffusion_cli.commands import train
+from diffusion_cli.commands import distill, train
+from diffusion_cli.commands.lesson import Lesson
 from diffusion_cli.commands.output import prepare_process
 
 if TYPE_CHECKING:
@@ -24,13 +25,14 @@ def main() -> int:
     return group.take_part(work)
 
 
-def work(group: Processes, config: dict[str, Any]) -> None:
-    from diffusion_cli.components import build, of
+def work(group: Processes, config: dict[str, Any], trains: bool) -> None:
+    from diffusion_cli.components import of
 
     prepare_process(config["threads"])
-    components = replace(of(config) if "run" in config else build(config), group=group)
+    lesson = distill.lesson_of(config) if "calls" in config else Lesson()
+    components = replace(lesson.components(config) if trains else of(config), group=group)
     group.ready(config, components.device, components.dataset.fingerprint)
-    if "run" in config:
-        group.serve(components)
+    if trains:
+        train.follow(components, group, lesson)
     else:
-        train.follow(components, group)
+        group.serve(components)

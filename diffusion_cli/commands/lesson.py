@@ -43,6 +43,10 @@ class Lesson:
         batches = batches_of(c)
         return batches, compared_on(batches)
 
+    def followed(self, c: Components, state: TrainState) -> BatchSource:
+        """The batches of training in another process than 0, which hands out what is `handed` of them."""
+        return batches_of(c)
+
 
 def in_steps(components: Components) -> Components:
     """The same with what its config says in epochs said in steps; UserError for data without end."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffusion_cli.commands.course import Training
 from diffusion_cli.commands.ending import explained
-from diffusion_cli.commands.lesson import Lesson, batches_of, equalize, in_steps, new_state, steps_of
+from diffusion_cli.commands.lesson import Lesson, equalize, in_steps, new_state, steps_of
 from diffusion_cli.commands.output import is_evaluated, prepare_process, warn_of_outliers
 from diffusion_cli.errors import Interrupted, TimeIsUp, UserError
 from diffusion_cli.runs import config as run_config
@@ -114,7 +114,7 @@ def train_with(
     training = Training(components, run, session, lesson)
     warn_of_outliers(components)
     if group:
-        group.begin(config, components.device, components.dataset.fingerprint)
+        group.begin(config, components.device, components.dataset.fingerprint, trains=True)
         equalize(training.state, group)
     session.stop.at_once = lambda signum: training.write_summary(INTERRUPTED, Interrupted(signum))
     try:
@@ -148,7 +148,7 @@ def train_with(
     return True
 
 
-def follow(components: Components, group: Processes) -> None:
+def follow(components: Components, group: Processes, lesson: Lesson) -> None:
     """The part of another process than 0 in a training: its shards of each step, and of the samples that are drawn."""
     components = in_steps(components)
     # the weights come from process 0
@@ -156,7 +156,9 @@ def follow(components: Components, group: Processes) -> None:
     equalize(state, group)
     averaged = replace(components, net=state.ema)
     group.serve(averaged)
-    for _ in steps_of(components, state, batches_of(components)):
+    batches = lesson.followed(components, state)
+    group.equalize(batches.handed)
+    for _ in steps_of(components, state, batches):
         if group.agree(group.stop.take())[1]:
             group.serve(averaged)
     group.serve(averaged)

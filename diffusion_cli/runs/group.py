@@ -52,13 +52,18 @@ class Processes:
 
     # how they come together
 
-    def begin(self, config: dict[str, Any], device: torch.device, data: str | None = None) -> None:
-        """Process 0: hands the task out, and connects all. UserError for a device by which they cannot be connected;
-        RunFailed where one of them does not come, or has other data than those of this fingerprint."""
+    def begin(
+        self, config: dict[str, Any], device: torch.device, data: str | None = None, trains: bool = False
+    ) -> None:
+        """Process 0: hands the task out, a training or orders that come, and connects all.
+
+        UserError for a device by which they cannot be connected; RunFailed where one of them does not come, or has other data
+        than those of this fingerprint.
+        """
         if device.type not in ("cpu", "cuda"):
             raise UserError("device", str(device), "several processes run on CPUs or on CUDA devices")
         self.store.set(DATA, str(data))
-        self.store.set(TASK, json.dumps(config))
+        self.store.set(TASK, json.dumps([config, trains]))
         until = time.monotonic() + COMING.total_seconds()
         with self._heard():
             while missing := [k for k in range(1, self.size) if not self.store.check([f"{READY}{k}"])]:
@@ -72,10 +77,11 @@ class Processes:
                 self.stop.check()
         self.connect(config, device)
 
-    def task(self) -> dict[str, Any]:
-        """Another process: the configuration of what is to be done; {} where there is nothing."""
+    def task(self) -> tuple[dict[str, Any], bool]:
+        """Another process: the configuration of what is to be done, {} where there is nothing; and whether it trains."""
         self.store.wait([TASK], LONGEST)
-        return json.loads(self.store.get(TASK))
+        config, trains = json.loads(self.store.get(TASK))
+        return config, trains
 
     def ready(self, config: dict[str, Any], device: torch.device, data: str | None = None) -> None:
         """Another process: it has all that the task needs, and data of this fingerprint."""
@@ -215,7 +221,7 @@ class Processes:
         with contextlib.suppress(RuntimeError):
             self.store.set(CODE, str(code))
             if not self.store.check([TASK]):
-                self.store.set(TASK, "{}")
+                self.store.set(TASK, json.dumps([{}, False]))
         _disconnect()
         if self.others is not None:
             self.others.end()
@@ -311,17 +317,17 @@ def _of_attempt(store: Any) -> Any:
     return dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
 
 
-def take_part(work: Callable[[Processes, dict[str, Any]], None]) -> int:
+def take_part(work: Callable[[Processes, dict[str, Any], bool], None]) -> int:
     """Any process but 0, from its start to its end; returns the exit code.
 
-    work(group, config): does the task; it calls `ready` first.
+    work(group, config, trains): does the task; it calls `ready` first.
     """
     with Stop() as stop:
         group, wait = _joined(stop), LONGEST
         try:
-            config = group.task()
+            config, trains = group.task()
             if config:
-                work(group, config)
+                work(group, config, trains)
         except BaseException as error:
             if not isinstance(error, Gone):
                 known = isinstance(error, (UserError, RunFailed))

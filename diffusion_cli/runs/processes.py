@@ -89,8 +89,6 @@ def settled(config: dict[str, Any], before: Mapping[str, Any] | None = None) -> 
     before: the configuration of the run that goes on.
     """
     size = size_of(config)
-    if "calls" in config and max(size, config["shards"] or 1) > 1:
-        raise UserError("processes", size, "a student is trained by one process, with one shard")
     shards = config["shards"] or (before or {}).get("shards") or (1 if before is not None else size)
     if shards % size:
         reason = f"must be a multiple of the {size} processes, each of which takes as many of them"

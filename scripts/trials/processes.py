@@ -54,7 +54,6 @@ class Command:
         while not done():
             if self.process.poll() is not None or time.monotonic() > until:
                 return False
-            time.sleep(0.0005)
         return True
 
     def end(self) -> tuple[int, str]:
@@ -88,23 +87,31 @@ def newest(folder: Path) -> str:
     return max((file.name for file in folder.glob("checkpoints/step_*")), default="")
 
 
+def is_saving(folder: Path) -> bool:
+    """Whether a checkpoint has its temporary name."""
+    return any(name.startswith(".step_") for name in os.listdir(folder / "checkpoints"))
+
+
 def killed(folder: Path, words: str, rng: random.Random) -> list[str]:
     """What went wrong of a training by 4, 2 and 1 processes, the first two of which lose one."""
     wrong = []
     command = Command(folder, f"{words} processes=4")
     if not command.wait_for(lambda: newest(folder) != ""):
         return [f"4 processes ended: {command.end()}"]
+    # it waits while another comes
+    command.process.send_signal(signal.SIGSTOP)
     second = Command(folder, f"{words} processes=2").end()
     if second[0] != 2 or "is being trained by process" not in second[1]:
         wrong.append(f"a second launcher: {second}")
     os.kill(rng.choice(command.others), signal.SIGKILL)
+    command.process.send_signal(signal.SIGCONT)
     if (end := command.end())[0] != 1 or "ended by SIGKILL" not in end[1]:
         wrong.append(f"one of 4 killed: {end}")
 
     before = newest(folder)
     command = Command(folder, f"{words} processes=2")
     # a file under its temporary name: process 0 is in the middle of a save
-    if command.wait_for(lambda: newest(folder) != before and any(folder.glob("checkpoints/.*.part.*"))):
+    if command.wait_for(lambda: newest(folder) != before and is_saving(folder)):
         os.kill(command.others[0], signal.SIGKILL)
         reached = newest(folder)
         if (end := command.end())[0] != 1:
