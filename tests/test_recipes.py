@@ -120,6 +120,8 @@ def test_each_figure_draws_each_kind_of_data_or_refuses_it_at_once(name, kind, w
     if name == "memory_onset":
         # of runs that were measured during training, which these were not
         refused = True
+    if name == "nearest" and components.dataset.examples() is None:
+        refused = True
     if name == "turntable" and components.dataset.shape[-1] != 3:
         refused = True
     if not refused:
@@ -141,7 +143,7 @@ def test_what_is_refused_says_what_can_be_drawn(world):
         draw(tiny("forward1d"), world("plane"))
     message = str(caught.value)
     assert message.startswith("figure=forward1d: draws data on a line, not points in the plane; ")
-    assert "trajectory_density" in caught.value.choices and "nearest" not in caught.value.choices
+    assert "trajectory_density" in caught.value.choices and "digit_formation" not in caught.value.choices
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffusion_cli import __version__
+from diffusion_cli.runs.comparison import Compared
 from diffusion_cli.runs.resume import fingerprint
 
 if TYPE_CHECKING:
+    import torch
+
     from diffusion_cli.components import Components
     from diffusion_cli.figures.graphic import Graphic
     from diffusion_cli.metrics.measurement import Report
@@ -102,7 +105,7 @@ def in_short(options: Any) -> str:
 
 
 def draw_figures(
-    nodes: Mapping[str, Any], components: Components, results: Any = None
+    nodes: Mapping[str, Any], components: Components, results: Compared | None = None
 ) -> Iterator[tuple[str, Graphic]]:
     """Draws the figures configured in `nodes`, name -> figure: (name, graphic) of each of which there is something.
 
@@ -137,7 +140,7 @@ def facts(components: Components) -> dict[str, str]:
     }
 
 
-def describe(device: Any) -> dict[str, Any]:
+def describe(device: torch.device) -> dict[str, Any]:
     """What a result depends on beside its config."""
     import numpy as np
     import torch

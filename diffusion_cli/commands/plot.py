@@ -42,7 +42,9 @@ def main(config: dict[str, Any], run: RunDirectory, session: Session) -> None:
     log.info("open %s", file)
 
 
-def draw_one(name: str, config: dict[str, Any], session: Session, many: Any = None) -> Graphic:
+def draw_one(
+    name: str, config: dict[str, Any], session: Session, many: comparison.Compared | None = None
+) -> Graphic:
     """The figure that the config means.
 
     name: the option's.
@@ -55,7 +57,7 @@ def draw_one(name: str, config: dict[str, Any], session: Session, many: Any = No
     raise UserError("figure", name, "this run has nothing of it to draw")
 
 
-def wanted_results(config: dict[str, Any]) -> Any:
+def wanted_results(config: dict[str, Any]) -> comparison.Compared | None:
     """The runs that the figure compares, as its argument `results` wants them; None for a figure of one run."""
     signature = read(config["figure"][TARGET])
     wanted = signature.arguments.get("results") if signature else None

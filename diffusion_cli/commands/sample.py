@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from diffusion_cli.components import Components
     from diffusion_cli.figures.graphic import Graphic
     from diffusion_cli.metrics.progress import Progress
+    from diffusion_cli.runs.directory import Arrays
 
 log = logging.getLogger(__name__)
 PAINTED = ("inpaint", "image", "completions", "repaint")
@@ -94,7 +95,7 @@ class Samples:
             return graphic
         raise ArgumentError("figure", "samples", "there is none of such data")
 
-    def _repr_png_(self) -> Any:
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]] | None:
         return next((graphic._repr_png_() for _, graphic in self.graphics()), None)
 
     def __len__(self) -> int:
@@ -137,7 +138,7 @@ def write_samples(components: Components, run: RunDirectory, progress: Progress)
         n, drawn, more = len(whole), iter([(whole.x0, whole.label)]), whole.arrays()
         more = {name: more[name] for name in more if name not in ("x0", "label")}
 
-    def lots() -> Iterator[tuple[Any, Any]]:
+    def lots() -> Iterator[Arrays]:
         done = 0
         for x0, label in drawn:
             if config.get("images"):

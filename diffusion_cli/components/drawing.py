@@ -6,10 +6,9 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from diffusion_cli.components.composed import Composed
@@ -26,13 +25,15 @@ from diffusion_cli.metrics.protocol import EvaluationInput, Work
 from diffusion_cli.noise import ROWS, Stream, mix
 from diffusion_cli.sampler import State, chain
 
+if TYPE_CHECKING:
+    from diffusion_cli.runs.directory import Arrays
+
 # Numbers of the samples whose chains run at once where there are more.
 LOT = 320_000
 # How often samples are in memory at most: as they are drawn, joined, turned to numpy and written.
 COPIES = 6
 # The same of samples that go to the disk lot by lot: once, and once more, by whoever reads them.
 READ = 2
-Arrays = tuple[NDArray[Any], NDArray[Any] | None]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from diffusion_cli.dataset.protocol import Dataset
 from diffusion_cli.errors import UserError
 from diffusion_cli.figures.files import Drawing
 from diffusion_cli.figures.kinds import KINDS, kinds_of
@@ -12,6 +13,7 @@ from diffusion_cli.options.build import build_component, component_of
 from diffusion_cli.options.check import TARGET
 from diffusion_cli.options.files import is_default_figure, names_of, node_of
 from diffusion_cli.options.signature import read
+from diffusion_cli.runs.comparison import Compared
 
 if TYPE_CHECKING:
     from diffusion_cli.components import Components
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 Node = Mapping[str, Any]
 
 
-def draw(node: Node, components: Components, results: Any = None) -> Drawing | None:
+def draw(node: Node, components: Components, results: Compared | None = None) -> Drawing | None:
     """The figure that a node describes; None where the run has nothing of it.
 
     components: of the run that it shows.
@@ -34,7 +36,7 @@ def draw(node: Node, components: Components, results: Any = None) -> Drawing | N
     return build_component({"figure": node}, "figure", **{key: given[key] for key in given if key in wanted})
 
 
-def drawable(nodes: Mapping[str, Node | None], dataset: Any) -> dict[str, Node]:
+def drawable(nodes: Mapping[str, Node | None], dataset: Dataset) -> dict[str, Node]:
     """The figures that training draws of such data: without those that are null, and without the defaults that do not
     draw this kind of data. Raises UserError for others that do not."""
     found = {}
@@ -48,7 +50,7 @@ def drawable(nodes: Mapping[str, Node | None], dataset: Any) -> dict[str, Node]:
     return found
 
 
-def check_kind(node: Node, dataset: Any) -> None:
+def check_kind(node: Node, dataset: Dataset) -> None:
     """Refuses a figure that does not draw this kind of data: UserError, with those that do."""
     kind, recipe = dataset.kind, recipe_of(node)
     if kind not in kinds_of(recipe):

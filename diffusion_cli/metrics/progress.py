@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Protocol
+from typing import Protocol
 
 
 class ProgressBar(Protocol):
     """What a progress bar does: `update(n)` counts n as newly done."""
 
-    def update(self, n: float = 1) -> Any: ...
+    def update(self, n: float = 1) -> object: ...
 
 
 # progress(total, unit="pair"), e.g. tqdm

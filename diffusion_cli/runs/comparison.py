@@ -127,3 +127,7 @@ class Comparison:
             name = ", ".join(shown(value) for value in cell.values[:-1])
             found.setdefault(name, []).append(Cell(cell.values[-1:], cell.results))
         return found
+
+
+# What a figure of many runs is given.
+Compared = Comparison | list[Result]

@@ -8,13 +8,19 @@ import re
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from diffusion_cli.errors import UserError
 from diffusion_cli.runs import config, place
 from diffusion_cli.runs.atomic import overwrite, read_json, replacing, write_json
 from diffusion_cli.runs.config import Record
 from diffusion_cli.runs.place import Place
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    # x0 and label of samples
+    Arrays = tuple[NDArray[Any], NDArray[Any] | None]
 
 log = logging.getLogger(__name__)
 RUNNING, FINISHED, FAILED, INTERRUPTED = STATUSES = ("running", "finished", "failed", "interrupted")
@@ -144,7 +150,7 @@ class RunDirectory:
 
     # arrays
 
-    def write_samples(self, n: int, lots: Iterable[tuple[Any, Any]], **more: Any) -> tuple[Any, Any]:
+    def write_samples(self, n: int, lots: Iterable[Arrays], **more: NDArray[Any]) -> Arrays:
         """Writes n samples as they come, in lots of which none is kept but the first, which is returned.
 
         lots: x0 (k, *shape), in the units of the data's file, float32, or float64 where that cannot hold it; label (k,) or
@@ -163,9 +169,9 @@ class RunDirectory:
                         kind = {"descr": x0.dtype.str, "fortran_order": False, "shape": (n, *x0.shape[1:])}
                         write_array_header_1_0(file, kind)
                     file.write(np.ascontiguousarray(x0).data)
-                    labels.append(label)
+                    labels += [] if label is None else [label]
             assert first is not None
-            if first[1] is not None:
+            if labels:
                 more = {"label": np.concatenate(labels).astype(np.int64, copy=False)} | more
             for name, array in more.items():
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
@@ -181,13 +187,13 @@ class RunDirectory:
     def stage_file(self, step: int) -> Path:
         return self.path / "stages" / f"step_{step:08d}.npz"
 
-    def write_stage(self, step: int, x0: Any) -> None:
+    def write_stage(self, step: int, x0: NDArray[Any]) -> None:
         import numpy as np
 
         with replacing(self.stage_file(step)) as part:
             np.savez(part, x0=x0)
 
-    def stages(self) -> dict[int, Any]:
+    def stages(self) -> dict[int, NDArray[Any]]:
         """Training step -> samples (n, *shape) drawn then."""
         import numpy as np
 

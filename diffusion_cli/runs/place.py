@@ -8,9 +8,8 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from filelock import FileLock, SoftFileLock, Timeout
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from diffusion_cli.errors import RunFailed, TakenError
 from diffusion_cli.runs.atomic import replacing
@@ -24,7 +23,7 @@ NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 class Place:
     """A directory that this process alone works in, from `take` to `release` or its death, however it dies."""
 
-    def __init__(self, folder: Path, lock: Any) -> None:
+    def __init__(self, folder: Path, lock: BaseFileLock) -> None:
         self.folder, self.lock = folder, lock
         self._handle = os.open(folder, os.O_RDONLY) if os.name == "posix" else None
         self._identity = _identity(folder)
@@ -71,7 +70,7 @@ def take(folder: Path, wait: Callable[[], None] | None = None) -> Place:
     taken over where that process was one of this machine.
     """
     missing = _no_locks(folder / LOCK)
-    lock: Any = FileLock(folder / LOCK) if missing is None else SoftFileLock(folder / HELD)
+    lock: BaseFileLock = FileLock(folder / LOCK) if missing is None else SoftFileLock(folder / HELD)
     if missing is not None:
         log.warning(
             "%s: no locks on this file system (%s); the file %s stands for one", folder, missing, HELD

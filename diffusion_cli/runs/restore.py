@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from diffusion_cli.errors import UserError, shown
 from diffusion_cli.runs import checkpoint
 from diffusion_cli.runs.config import FILE, Record
 from diffusion_cli.runs.directory import RunDirectory, step_of
 from diffusion_cli.runs.resume import differences
+
+if TYPE_CHECKING:
+    from torch import nn
 
 log = logging.getLogger(__name__)
 LAST, BEST = "last", "best"
@@ -79,7 +82,7 @@ def _of_training(file: Path) -> dict[str, Any]:
     return content
 
 
-def start_from(net: Any, name: str, weights: str | int) -> None:
+def start_from(net: nn.Module, name: str, weights: str | int) -> None:
     """Takes the averaged weights of another run into a network, as far as they fit, and names those that do not.
 
     name, weights: the values of `init` and `init_weights`.
@@ -97,7 +100,13 @@ def start_from(net: Any, name: str, weights: str | int) -> None:
         log.warning("%d of %d weights do not fit and start at random: %s", len(others), len(ours), shown)
 
 
-def fit_in(net: Any, state: dict[str, Any], key: str, run: RunDirectory) -> None:
+class Loadable(Protocol):
+    """What takes a saved state: a network, or a training."""
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> object: ...
+
+
+def fit_in(net: Loadable, state: dict[str, Any], key: str, run: RunDirectory) -> None:
     """net.load_state_dict(state); UserError for `key` where these weights are another network's."""
     try:
         net.load_state_dict(state)

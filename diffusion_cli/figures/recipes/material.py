@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from diffusion_cli.options.build import build_component
 from diffusion_cli.options.files import FOLDERS, names_of, node_of
 from diffusion_cli.options.signature import read
 from diffusion_cli.runs.directory import RunDirectory
-from diffusion_cli.sampler import Sampler
+from diffusion_cli.sampler import Sampler, State
 
 if TYPE_CHECKING:
     from diffusion_cli.components import Components
@@ -58,7 +58,7 @@ def truth_of(components: Components) -> Curve | None:
     return in_file(density.reference(TRUE_POINTS)) if outline is None else [in_file(line) for line in outline]
 
 
-def density_on_line(components: Components) -> Any:
+def density_on_line(components: Components) -> Callable[[NDArray], NDArray] | None:
     """Positions (G,) -> probability density of the data on a line; None where it is not known, or they are atoms."""
     density, units = components.dataset.density, components.units
     if density is None or not density.jitter:
@@ -93,14 +93,14 @@ def states_of(components: Components, n: int, most: int | None = None) -> States
     return collected(components.walk(n, label=components.labels(n)), components.units, kept)
 
 
-def collected(walk: Iterable[Any], units: Units, kept: set[int] | None = None) -> States:
+def collected(walk: Iterable[State], units: Units, kept: set[int] | None = None) -> States:
     """The states of a sampler's walk, those of these indices or all."""
     times: list[float] = []
     x: list[NDArray] = []
     x0: list[NDArray] = []
     for k, state in enumerate(walk):
         # The prediction that comes with a state was made from the one before.
-        if k and (kept is None or k - 1 in kept):
+        if state.prediction is not None and (kept is None or k - 1 in kept):
             x0.append(units.array(state.prediction.x0.float()))
         if kept is None or k in kept:
             times.append(float(state.t))
@@ -120,7 +120,7 @@ def run_of(components: Components) -> RunDirectory:
     return components.run
 
 
-def label_names(components: Components, label: Any) -> list[str] | None:
+def label_names(components: Components, label: Iterable[Any] | None) -> list[str] | None:
     """The names of classes (n,); None for data without labels."""
     if label is None:
         return None
@@ -139,12 +139,11 @@ def option(argument: str, group: str, name: str, **keys: Any) -> Any:
     return build_component({group: node_of(group, name, FOLDERS) | keys}, group)
 
 
-def sampler_of(components: Components, name: str, **keys: Any) -> Any:
+def sampler_of(components: Components, name: str, **keys: Any) -> Sampler:
     """A sampler by its name with some of its keys, clipped as that of the run; also one of the user's own, of which only those
     keys are set that it has."""
     ours = components.sampler
-    if isinstance(ours, Sampler):
-        keys = {"clip": ours.clip, "box": ours.box} | keys
+    keys = {"clip": ours.clip, "box": ours.box} | keys
     if name in names_of("sampler", FOLDERS):
         signature = read(node_of("sampler", name, FOLDERS)["_target_"])
         keys = {key: value for key, value in keys.items() if signature is None or key in signature.arguments}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -25,7 +25,7 @@ from diffusion_cli.figures.style import time_title
 from diffusion_cli.figures.view import States, View
 from diffusion_cli.noise import NoiseStream
 from diffusion_cli.ranges import Many, Percent, Several, checked
-from diffusion_cli.sampler import DDIM, DDPM
+from diffusion_cli.sampler import DDIM, DDPM, Sampler
 
 if TYPE_CHECKING:
     from diffusion_cli.components import Components
@@ -116,7 +116,7 @@ def trajectories(
     return view.paths(states, n, columns)
 
 
-def without_noise(sampler: Any) -> DDIM | None:
+def without_noise(sampler: Sampler) -> DDIM | None:
     """DDIM through the times of a sampler that draws noise; None for one that draws none, or that is not ours."""
     if not isinstance(sampler, DDPM | DDIM) or (isinstance(sampler, DDIM) and not sampler.eta):
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from diffusion_cli.figures import quality
 from diffusion_cli.figures.recipes.material import sampler_of
 from diffusion_cli.metrics.catalogue import label_of
 from diffusion_cli.metrics.measurement import Measurement, mean_and_spread, measurements
+from diffusion_cli.metrics.protocol import Evaluation
 from diffusion_cli.objective import Objective
 from diffusion_cli.prediction import Prediction
 from diffusion_cli.ranges import Count, Many, Steps, checked
@@ -190,7 +191,7 @@ class Measure:
         self.metrics = metrics
         self.sizes = {"draws": draws} | ({} if n is None else {"n": n})
         self.floors: dict[str, float | None] = {}
-        self.evaluation: Any = None
+        self.evaluation: Evaluation | None = None
 
     @property
     def first(self) -> str:
