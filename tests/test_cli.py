@@ -590,7 +590,18 @@ def test_completion_in_bash(tmp_path: Path) -> None:
     try "diffusion sample sampler=dd"
     try "diffusion train --multi"
     try "diffusion nope x"
+    try "diffusion sample run=outputs/train/"
+    DIFFUSION_CLI_TRUST=spiral diffusion train --config-dir mine --help dataset=spiral | grep turns
     """
+    run, mine = tmp_path / "outputs" / "train" / "circle" / "a", tmp_path / "mine" / "dataset"
+    for folder in (run, mine):
+        folder.mkdir(parents=True)
+    (run / "config.json").write_text("{}")
+    # a module beside the user, as `python -m` would find it
+    (mine / "spiral.yaml").write_text("_target_: spiral.Spiral\n")
+    (tmp_path / "spiral.py").write_text(
+        'class Spiral:\n    """Spiral.\n\n    turns: of it.\n    """\n\n    def __init__(self, turns: float = 2.0): ...\n'
+    )
     path = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
     done = process("bash", "-c", script, cwd=tmp_path, PATH=path)
     assert done.stderr == ""
@@ -602,6 +613,8 @@ def test_completion_in_bash(tmp_path: Path) -> None:
         "sampler=ddim sampler=ddpm sampler=ddpm_analytic sampler=ddpm_posterior",
         "--multirun",
         "",
+        "run=outputs/train/circle/a",
+        "  dataset.turns  of it. [a number; default 2.0]",
     ]
 
 

@@ -175,7 +175,8 @@ def gallery(keys: dict[str, Any], others: Mapping[str, str]) -> None:
             made.append(card)
             progress.update()
     title = ", ".join(dict.fromkeys(shown(result.keys.get("dataset")) for result in results))
-    subtitle = [", ".join(f"{count} {state}" for state, count in states.items()), *words]
+    star = "★: better than all that it can be compared with, by more than twice the error"
+    subtitle = [", ".join(f"{count} {state}" for state, count in states.items()), *words, star]
     page = Page(title=f"Runs: {title}", subtitle=subtitle, cards=made)
     try:
         with replacing(file) as part:
