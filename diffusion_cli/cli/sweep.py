@@ -30,6 +30,7 @@ from diffusion_cli.errors import Interrupted, RunFailed, UserError
 from diffusion_cli.runs import jobs, tables
 from diffusion_cli.runs import results as gather
 from diffusion_cli.runs.directory import FINISHED, RunDirectory
+from diffusion_cli.runs.session import Heartbeat
 from diffusion_cli.runs.signals import CAUGHT
 
 log = logging.getLogger(__name__)
@@ -151,6 +152,10 @@ class Sweep:
         (folder / jobs.HALT).unlink(missing_ok=True)
         jobs.write_line(folder, command, line)
         self.before = jobs.tickets(folder)
+        self.heart = contextlib.ExitStack()
+        if outside:
+            # what the jobs say may be in files of their own
+            self.heart.enter_context(Heartbeat("the sweep"))
         self.handlers = {}
         with contextlib.suppress(ValueError):  # not in the main thread: signals are not ours to take
             self.handlers = {number: signal.signal(number, self._note) for number in CAUGHT}
@@ -163,6 +168,7 @@ class Sweep:
         jobs.halt(self.folder, signum)
 
     def leave(self) -> None:
+        self.heart.close()
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
         (self.folder / jobs.HALT).unlink(missing_ok=True)
