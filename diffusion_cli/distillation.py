@@ -19,13 +19,13 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from diffusion_cli.batches import Batches, position_of, rows_of_shard
 from diffusion_cli.denoiser import Denoiser, Jump, destination, end_of_jump
 from diffusion_cli.noise import Stream, generator
 from diffusion_cli.objective import Loss, TrainingBatch
 from diffusion_cli.prediction import Prediction
 from diffusion_cli.sampler import DDIM, Sampler, walk
 from diffusion_cli.schedule import Schedule
-from diffusion_cli.trainer import Batches, position_of, rows_of_shard
 
 
 def jumps_of(calls: Sequence[Sequence[float]]) -> list[Jump]:

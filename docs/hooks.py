@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
 PICTURE = re.compile(r"(?:\.\./)+outputs/report/([\w.]+)")
 # In the order in which they are best read.
-METHOD = ("schedule", "forward", "prediction", "denoiser", "objective", "optimizer", "trainer", "guidance",
+METHOD = ("schedule", "forward", "prediction", "denoiser", "objective", "descent", "batches", "optimizer", "trainer", "guidance",
           "sampler.walk", "sampler.protocol", "sampler.steps", "sampler.multistep", "sampler.grid", "inpainting",
           "distillation", "noise")  # fmt: skip
 

@@ -12,6 +12,7 @@ import torch
 
 from diffusion_cli import schedule
 from diffusion_cli.__main__ import main
+from diffusion_cli.batches import Batches
 from diffusion_cli.dataset.exact import Gaussian1D
 from diffusion_cli.denoiser import ExactDenoiser, Student
 from diffusion_cli.distillation import HalvingBatches, JumpBatches, jumps_of, path_states
@@ -26,7 +27,6 @@ from diffusion_cli.prediction import Prediction, V
 from diffusion_cli.runs import checkpoint
 from diffusion_cli.runs.directory import RunDirectory
 from diffusion_cli.sampler import DDIM, Multistep, walk
-from diffusion_cli.trainer import Batches
 
 SCHEDULE = schedule.loglinear()
 MEAN, WIDTH = 1.0, 0.5

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from diffusion_cli import schedule
+from diffusion_cli.batches import Batches
 from diffusion_cli.dataset.exact import GaussianMixture
 from diffusion_cli.dataset.plane import Circle
 from diffusion_cli.dataset.targets import coupled
@@ -16,7 +17,6 @@ from diffusion_cli.model.mlp import MLP
 from diffusion_cli.objective import Objective
 from diffusion_cli.prediction import Eps, Velocity
 from diffusion_cli.sampler import DDIM
-from diffusion_cli.trainer import Batches
 
 SCHEDULE = schedule.flow(T=20, sigma_max=50)
 

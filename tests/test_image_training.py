@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from diffusion_cli.batches import Batches
 from diffusion_cli.dataset.images import ImageDataset, Split
 from diffusion_cli.denoiser import NetworkDenoiser
 from diffusion_cli.device import precision_of
@@ -22,7 +23,7 @@ from diffusion_cli.prediction import V
 from diffusion_cli.runs.config import length
 from diffusion_cli.sampler import Multistep, chain
 from diffusion_cli.schedule import loglinear
-from diffusion_cli.trainer import Batches, TrainState, fit
+from diffusion_cli.trainer import TrainState, fit
 
 Compose = Callable[..., dict[str, Any]]
 SCHEDULE = loglinear(20, 0.005, 80.0)

@@ -21,7 +21,7 @@ LAYERS = [
     {"prediction"},
     {"denoiser"},
     {"objective", "guidance", "sampler"},
-    {"inpainting"},
+    {"inpainting", "descent", "batches"},
     {"metrics"},
     {"trainer"},
     {"distillation"},
@@ -33,7 +33,7 @@ LAYERS = [
 ]
 LEVEL = {room: level for level, layer in enumerate(LAYERS) for room in layer}
 METHOD = {"schedule", "forward", "prediction", "denoiser", "objective", "guidance", "sampler", "inpainting",
-          "trainer", "optimizer", "noise", "distillation"}  # fmt: skip
+          "descent", "batches", "trainer", "optimizer", "noise", "distillation"}  # fmt: skip
 HYDRA = {"hydra", "omegaconf"}
 ROOT_MODULES = 18  # at most
 

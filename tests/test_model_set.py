@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from diffusion_cli.batches import Batches
 from diffusion_cli.dataset.point_sets import SetDataset
 from diffusion_cli.denoiser import NetworkDenoiser
 from diffusion_cli.errors import ArgumentError
@@ -18,7 +19,7 @@ from diffusion_cli.objective import Objective
 from diffusion_cli.optimizer import Optimizer
 from diffusion_cli.prediction import V
 from diffusion_cli.schedule import loglinear
-from diffusion_cli.trainer import Batches, TrainState, fit
+from diffusion_cli.trainer import TrainState, fit
 
 VARIANTS = [
     {"kind": "fourier"},

@@ -20,6 +20,7 @@ from torch import distributed as dist
 
 from diffusion_cli import schedule
 from diffusion_cli.__main__ import main
+from diffusion_cli.batches import Batches
 from diffusion_cli.dataset.plane import Circle
 from diffusion_cli.denoiser import NetworkDenoiser
 from diffusion_cli.device import ALONE
@@ -33,7 +34,7 @@ from diffusion_cli.runs import checkpoint, group
 from diffusion_cli.runs.directory import RunDirectory
 from diffusion_cli.runs.processes import Member, first_host, meeting_place, member, settled
 from diffusion_cli.runs.signals import Stop
-from diffusion_cli.trainer import Batches, TrainState, fit
+from diffusion_cli.trainer import TrainState, fit
 
 ROOT = Path(__file__).parents[1]
 LINE = ["train", "dataset=circle", "steps=600", "batch_size=30", "model.width=16", "device=cpu", "log_every=50", "shards=4",

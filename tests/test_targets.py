@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from diffusion_cli import schedule
+from diffusion_cli.batches import Batches
 from diffusion_cli.dataset.batch import Batch
 from diffusion_cli.dataset.plane import Circle, Square
 from diffusion_cli.dataset.point_sets import SetDataset
@@ -17,7 +18,6 @@ from diffusion_cli.dataset.targets import averaged, exact, stable
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.objective import Hybrid, Objective
 from diffusion_cli.prediction import V
-from diffusion_cli.trainer import Batches
 
 
 def seeded(seed=0):

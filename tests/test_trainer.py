@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from diffusion_cli import schedule
+from diffusion_cli.batches import Batches
 from diffusion_cli.dataset.plane import Circle
 from diffusion_cli.denoiser import ExactDenoiser, NetworkDenoiser
 from diffusion_cli.errors import ArgumentError
@@ -18,7 +19,7 @@ from diffusion_cli.objective import Classification, Hybrid, Objective
 from diffusion_cli.optimizer import Flat, Optimizer, orthogonal
 from diffusion_cli.prediction import X0, Eps, Mean, V
 from diffusion_cli.runs import checkpoint
-from diffusion_cli.trainer import Batches, TrainState, fit
+from diffusion_cli.trainer import TrainState, fit
 
 
 def parts(**options):

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from diffusion_cli.denoiser import NetworkDenoiser
+from diffusion_cli.descent import by_autograd, descent_of, is_plain
 from diffusion_cli.model.mlp import MLP
-from diffusion_cli.objective import Hybrid, Objective, TrainingBatch, by_autograd, descent_of, is_plain
+from diffusion_cli.objective import Hybrid, Objective, TrainingBatch
 from diffusion_cli.prediction import Eps, V
 from diffusion_cli.schedule import loglinear
 

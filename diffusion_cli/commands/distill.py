@@ -16,8 +16,9 @@ from diffusion_cli.runs.results import value_of
 from diffusion_cli.runs.session import Session
 
 if TYPE_CHECKING:
+    from diffusion_cli.batches import BatchSource
     from diffusion_cli.components import Components
-    from diffusion_cli.trainer import BatchSource, TrainState
+    from diffusion_cli.trainer import TrainState
 
 
 def check(config: dict[str, Any], directory: str | None) -> None:

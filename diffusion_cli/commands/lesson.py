@@ -12,10 +12,11 @@ from diffusion_cli.runs.directory import RunDirectory
 from diffusion_cli.runs.session import Session
 
 if TYPE_CHECKING:
+    from diffusion_cli.batches import Batches, BatchSource
     from diffusion_cli.components import Components
     from diffusion_cli.model.network import Network
     from diffusion_cli.runs.group import Processes
-    from diffusion_cli.trainer import Batches, BatchSource, TrainState
+    from diffusion_cli.trainer import TrainState
 
 log = logging.getLogger(__name__)
 # Batches by which two states of a network are compared.
@@ -97,7 +98,7 @@ def equalize(state: TrainState, group: Processes) -> None:
 
 def batches_of(c: Components) -> Batches:
     """Batches of the data."""
-    from diffusion_cli.trainer import Batches
+    from diffusion_cli.batches import Batches
 
     given = (c.dataset, c.schedule, c.objective, c.config["batch_size"], c.seed)
     # a classifier needs every label

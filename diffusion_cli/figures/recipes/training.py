@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from diffusion_cli.batches import Batches
 from diffusion_cli.denoiser import ExactDenoiser
 from diffusion_cli.errors import ArgumentError, UserError
 from diffusion_cli.figures import curves
@@ -18,7 +19,6 @@ from diffusion_cli.noise import Stream
 from diffusion_cli.objective import Objective
 from diffusion_cli.ranges import Count, Many, checked
 from diffusion_cli.runs.rows import read_csv
-from diffusion_cli.trainer import Batches
 
 if TYPE_CHECKING:
     from diffusion_cli.components import Components
