@@ -16,7 +16,7 @@ from PIL import Image
 from diffusion_cli.__main__ import main
 from diffusion_cli.dataset.density import Ring
 from diffusion_cli.dataset.units import Units
-from diffusion_cli.figures.page import Page, Table, picture, pictures, policy_hash
+from diffusion_cli.figures.page import Card, Page, Table, picture, pictures, policy_hash
 from diffusion_cli.figures.recipes.page import densities, tables
 from diffusion_cli.figures.reverse import FULL, Process
 from diffusion_cli.schedule import loglinear
@@ -126,9 +126,15 @@ def test_density_is_the_exact_one_and_sums_to_one():
     assert grid[0, 30, 10] == pytest.approx(float(ring.log_prob(at, levels[0].alpha, sigma).exp()))
 
 
+def card(texts: list[str]) -> Card:
+    a, b, c, d, e, f, g, h = texts
+    return Card(a, b, c, d, e, None, [(f, g)], [(h, a, b, True)])
+
+
 def hostile_page() -> Page:
     return Page(
-        title=HOSTILE[0], subtitle=HOSTILE, process=process("images", label=np.arange(4), names=HOSTILE[:4], note=HOSTILE[2]),
+        title=HOSTILE[0], cards=[card(HOSTILE)], subtitle=HOSTILE,
+        process=process("images", label=np.arange(4), names=HOSTILE[:4], note=HOSTILE[2]),
         tables=[Table(HOSTILE, [HOSTILE], HOSTILE[1])], details=dict.fromkeys(HOSTILE, "\n".join(HOSTILE)),
     )  # fmt: skip
 
@@ -136,7 +142,8 @@ def hostile_page() -> Page:
 def test_no_text_of_a_run_becomes_markup():
     html = hostile_page().html({"run": HOSTILE[2], "config": HOSTILE[0]})
     plain = Page(
-        title="t", subtitle=["s"] * 8, process=process("images", label=np.arange(4), names=list("abcd"), note="n"),
+        title="t", cards=[card(list("abcdefgh"))], subtitle=["s"] * 8,
+        process=process("images", label=np.arange(4), names=list("abcd"), note="n"),
         tables=[Table(["h"] * 8, [["c"] * 8], "c")], details={str(k): "d" for k in range(8)},
     ).html({"run": "r", "config": "c"})  # fmt: skip
     ours, theirs = Elements(html), Elements(plain)
@@ -314,6 +321,19 @@ def test_the_slider_is_in_view_on_a_laptop_and_the_page_follows_the_dark(home, v
     page.set_viewport_size({"width": 360, "height": 740})
     assert page.evaluate("() => document.documentElement.scrollWidth") <= 360
     assert not page.wrong
+
+
+def test_cards_fit_a_phone_and_stand_side_by_side_on_a_desk(visit, tmp_path):
+    long = "metrics.a_metric_with_a_very_long_name=" + "0123456789" * 9
+    (tmp_path / "page.html").write_text(Page("runs", cards=[card([long] * 8), card([long] * 8)]).html())
+    page = visit(tmp_path / "page.html")
+    for width, columns in ((360, 1), (1280, 2)):
+        page.set_viewport_size({"width": width, "height": 740})
+        assert page.evaluate("() => document.documentElement.scrollWidth") <= width
+        boxes = [found.bounding_box() for found in page.locator("article").all()]
+        assert len({box["x"] for box in boxes}) == columns
+    assert page.wrong == []
+    page.close()
 
 
 @pytest.mark.parametrize("kind", ["line", "plane", "sets", "images", "colour"])

@@ -29,7 +29,7 @@ commands
   evaluate   measure the samples of a run
   plot       draw one figure
   doctor     say why the samples of a run look wrong, and what to change
-  runs       list, show and compare runs, find the best, clean up
+  runs       list, show and compare runs, find the best, put them on a page, clean up
   list       what there is to choose from: datasets, models, samplers, figures, experiments, ...
 
 examples
