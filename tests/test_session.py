@@ -51,7 +51,7 @@ def test_where_nothing_is_said_a_line_says_what_is_in_hand(
 ) -> None:
     now = 0.0
     monkeypatch.setattr(session.time, "monotonic", lambda: now)
-    monkeypatch.setattr(session, "LOOK", 1e9)
+    monkeypatch.setattr(session, "LOOK", 1e6)
     caplog.set_level("INFO")
     stop = Stop()
     with Heartbeat("train") as heartbeat:
