@@ -13,6 +13,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 from diffusion_cli.cli import claim, gate, strangers
+from diffusion_cli.cli.node import OURS, check_node
 from diffusion_cli.errors import UserError
 from diffusion_cli.options.build import build_component
 from diffusion_cli.options.check import check_config
@@ -50,7 +51,7 @@ def test_there_are_many_attacks_of_different_names() -> None:
     ("node", "key"),
     [
         ({"callbacks": {"checked": {"_target_": "evil.X"}}}, "hydra.callbacks"),
-        ({"callbacks": {**gate.OURS, "x": {"_target_": "os.system"}}}, "hydra.callbacks.x._target_"),
+        ({"callbacks": {**OURS, "x": {"_target_": "os.system"}}}, "hydra.callbacks.x._target_"),
         ({"callbacks": "${x}"}, "hydra.callbacks"),
         ({"job_logging": {"handlers": {"a": {"()": "evil.x"}}}}, "hydra.job_logging.handlers.a.()"),
         ({"job_logging": {"handlers": {"a": {"class": "${x}"}}}}, "hydra.job_logging.handlers.a.class"),
@@ -70,14 +71,14 @@ def test_there_are_many_attacks_of_different_names() -> None:
 )  # fmt: skip
 def test_a_node_that_would_call_something_is_refused(node: dict[str, Any], key: str) -> None:
     with pytest.raises(UserError) as error:
-        gate.check_node(node)
+        check_node(node)
     assert error.value.key == key
 
 
 def test_what_hydra_and_its_plugins_bring_passes() -> None:
-    gate.check_node(
+    check_node(
         {
-            "callbacks": gate.OURS,
+            "callbacks": OURS,
             "job_logging": {"handlers": {"file": {"class": "logging.FileHandler", "filename": "${x}.log"}}},
             "hydra_logging": {"handlers": {"console": {"stream": "ext://sys.stdout"}}},
             "launcher": {"_target_": "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"},
@@ -91,7 +92,7 @@ def test_what_hydra_and_its_plugins_bring_passes() -> None:
 
 def test_ours_is_what_our_file_says() -> None:
     file = gate.CONFIGS / "hydra" / "ours.yaml"
-    assert yaml.safe_load(file.read_text())["callbacks"] == gate.OURS
+    assert yaml.safe_load(file.read_text())["callbacks"] == OURS
 
 
 # Files that may be a stranger's.

@@ -13,12 +13,18 @@ from diffusion_cli.commands.ending import safe
 from diffusion_cli.commands.header import header
 from diffusion_cli.commands.lesson import Lesson, new_state, score, steps_of
 from diffusion_cli.commands.monitor import RepeatedEvaluation
-from diffusion_cli.commands.output import describe, evaluate, is_evaluated, log_metrics, save_figures
+from diffusion_cli.commands.output import (
+    describe,
+    evaluate,
+    is_evaluated,
+    log_metrics,
+    save_figures,
+    wanted_figures,
+)
 from diffusion_cli.commands.sample import write_samples
 from diffusion_cli.commands.stages import RepeatedSampling
 from diffusion_cli.errors import RunFailed, TimeIsUp
 from diffusion_cli.metrics.progress import Progress, silent
-from diffusion_cli.options.files import is_default_figure
 from diffusion_cli.runs.directory import RUNNING, RunDirectory
 from diffusion_cli.runs.resume import check_made_with, check_same
 from diffusion_cli.runs.rows import Metrics
@@ -48,7 +54,7 @@ class Training:
         self.logger, self.lesson = components.logger, lesson or Lesson()
         # for the checkpoints, where config.json should be lost
         self.record = run.record.content
-        self.figures = self.chosen_figures()
+        self.figures = wanted_figures(components)
         self.state = new_state(components)
         self.facts = description_of(components.dataset)
         log.info("%s", header(components, self.state.net, self.facts, run))
@@ -62,25 +68,6 @@ class Training:
         self.table = Metrics(run.metrics_file, since=self.state.step)
         self.monitor = RepeatedEvaluation(components, run, self.state.step, session)
         self.stages = RepeatedSampling(components, run, self.logger)
-
-    def chosen_figures(self) -> dict[str, Any]:
-        """The figures to draw at the end, where they draw such data; UserError for one of the user's own that does not."""
-        if not self.config["plots"]:
-            return {}
-        nodes = self.config["figures"]
-        if not self.components.objective.generates:
-            nodes = {name: node for name, node in nodes.items() if name == "loss"}
-        own = {
-            name: node
-            for name, node in nodes.items()
-            if node is not None and not is_default_figure(name, node)
-        }
-        if own:
-            # Only now, for this imports matplotlib: half a second, which the first step need not wait for.
-            from diffusion_cli.figures.draw import drawable
-
-            drawable(own, self.components.dataset)
-        return nodes
 
     def resume(self) -> None:
         """Goes on from the newest checkpoint that verifies; UserError where this config makes it another run."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffusion_cli import __version__
+from diffusion_cli.options.files import is_default_figure
 from diffusion_cli.runs.comparison import Compared
 from diffusion_cli.runs.resume import fingerprint
 
@@ -102,6 +103,22 @@ def in_short(options: Any) -> str:
     values = {field: getattr(options, field.name) for field in fields(options)}
     plain = {f.name: v for f, v in values.items() if isinstance(v, str | int | float) and v != f.default}
     return " ".join([type(options).__name__, *(f"{name}={value}" for name, value in plain.items())])
+
+
+def wanted_figures(components: Components) -> dict[str, Any]:
+    """The figures to draw at the end of a training, where they draw such data; UserError for one of the user's own that does
+    not."""
+    config = components.config
+    nodes = config["figures"] if config["plots"] else {}
+    if not components.objective.generates:
+        nodes = {name: node for name, node in nodes.items() if name == "loss"}
+    own = {name: node for name, node in nodes.items() if node and not is_default_figure(name, node)}
+    if own:
+        # Only now, for this imports matplotlib: half a second, which the first step need not wait for.
+        from diffusion_cli.figures.draw import drawable
+
+        drawable(own, components.dataset)
+    return nodes
 
 
 def draw_figures(
