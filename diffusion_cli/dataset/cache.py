@@ -15,7 +15,7 @@ import platformdirs
 from filelock import FileLock, Timeout
 
 from diffusion_cli.errors import UserError
-from diffusion_cli.runs.session import EVERY
+from diffusion_cli.runs.session import in_hand
 from diffusion_cli.runs.signals import tick
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ def cached(path: Path, make: Callable[[Path], None]) -> Path:
     part = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _held(FileLock(path.with_name(f".{path.name}.lock")), path):
+        with alone_with(path.with_name(f".{path.name}.lock"), path):
             if not path.exists():
                 _remove(part)
                 try:
@@ -62,16 +62,17 @@ def cached(path: Path, make: Callable[[Path], None]) -> Path:
 
 
 @contextlib.contextmanager
-def _held(lock: FileLock, path: Path) -> Iterator[None]:
-    """With the lock, for which a signal ends the waiting."""
-    said = time.monotonic()
-    while not lock.is_locked:
-        with contextlib.suppress(Timeout):
-            lock.acquire(timeout=LOOK)
-        tick()
-        if time.monotonic() - said >= EVERY:
-            said = time.monotonic()
-            log.info("waiting for another process, which makes %s", path)
+def alone_with(file: Path, what: Path) -> Iterator[None]:
+    """With the lock `file`, under which one process makes `what`: others wait, say so, and are ended by a signal."""
+    lock = FileLock(file)
+    in_hand.append((f"waiting for another process, which makes {what}", time.monotonic()))
+    try:
+        while not lock.is_locked:
+            tick()
+            with contextlib.suppress(Timeout):
+                lock.acquire(timeout=LOOK)
+    finally:
+        in_hand.pop()
     try:
         yield
     finally:

@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 import torch
-from filelock import FileLock
 from torch import Tensor
 from torch.nn import functional as F
 
 from diffusion_cli.dataset.batch import Batch
-from diffusion_cli.dataset.cache import cache_dir
+from diffusion_cli.dataset.cache import alone_with, cache_dir
 from diffusion_cli.dataset.images import ImageDataset, Split
 from diffusion_cli.metrics.judge_network import Judge
 from diffusion_cli.metrics.progress import Progress, silent
@@ -51,7 +50,7 @@ def judge_for(
     if judge is None:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(file.with_suffix(".lock")):
+            with alone_with(file.with_suffix(".lock"), file):
                 judge = _load(file, dataset)
                 if judge is None:
                     judge = _make(dataset, file, device, progress)
