@@ -240,7 +240,7 @@ class Sample(Masked):
 class Evaluate(OfRun):
     """Measure how far the samples of a run are from the truth.
 
-    processes: that draw samples together, on one machine; null: those that torchrun or srun has started, else one.
+    processes: that draw and measure samples together, on one machine; null: those that torchrun or srun has started, else one.
     """
 
     processes: Count | None = None
