@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 DEFAULT = 1
-LINE = ("train device=cpu threads=1 shards=4 steps=120 batch_size=32 log_every=10 checkpoint.every=8 stages.every=60 stages.n=20 "
+LINE = ("train device=cpu threads=1 shards=4 steps=120 batch_size=32 log_every=10 checkpoint.every=4 stages.every=60 stages.n=20 "
         "n=64 plots=false evaluate=true resume=true")  # fmt: skip
 POINTS = "n=200 evaluation.n=200 evaluation.draws=2 evaluation.floor_draws=2"
 KINDS = {
@@ -111,7 +111,7 @@ def killed(folder: Path, words: str, rng: random.Random) -> list[str]:
     before = newest(folder)
     command = Command(folder, f"{words} processes=2")
     # a file under its temporary name: process 0 is in the middle of a save
-    if command.wait_for(lambda: newest(folder) != before and is_saving(folder)):
+    if command.wait_for(lambda: newest(folder) != before) and command.wait_for(lambda: is_saving(folder)):
         os.kill(command.others[0], signal.SIGKILL)
         reached = newest(folder)
         if (end := command.end())[0] != 1:
