@@ -1,7 +1,4 @@
-#!/usr/bin/env python3
 """Jobs per minute of a sweep under joblib beside Hydra's basic launcher, whole commands, start and all.
-
-    scripts/benchmark_sweep [--jobs 8] [--workers 2] [--rounds 2] [OVERRIDE ...]
 
 Both sweeps have the same jobs (an eighth of the circle's training, a small evaluation and all figures), one thread each,
 and take turns; the ratio is that of the medians. What both spend once (imports, the check of all jobs) counts for more
@@ -10,15 +7,15 @@ the shorter the jobs.
 
 from __future__ import annotations
 
-import argparse
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from bench.turns import Turns, heading, row
+
+ROOT = Path(__file__).resolve().parents[2]
 SHORT = [
     "dataset=circle",
     "steps=1000",
@@ -40,24 +37,15 @@ def seconds(folder: str, jobs: int, line: list[str]) -> float:
     return time.perf_counter() - begun
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--jobs", type=int, default=8)
-    parser.add_argument("--workers", type=int, default=2, help="of joblib")
-    parser.add_argument("--rounds", type=int, default=2)
-    options, overrides = parser.parse_known_args()
-    launchers = {"basic": [], "joblib": ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={options.workers}"]}
+def main(threads: int, rounds: int, jobs: int = 8, workers: int = 2) -> None:
+    launchers = {"basic": [], "joblib": ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={workers}"]}
     taken: dict[str, list[float]] = {name: [] for name in launchers}
-    for _ in range(options.rounds):
+    for _ in range(max(rounds // 6, 1)):
         for name, launcher in launchers.items():
             with tempfile.TemporaryDirectory() as folder:
-                taken[name].append(seconds(folder, options.jobs, [*SHORT, *overrides, *launcher]))
-            print(f"{name:8} {options.jobs / taken[name][-1] * 60:6.1f} jobs per minute", flush=True)
-    basic, joblib = (statistics.median(taken[name]) for name in launchers)
-    print(f"joblib with {options.workers} workers: {basic / joblib:.2f} times as many jobs per minute")
-
-
-if __name__ == "__main__":
-    main()
+                taken[name].append(seconds(folder, jobs, [*SHORT, *launcher]))
+    turns = Turns(taken)
+    heading("launcher", "jobs per minute", "times as many")
+    for name in launchers:
+        times = turns.seconds("basic") / turns.seconds(name)
+        row(name, f"{jobs / turns.seconds(name) * 60:.1f}", f"{times:.2f}")

@@ -1,26 +1,19 @@
-#!/usr/bin/env python
-"""Time a training step of the U-Net for digits against the U-Nets that people take: floating-point work per second.
-
-    python scripts/benchmark_images [--threads 1] [--rounds 12] [--batch 64]
+"""A training step of the U-Net for digits, beside the U-Nets that people take: floating-point work per second.
 
 Each network has about a million parameters and is trained on 28 x 28 grey images: forward, backward, AdamW (ours by
 our optimizer, as `diffusion train` does it; a rival by torch's fused one). Each is first timed in fp32 and in bf16
-autocast, with its memory in either order, and goes on in what is best for it. Then all take turns in one process, so
-that whatever else the machine does falls on all of them. Reported are the medians of images per second, and of the
-work done in a second: images per second x the floating-point operations of one image (torch.utils.flop_counter),
-which is what compares networks of unlike sizes. With one thread the processor's own seconds are counted, with more
-those of the clock.
+autocast, with its memory in either order, and goes on in what is best for it. Reported are the medians of images per
+second, and of the work done in a second: images per second x the floating-point operations of one image
+(torch.utils.flop_counter), which is what compares networks of unlike sizes. The limit is a 3x3 convolution alone, forward
+and backward, in bfloat16 where the processor multiplies in it.
 
 Rivals that are not installed are left out: diffusers, denoising-diffusion-pytorch (which wants torchvision).
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import itertools
-import statistics
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -30,7 +23,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from diffusion_cli.device import keep_freed_memory
+from bench.turns import Turns, heading, row, take_turns
+from diffusion_cli.device import cpu_multiplies_bf16
 from diffusion_cli.model.unet2d import UNet2d
 from diffusion_cli.optimizer import Flat, Optimizer
 
@@ -101,7 +95,7 @@ class OurSide(Side):
 
 
 def ours(batch: int) -> Side:
-    """The preset unet2d, with labels; told the noise level where the others are told the time."""
+    """The preset unet2d, with labels; it is given the noise level where the others are given the time."""
     label = torch.randint(10, (batch,))
     return OurSide(
         "diffusion_cli", UNet2d(SHAPE, 10), lambda net, x, t: net(x, t / 1000, label[: len(x)]), batch
@@ -134,67 +128,45 @@ def lucidrains(batch: int) -> Side:
 RIVALS = {"diffusers": diffusers, "denoising_diffusion_pytorch": lucidrains}
 
 
-def seconds(side: Side, clock: Callable[[], float]) -> float:
-    start = clock()
-    side.step()
-    return clock() - start
-
-
-def settle(side: Side, clock: Callable[[], float], times: int = 3) -> None:
+def settle(side: Side, threads: int) -> None:
     """Leaves the side in the quickest of its four settings."""
     best = {}
     for bf16, last in itertools.product((False, True), repeat=2):
         side.use(Setting(bf16, last))
-        best[bf16, last] = min(seconds(side, clock) for _ in range(times))
-        print(
-            f"  {side.name:<34}{side.setting!s:<22}{len(side.x) / best[bf16, last]:>7.0f} images/s",
-            flush=True,
-        )
+        best[bf16, last] = min(take_turns({"": side.step}, 2, 1, threads).of[""])
     side.use(Setting(*min(best, key=best.__getitem__)))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--threads", type=int, default=1, help="of torch, for all sides (default 1)")
-    parser.add_argument("--rounds", type=int, default=12, help="turns of each side (default 12)")
-    parser.add_argument("--batch", type=int, default=64, help="images of a step (default 64)")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    keep_freed_memory()  # as every command does, here for all sides
-    torch.manual_seed(0)
-    clock = time.process_time if options.threads == 1 else time.perf_counter
+def convolution(batch: int) -> tuple[Callable[[], object], float]:
+    """A 3x3 convolution of 64 channels on maps of 14 x 14 pixels with its backward pass, and its operations."""
+    dtype = torch.bfloat16 if cpu_multiplies_bf16() else torch.float32
+    layer = nn.Conv2d(64, 64, 3, padding=1).to(dtype=dtype, memory_format=torch.channels_last)
+    x = torch.randn(batch, 64, 14, 14, dtype=dtype, requires_grad=True)
+    x = x.contiguous(memory_format=torch.channels_last)
+    gradient = torch.randn_like(x)
+    return lambda: torch.autograd.grad(layer(x), (x, *layer.parameters()), gradient), 6 * x.numel() * 64 * 9
 
-    sides = [ours(options.batch)]
+
+def main(threads: int, rounds: int, batch: int = 64) -> None:
+    sides = [ours(batch)]
     for module, make in RIVALS.items():
         if importlib.util.find_spec(module):
-            sides.append(make(options.batch))
+            sides.append(make(batch))
         else:
-            print(f"{module} is not installed, and left out")
-    print(f"torch {torch.__version__}, {options.threads} thread(s), batch {options.batch}")
+            print(f"{module} is not installed, and left out.\n")
     work = {side.name: side.flops() for side in sides}
     for side in sides:
-        settle(side, clock)
-    times: dict[str, list[float]] = {side.name: [] for side in sides}
-    for _ in range(options.rounds + 1):
-        for side in sides:
-            times[side.name].append(seconds(side, clock))
+        settle(side, threads)
+    alone, operations = convolution(batch)
+    turns = take_turns({side.name: side.step for side in sides} | {"": alone}, rounds, 1, threads)
 
-    print(
-        f"\n{'':<34}{'parameters':>11}{'GFLOP/image':>13}{'images/s':>10}{'GFLOP/s':>9}  ours / it (quartiles)"
+    heading(
+        "", "parameters", "GFLOP an image", "images/s", "GFLOP/s", "ours / it (quartiles)", "quickest setting"
     )
+    mine = sides[0].name
+    scaled = Turns({side.name: [t / work[side.name] for t in turns.of[side.name]] for side in sides})
     for side in sides:
-        mine, theirs = (times[name][1:] for name in (sides[0].name, side.name))  # the first round warms up
-        rate = options.batch / statistics.median(theirs)
-        ratios = [b / a * work[sides[0].name] / work[side.name] for a, b in zip(mine, theirs, strict=True)]
-        low, middle, high = statistics.quantiles(ratios, n=4)
-        print(
-            f"{side.name:<34}{side.parameters:>11,}{work[side.name] / 1e9:>13.3f}{rate:>10.0f}"
-            f"{rate * work[side.name] / 1e9:>9.0f}  {middle:.2f} ({low:.2f} to {high:.2f})  {side.setting}",
-            flush=True,
-        )
-
-
-if __name__ == "__main__":
-    main()
+        rate, flops = batch / turns.seconds(side.name), work[side.name]
+        row(side.name, f"{side.parameters:,}", f"{flops / 1e9:.3f}", f"{rate:,.0f}", f"{rate * flops / 1e9:,.0f}",
+            scaled.ratio(side.name, mine), str(side.setting))  # fmt: skip
+    row("3x3 convolution alone", "", "", "", f"{operations / turns.seconds('') / 1e9:,.0f}", "", "")

@@ -1,7 +1,4 @@
-#!/usr/bin/env python3
-"""Time several processes against one, and exact sums of gradients against all-reduce.
-
-    python scripts/benchmark_processes [--steps 40] [--rounds 3]
+"""Several processes against one, and exact sums of gradients against all-reduce.
 
 First a table of steps per second of dataset=mnist (the digits that come with the package, all else by default): one process of
 one thread, two of one thread, and one of two threads, in turns; of each the best turn. Then, of two processes of this machine,
@@ -11,7 +8,6 @@ as on one host, and over the network, as between hosts; and `reduce=sum`.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -20,6 +16,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from bench.turns import heading, row
 
 SIZES = (10_000, 100_000, 1_000_000, 10_000_000)
 # reduce=exact within a host and between hosts, and reduce=sum.
@@ -70,38 +68,26 @@ def adding() -> None:
     dist.destroy_process_group()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--steps", type=int, default=40, help="of each training (default 40)")
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each way (default 3); 0: no training")
-    parser.add_argument("--adding", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.adding:
-        return adding()
-
+def main(threads: int, rounds: int, steps: int = 40) -> None:
     best = dict.fromkeys(WAYS, 0.0)
-    for _ in range(options.rounds):
+    for _ in range(max(rounds // 4, 1)):
         for way in WAYS:
-            best[way] = max(best[way], training(*way, options.steps))
-    for (processes, threads), rate in best.items() if options.rounds else ():
-        print(f"{processes} x {threads} thread{rate:>10.2f} steps/s{rate / best[1, 1]:>8.2f} times")
+            best[way] = max(best[way], training(*way, steps))
+    heading("processes", "threads of each", "steps/s", "times one")
+    for (processes, each), rate in best.items():
+        row(str(processes), str(each), f"{rate:.2f}", f"{rate / best[1, 1]:.2f}")
 
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node=2",
-        __file__,
-        "--adding",
-    ]
-    out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    print(f"{'parameters':>12}" + "".join(f"{way:>19}" for way in ADDING))
-    for size, times in json.loads(out.splitlines()[-1]).items():
-        print(f"{int(size):>12,}" + "".join(f"{time:>16.2f} ms" for time in times))
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", __file__]
+    paths = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    done = subprocess.run(
+        [sys.executable, *command], env=environment, check=True, capture_output=True, text=True
+    )
+    print()
+    heading("parameters", *ADDING)
+    for size, taken in json.loads(done.stdout.splitlines()[-1]).items():
+        row(f"{int(size):,}", *(f"{one:.2f} ms" for one in taken))
 
 
 if __name__ == "__main__":
-    main()
+    adding()
