@@ -83,8 +83,7 @@ class Training:
 
     def train(self) -> None:
         config, state, stop = self.config, self.state, self.session.stop
-        self.started = time.monotonic()
-        limit, group = config["max_minutes"], self.components.group
+        self.started, limit, group = time.monotonic(), config["max_minutes"], self.components.group
         self.save_stage(self.session.bar)
         self.write_summary(RUNNING)
         batches, self.scored = self.lesson.batches(self.components, state, self.run, self.session)
@@ -96,8 +95,7 @@ class Training:
         group.release()
         group.equalize(batches.handed)
         # A signal is looked at where the step can be saved.
-        bar = self.session.bar(config["steps"], state.step, stops=False)
-        with bar as progress:
+        with self.session.bar(config["steps"], state.step, stops=False) as progress:
             for _ in steps_of(self.components, state, batches):
                 last = state.step == config["steps"]
                 if last or state.step % config["log_every"] == 0:
@@ -160,8 +158,8 @@ class Training:
                 self.stages.draw(state.ema, state.step, self.put_off, progress)
 
     def diverged(self, how: str) -> RunFailed:
-        how = f"diverged by step {self.state.step} ({how}, lr {self.state.lr:.3g})"
-        return RunFailed(f"{how}; {safe(self.run)}")
+        step, lr = self.state.step, self.state.lr
+        return RunFailed(f"diverged by step {step} ({how}, lr {lr:.3g}); {safe(self.run)}")
 
     def refuse_divergence(self) -> None:
         """Nothing is saved or drawn of a network that is not finite any more: RunFailed instead."""
