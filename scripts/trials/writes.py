@@ -65,7 +65,10 @@ def run(n: int, seed: int, folder: Path, phases: tuple[Phase, ...] = PHASES) -> 
                 place = Path(shutil.copytree(home, folder / "trial"))
                 log = folder / "trial.writes"
                 end = Child(phase.line, place, Disk(place, number, how, log).install).wait()
-                what = f"{phase.name}, {how} at write {number} ({log.read_text().splitlines()[number]})"
+                written = log.read_text().splitlines() if log.exists() else []
+                reached = number < len(written)
+                what = f"{phase.name}, {how} at write {number} ({written[number] if reached else 'never reached'})"
+                broken += [] if reached else [f"{what}: exit {end.code}: {end.err[-300:]}"]
                 status = RunDirectory(place / "run").status
                 statuses[str(status)] = statuses.get(str(status), 0) + 1
                 broken += [f"{what}: {fault}" for fault in faults(end, how, status)]
@@ -77,7 +80,7 @@ def run(n: int, seed: int, folder: Path, phases: tuple[Phase, ...] = PHASES) -> 
                     broken += [f"{what}: {key} differs" for key in truth if other.get(key) != truth[key]]
                     broken += [f"{what}: {file} is left" for file in place.rglob("*.part*")]
                 shutil.rmtree(place)
-                log.unlink()
+                log.unlink(missing_ok=True)
     return {
         "tried": tried,
         "all": sum(tried.values()),
