@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from diffusion_cli.dataset.protocol import Dataset
 from diffusion_cli.errors import UserError
 from diffusion_cli.figures.files import Drawing
 from diffusion_cli.figures.kinds import KINDS, kinds_of
@@ -17,6 +16,7 @@ from diffusion_cli.runs.comparison import Compared
 
 if TYPE_CHECKING:
     from diffusion_cli.components import Components
+    from diffusion_cli.dataset.protocol import Dataset
 
 Node = Mapping[str, Any]
 
