@@ -67,6 +67,9 @@ def test_every_figure_names_what_there_is(listed, least):
                 assert not rest or rest in options, (figure.name, key)
             elif not rest and (CONFIGS / key).is_dir():
                 assert (CONFIGS / key / f"{value}.yaml").is_file(), (figure.name, key)
+            elif rest and group in said:
+                chosen = node_of(group, said[group])["_target_"]
+                assert rest in arguments_of(group, chosen), (figure.name, key)
             elif key not in ("hydra.run.dir", "schedule.T", "guidance.w", "experiment"):
                 entry = keys_of("plot")[group]
                 assert not rest or rest in entry, (figure.name, key)
