@@ -16,7 +16,7 @@ from torch import Tensor
 
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.model.network import Network
-from diffusion_cli.runs.group import added
+from diffusion_cli.runs.exchange import added
 from diffusion_cli.runs.processes import member
 
 log = logging.getLogger(__name__)

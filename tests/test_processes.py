@@ -198,11 +198,11 @@ truth = every[0].clone()
 for vector in every[1:]:
     truth += vector
 for length in (101, 100, 2):
-    for shares in (True, False, True):
-        group.shares = shares
+    for shared in (True, False, True):
+        group.sums.shared = shared
         sums = [group.add_up(iter(every[2 * here.rank :][:2, :length].clone())).clone() for _ in range(3)]
-        assert all(torch.equal(found, truth[:length]) for found in sums), (length, shares)
-        assert group.shares == shares
+        assert all(torch.equal(found, truth[:length]) for found in sums), (length, shared)
+        assert group.sums.shared == shared
 group.agree(None)
 dist.destroy_process_group()
 """

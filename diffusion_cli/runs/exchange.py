@@ -1,9 +1,11 @@
-"""Sums over the processes of one host, in memory that all of them see: quicker than its own network."""
+"""Sums of the vectors of several processes: in memory that those of one host share, which is quicker than its own network, or
+over a network."""
 
 from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -14,8 +16,64 @@ from torch import distributed as dist
 IN_MEMORY = Path("/dev/shm")
 
 
+def added(vectors: Iterable[Tensor]) -> Tensor:
+    """Their sum, one after the other, in the memory of the first."""
+    vectors = iter(vectors)
+    total = next(vectors)
+    for vector in vectors:
+        total += vector
+    return total
+
+
+class Sums:
+    """Adds vectors (m,), as many of each process. All processes must call it.
+
+    rank, size: of this process, and how many there are.
+    exact: add in the order of the ranks, with the bits of one process; else by an all_reduce, whose rounding depends on the
+        number of processes, and in a third of the memory.
+    shared: whether the processes may have memory in common; false from the first call on that finds none.
+    """
+
+    def __init__(self, rank: int, size: int, exact: bool = True, shared: bool = True) -> None:
+        self.rank, self.size, self.exact, self.shared = rank, size, exact, shared
+        self._memory: SharedSum | None = None
+
+    def sent(self, vectors: Iterable[Tensor]) -> list[Tensor]:
+        """Of the vectors of this process what takes part in the sum: all of them, or their own sum."""
+        return [*vectors] if self.exact else [added(vectors)]
+
+    def __call__(self, given: list[Tensor]) -> Tensor:
+        """The sum of what `sent` gives in all processes; it lasts until the next call."""
+        if not self.exact:
+            dist.all_reduce(given[0])
+            return given[0]
+        if self.shared and given[0].device.type == "cpu":
+            if self._memory is None or not self._memory.fits(given):
+                self._memory = shared_sum(given, self.rank, self.size)
+                self.shared = self._memory is not None
+            if self._memory is not None:
+                return self._memory(given)
+        return self._over_network(given)
+
+    def _over_network(self, given: list[Tensor]) -> Tensor:
+        """Each process adds a piece of all vectors, so that as much is sent as by an all_reduce of their sum."""
+        # no copy of a single one
+        rows = torch.stack(given) if len(given) > 1 else given[0][None]
+        k, m = rows.shape
+        width = -(-m // self.size)
+        missing = self.size * width - m
+        padded = torch.nn.functional.pad(rows, (0, missing)) if missing else rows
+        sent = padded.view(k, self.size, width).transpose(0, 1).contiguous()
+        received = torch.empty_like(sent)
+        total = rows.new_empty(self.size * width)
+        dist.all_to_all_single(received, sent)
+        mine = added(received.view(self.size * k, width))
+        dist.all_gather([*total.chunk(self.size)], mine)
+        return total[:m]
+
+
 class SharedSum:
-    """Adds vectors (m,) float32, k of each process, in the order of their ranks.
+    """Adds vectors (m,), k of each process, in the order of their ranks, in memory.
 
     memory: (size k + 1, m), seen by all processes: their vectors, and the sum.
     rank, size: of this process, and how many there are.
@@ -37,9 +95,7 @@ class SharedSum:
             mine.copy_(vector)
         dist.barrier()
         first, *others = self.rows[:, self.piece]
-        piece = self.total[self.piece].copy_(first)
-        for other in others:
-            piece += other
+        added([self.total[self.piece].copy_(first), *others])
         dist.barrier()
         return self.total
 
@@ -51,7 +107,11 @@ def shared_sum(vectors: list[Tensor], rank: int, size: int) -> SharedSum | None:
     path = [_reserved(count * vectors[0].element_size()) if rank == 0 else None]
     dist.broadcast_object_list(path)
     try:
-        memory = None if path[0] is None else torch.from_file(path[0], shared=True, size=count)
+        memory = (
+            None
+            if path[0] is None
+            else torch.from_file(path[0], shared=True, size=count, dtype=vectors[0].dtype)
+        )
     except (OSError, RuntimeError):
         # another host, or another container
         memory = None

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch import distributed as dist
 
 from diffusion_cli.errors import Interrupted, RunFailed, UserError
-from diffusion_cli.runs.exchange import SharedSum, shared_sum
+from diffusion_cli.runs.exchange import Sums
 from diffusion_cli.runs.processes import Others, meeting_place, member, size_of
 from diffusion_cli.runs.signals import Stop
 
@@ -45,10 +45,7 @@ class Processes:
 
     def __init__(self, store: Any, rank: int, size: int, stop: Stop, others: Others | None = None) -> None:
         self.store, self.rank, self.size, self.stop, self.others = store, rank, size, stop, others
-        self.exact = True
-        # whether the processes may have memory in common, and what they add in it
-        self.shares = True
-        self.shared: SharedSum | None = None
+        self.sums = Sums(rank, size)
 
     # how they come together
 
@@ -91,7 +88,7 @@ class Processes:
         self.connect(config, device)
 
     def connect(self, config: dict[str, Any], device: torch.device) -> None:
-        self.exact = config.get("reduce") != "sum"
+        self.sums.exact = config.get("reduce") != "sum"
         backend = "gloo"
         if device.type == "cuda":
             # NCCL wants to know it from the start
@@ -111,40 +108,10 @@ class Processes:
         return range(self.rank * parts // self.size, (self.rank + 1) * parts // self.size)
 
     def add_up(self, vectors: Iterable[Tensor]) -> Tensor:
-        """Each process adds a piece of all vectors: in memory that they share, or so that as much is sent as by an all_reduce of
-        their sum.
-
-        reduce=sum: by that, whose rounding depends on the number of processes, and in a third of the memory.
-        """
-        if not self.exact:
-            total = added(vectors)
-            with self._heard():
-                dist.all_reduce(total)
-            return total
-        given = [*vectors]
+        # they are made here, and an error in that is this process's own
+        given = self.sums.sent(vectors)
         with self._heard():
-            if self.shares and given[0].device.type == "cpu":
-                if self.shared is None or not self.shared.fits(given):
-                    self.shared = shared_sum(given, self.rank, self.size)
-                    self.shares = self.shared is not None
-                if self.shared is not None:
-                    return self.shared(given)
-            return self._added_over_network(given)
-
-    def _added_over_network(self, given: list[Tensor]) -> Tensor:
-        # no copy of a single one
-        rows = torch.stack(given) if len(given) > 1 else given[0][None]
-        k, m = rows.shape
-        width = -(-m // self.size)
-        missing = self.size * width - m
-        padded = torch.nn.functional.pad(rows, (0, missing)) if missing else rows
-        sent = padded.view(k, self.size, width).transpose(0, 1).contiguous()
-        received = torch.empty_like(sent)
-        total = rows.new_empty(self.size * width)
-        dist.all_to_all_single(received, sent)
-        mine = added(received.view(self.size * k, width))
-        dist.all_gather([*total.chunk(self.size)], mine)
-        return total[:m]
+            return self.sums(given)
 
     def agree(self, signum: int | None, pause: bool = False) -> tuple[int | None, bool]:
         words = torch.tensor([signum or 0, int(pause)])
@@ -339,12 +306,3 @@ def take_part(work: Callable[[Processes, dict[str, Any], bool], None]) -> int:
         if wait < LONGEST:
             _disconnect()
         return group.code(wait)
-
-
-def added(vectors: Iterable[Tensor]) -> Tensor:
-    """Their sum, one after the other, in the memory of the first."""
-    vectors = iter(vectors)
-    total = next(vectors)
-    for vector in vectors:
-        total += vector
-    return total

@@ -56,7 +56,7 @@ def adding() -> None:
         times: dict[str, list[float]] = {way: [] for way in ADDING}
         for turn in range(max(12, min(200, 40_000_000 // size))):
             way = ADDING[turn % len(ADDING)]
-            group.exact, group.shares = way != "sum", way == "exact"
+            group.sums.exact, group.sums.shared = way != "sum", way == "exact"
             vector = torch.randn(size)
             group.agree(None)
             start = time.perf_counter()
