@@ -10,6 +10,7 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from PIL import Image
@@ -22,6 +23,7 @@ from diffusion_cli.figures.line import trajectories_1d, two_point_trajectories
 from diffusion_cli.figures.paths import density_image, end_points, trajectories_2d
 from diffusion_cli.figures.plane import count_outside, histogram_top, limits_of, marker
 from diffusion_cli.figures.points import LineView, PlaneView, scatter
+from diffusion_cli.figures.recipes.guided import heading_of
 from diffusion_cli.figures.style import DOUBLE, SINGLE
 from diffusion_cli.figures.view import States
 
@@ -437,3 +439,21 @@ def test_every_public_function_says_what_it_gives():
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
                 assert ast.get_docstring(node), f"{path.name}: {node.name}"
+
+
+def test_the_headings_of_a_guidance_study_stand_apart() -> None:
+    quality = {"outside": 0.0731, "log_density": -1.25, "sliced_w2": 8.3, "coverage": 12.28}
+    floor = {"outside": 0.01, "log_density": -0.04, "sliced_w2": 1.0, "coverage": 1.0}
+    names = [
+        "no guidance",
+        "classifier-free, w = 1",
+        "the same from 0.1 to 2",
+        "autoguidance, w = 1",
+        "truth",
+    ]
+    points = np.random.default_rng(0).normal(size=(20, 2))
+    figure = PlaneView().compare({heading_of(name, quality, floor): points for name in names})
+    FigureCanvasAgg(figure).draw()
+    boxes = [ax.title.get_window_extent() for ax in figure.axes]
+    assert len(boxes) == 5 and not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    assert all(box.x0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1 for box in boxes)

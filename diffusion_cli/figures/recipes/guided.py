@@ -82,6 +82,7 @@ def heading_of(name: str, quality: dict[str, float], floor: dict[str, float]) ->
     """The lines above a panel."""
     outside, mean = quality["outside"], quality["log_density"]
     w2, coverage = (quality[key] / floor[key] for key in ("sliced_w2", "coverage"))
+    # a line each: panels are narrow
     return (
-        f"{name}\n{100 * outside:.2g} % outside, log p = {mean:.2f}\nW2 {w2:.1f} x, coverage {coverage:.2f} x"
+        f"{name}\n{100 * outside:.2g} % outside\nlog p = {mean:.2f}\nW2 {w2:.1f} x\ncoverage {coverage:.2f} x"
     )
