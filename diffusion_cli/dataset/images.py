@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -147,6 +148,10 @@ class ImageDataset(Dataset):
         )
         self.fingerprint = hashlib.sha256(repr(content).encode()).hexdigest()
         self._copies: dict[torch.device, Split] = {}
+
+    def part(self, name: Literal["train", "test"]) -> Split:
+        """The images to train on, or those that are held out."""
+        return self.train if name == "train" else self.test
 
     def draw(self, n: int, generator: torch.Generator) -> Batch:
         """n random training images, with replacement, on `generator.device`."""

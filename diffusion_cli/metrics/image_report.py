@@ -72,9 +72,9 @@ class Seen(NamedTuple):
 
 
 class OfData(NamedTuple):
-    """Images of the data, which each process reads for itself: these rows of a split."""
+    """Images of the data, which each process reads for itself: these rows of a part."""
 
-    split: Literal["test", "train"]
+    part: Literal["test", "train"]
     rows: Tensor
 
 
@@ -92,7 +92,7 @@ class Look:
     def __call__(self, here: Any, rows: range, bar: ProgressBar) -> Seen:
         at = slice(rows.start, rows.stop)
         if isinstance(self.images, OfData):
-            x = getattr(here.dataset, self.images.split).batch(self.images.rows[at]).x0
+            x = here.dataset.part(self.images.part).batch(self.images.rows[at]).x0
         else:
             x = self.images[at]
         eye = self.extractor.to(here.device)
@@ -132,7 +132,7 @@ class RealImages:
         self.here = Here(dataset, device)
         each = each or one_by_one(self.here)
         other: Literal["test", "train"] = "train" if reference == "test" else "test"
-        against, others = getattr(dataset, reference), getattr(dataset, other)
+        against, others = dataset.part(reference), dataset.part(other)
         self.n = min(n, len(others.images))
         rng = np.random.default_rng(mix(seed, Stream.REFERENCES))
         rows = rng.permutation(len(others.images))[: len(others.images) // self.n * self.n].reshape(
