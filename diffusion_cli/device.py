@@ -47,6 +47,10 @@ def device_of(device: str) -> torch.device:
     return torch.device(chosen)
 
 
+# A signal that has come to a process, and whether it wants a pause.
+Say = Callable[[], tuple[int | None, bool]]
+
+
 class ProcessGroup(Protocol):
     """The processes that work on one command together, as one of them sees it.
 
@@ -66,8 +70,12 @@ class ProcessGroup(Protocol):
         it has the same bits however many processes there are."""
         ...
 
-    def agree(self, signum: int | None, pause: bool = False) -> tuple[int | None, bool]:
-        """A signal that one of the processes has had, and whether process 0 wants the others to wait for its orders."""
+    def agree(self, say: Say) -> tuple[int | None, bool]:
+        """A signal that one of the processes has had, and whether process 0 wants the others to wait for its orders.
+
+        say: what this process has to say of it. Of several, each is asked at its next sum, and this is what all have said at
+            the last one.
+        """
         ...
 
     def call(self, order: Callable[[Any], Any], own: Callable[[], Any]) -> list[Any]:
@@ -94,8 +102,8 @@ class Alone:
     def add_up(self, vectors: Iterable[Tensor]) -> Tensor:
         return added(vectors)
 
-    def agree(self, signum: int | None, pause: bool = False) -> tuple[int | None, bool]:
-        return signum, pause
+    def agree(self, say: Say) -> tuple[int | None, bool]:
+        return say()
 
     def call(self, order: Callable[[Any], Any], own: Callable[[], Any]) -> list[Any]:
         return [own()]

@@ -60,6 +60,8 @@ class Training:
         log.info("%s", header(components, self.state.net, self.facts, run))
         self.started, self.first_step = time.monotonic(), 0
         self.training_seconds: float | None = None
+        # whether max_minutes are over
+        self.timed_out = False
         self.metrics: dict[str, Any] = {}
         # step and score of the best checkpoint so far
         self.best: dict[str, Any] | None = None
@@ -82,8 +84,8 @@ class Training:
         log.info("resumed at step %d", self.state.step)
 
     def train(self) -> None:
-        config, state, stop = self.config, self.state, self.session.stop
-        self.started, limit, group = time.monotonic(), config["max_minutes"], self.components.group
+        config, state, stop, group = self.config, self.state, self.session.stop, self.components.group
+        self.started = time.monotonic()
         self.save_stage(self.session.bar)
         self.write_summary(RUNNING)
         batches, self.scored = self.lesson.batches(self.components, state, self.run, self.session)
@@ -94,6 +96,8 @@ class Training:
             self.stop()
         group.release()
         group.equalize(batches.handed)
+        if group.size > 1:
+            group.agree(self.say)
         # A signal is looked at where the step can be saved.
         with self.session.bar(config["steps"], state.step, stops=False) as progress:
             for _ in steps_of(self.components, state, batches):
@@ -103,25 +107,30 @@ class Training:
                     self.logger.log(state.step, row)
                     progress.set_postfix_str(f"loss {row['loss']:.4g}", refresh=False)
                 progress.update()
-                timed_out = limit is not None and time.monotonic() - self.started > 60 * limit
-                due = self.stages.due(state.step) or self.monitor.due(state.step)
-                signum, pause = group.agree(stop.signum, due or timed_out)
+                signum, pause = group.agree(self.say)
                 stop.signum = stop.signum or signum
                 if not signum:
                     self.evaluate_again()
                 self.save_stage()
                 # in a group the processes speak of it again at the next step
                 left = group.size == 1 and stop.signum is not None
-                stopping = timed_out or signum is not None or left
+                stopping = self.timed_out or signum is not None or left
                 if last or stopping or state.step % config["checkpoint"]["every"] == 0:
                     self.save_checkpoint()
                 if stopping:
                     self.stop()
-                if timed_out and not last:
-                    raise TimeIsUp(f"max_minutes={limit:g}")
+                if self.timed_out and not last:
+                    raise TimeIsUp(f"max_minutes={config['max_minutes']:g}")
                 if pause:
                     group.release()
         self.training_seconds = time.monotonic() - self.started
+
+    def say(self) -> tuple[int | None, bool]:
+        """What there is to agree of: a signal, and whether something other than training follows. A group asks in the middle
+        of a step."""
+        limit, coming = self.config["max_minutes"], self.state.step + 1
+        self.timed_out = limit is not None and time.monotonic() - self.started > 60 * limit
+        return self.session.stop.signum, self.timed_out or self.stages.due(coming) or self.monitor.due(coming)
 
     def stop(self) -> None:
         """Raises Interrupted where a signal has come, unless a launcher wants the run to go on: then what the signal has put

@@ -158,8 +158,13 @@ def follow(components: Components, group: Processes, lesson: Lesson) -> None:
     group.serve(averaged)
     batches = lesson.followed(components, state)
     group.equalize(batches.handed)
+
+    def say() -> tuple[int | None, bool]:
+        return group.stop.take(), False
+
+    group.agree(say)
     for _ in steps_of(components, state, batches):
-        if group.agree(group.stop.take())[1]:
+        if group.agree(say)[1]:
             group.serve(averaged)
     group.serve(averaged)
 

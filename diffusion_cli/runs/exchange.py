@@ -1,8 +1,9 @@
-"""Sums of the vectors of several processes: in memory that those of one host share, which is quicker than its own network, or
-over a network."""
+"""Sums of the vectors of several processes, and with them of a few words that they say to each other: in memory that those of
+one host share, which is quicker than its own network, or over a network."""
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from collections.abc import Iterable
@@ -42,28 +43,35 @@ class Sums:
         """Of the vectors of this process what takes part in the sum: all of them, or their own sum."""
         return [*vectors] if self.exact else [added(vectors)]
 
-    def __call__(self, given: list[Tensor]) -> Tensor:
-        """The sum of what `sent` gives in all processes; it lasts until the next call."""
+    def __call__(self, given: list[Tensor], words: Tensor) -> tuple[Tensor, Tensor]:
+        """The sum of what `sent` gives in all processes, which lasts until the next call; and that of their words (w,)."""
+        if self.exact and self.shared and given[0].device.type == "cpu":
+            if self._memory is None or not self._memory.fits(given, words):
+                self._memory = shared_sum(given, words, self.rank, self.size)
+                self.shared = self._memory is not None
+            if self._memory is not None:
+                return self._memory(given, words)
+        if given[0].device.type != "cpu":
+            # apart, so that nobody waits for the device to read them
+            dist.all_reduce(words)
+            return self._over_network(given), words
+        total = self._over_network([torch.cat((given[0], words)), *given[1:]])
+        return total[: -len(words)], total[-len(words) :]
+
+    def _over_network(self, given: list[Tensor]) -> Tensor:
+        """The sum of vectors, of which the first may be the longest.
+
+        In order each process adds a piece of all vectors, so that as much is sent as by an all_reduce of their sum.
+        """
         if not self.exact:
             dist.all_reduce(given[0])
             return given[0]
-        if self.shared and given[0].device.type == "cpu":
-            if self._memory is None or not self._memory.fits(given):
-                self._memory = shared_sum(given, self.rank, self.size)
-                self.shared = self._memory is not None
-            if self._memory is not None:
-                return self._memory(given)
-        return self._over_network(given)
-
-    def _over_network(self, given: list[Tensor]) -> Tensor:
-        """Each process adds a piece of all vectors, so that as much is sent as by an all_reduce of their sum."""
-        # no copy of a single one
-        rows = torch.stack(given) if len(given) > 1 else given[0][None]
-        k, m = rows.shape
+        k, m = len(given), len(given[0])
         width = -(-m // self.size)
-        missing = self.size * width - m
-        padded = torch.nn.functional.pad(rows, (0, missing)) if missing else rows
-        sent = padded.view(k, self.size, width).transpose(0, 1).contiguous()
+        rows = given[0].new_zeros(k, self.size * width)
+        for row, vector in zip(rows, given, strict=True):
+            row[: len(vector)] = vector
+        sent = rows.view(k, self.size, width).transpose(0, 1).contiguous()
         received = torch.empty_like(sent)
         total = rows.new_empty(self.size * width)
         dist.all_to_all_single(received, sent)
@@ -75,35 +83,42 @@ class Sums:
 class SharedSum:
     """Adds vectors (m,), k of each process, in the order of their ranks, in memory.
 
-    memory: (size k + 1, m), seen by all processes: their vectors, and the sum.
+    Of two places each sum takes the other one than the sum before, so that the processes wait for each other once: who has
+    come to the next sum has read the last one but one.
+
+    memory: (2, size k, m + w), seen by all processes: two places for their vectors, and for the words of each process behind
+        its first one.
+    words: number of words, w.
     rank, size: of this process, and how many there are.
     """
 
-    def __init__(self, memory: Tensor, rank: int, size: int) -> None:
-        self.rows, self.total = memory[:-1], memory[-1]
-        self.mine = self.rows[len(self.rows) // size * rank :][: len(self.rows) // size]
-        width = -(-len(self.total) // size)
-        self.piece = slice(rank * width, (rank + 1) * width)
+    def __init__(self, memory: Tensor, words: int, rank: int, size: int) -> None:
+        self.places, self.words, self.count = memory, words, memory.shape[1] // size
+        self.first = self.count * rank
+        self.total, self.sums = torch.empty_like(memory[0, 0]), 0
 
-    def fits(self, vectors: list[Tensor]) -> bool:
+    def fits(self, vectors: list[Tensor], words: Tensor) -> bool:
         """Whether it is for as many and as long ones."""
-        return self.mine.shape == (len(vectors), len(vectors[0]))
+        long = len(vectors[0]) + len(words) == self.places.shape[2]
+        return self.count == len(vectors) and self.words == len(words) and long
 
-    def __call__(self, vectors: list[Tensor]) -> Tensor:
-        """The sum, which lasts until the next call. Each process adds a piece of all vectors."""
-        for mine, vector in zip(self.mine, vectors, strict=True):
-            mine.copy_(vector)
+    def __call__(self, vectors: list[Tensor], words: Tensor) -> tuple[Tensor, Tensor]:
+        """The sum of all, and that of their words; both last until the next call."""
+        rows, m = self.places[self.sums % 2], len(vectors[0])
+        self.sums += 1
+        for row, vector in zip(rows[self.first :], vectors, strict=False):
+            row[:m] = vector
+        rows[self.first, m:] = words
         dist.barrier()
-        first, *others = self.rows[:, self.piece]
-        added([self.total[self.piece].copy_(first), *others])
-        dist.barrier()
-        return self.total
+        total = added([torch.add(rows[0], rows[1], out=self.total), *rows[2:]])
+        return total[:m], total[m:]
 
 
-def shared_sum(vectors: list[Tensor], rank: int, size: int) -> SharedSum | None:
-    """For vectors of this number and length; None where the processes have no memory in common. All of them must call it."""
-    shape = (size * len(vectors) + 1, len(vectors[0]))
-    count = shape[0] * shape[1]
+def shared_sum(vectors: list[Tensor], words: Tensor, rank: int, size: int) -> SharedSum | None:
+    """For vectors and words of this number and length; None where the processes have no memory in common. All of them must
+    call it."""
+    shape = (2, size * len(vectors), len(vectors[0]) + len(words))
+    count = math.prod(shape)
     path = [_reserved(count * vectors[0].element_size()) if rank == 0 else None]
     dist.broadcast_object_list(path)
     try:
@@ -120,7 +135,7 @@ def shared_sum(vectors: list[Tensor], rank: int, size: int) -> SharedSum | None:
     if rank == 0 and path[0] is not None:
         # it lasts as long as somebody uses it
         os.unlink(path[0])
-    return SharedSum(memory.view(shape), rank, size) if memory is not None and found else None
+    return SharedSum(memory.view(shape), len(words), rank, size) if memory is not None and found else None
 
 
 def _reserved(size: int) -> str | None:

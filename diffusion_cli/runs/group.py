@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
+from diffusion_cli.device import Say
 from diffusion_cli.errors import Interrupted, RunFailed, UserError
 from diffusion_cli.runs.exchange import Sums
 from diffusion_cli.runs.processes import Others, meeting_place, member, size_of
@@ -32,6 +33,7 @@ LONGEST = timedelta(hours=24)
 COMING, CONNECTING = timedelta(minutes=10), timedelta(minutes=2)
 LOOK = 0.02  # seconds between looks whether the others are there
 GRACE = 3.0  # seconds in which the reason of a failure comes to light
+MOST_SIGNALS = 64
 TASK, DATA, READY, FAILED, CODE, LEFT = "task", "data", "ready", "failed", "code", "left"
 
 
@@ -46,6 +48,9 @@ class Processes:
     def __init__(self, store: Any, rank: int, size: int, stop: Stop, others: Others | None = None) -> None:
         self.store, self.rank, self.size, self.stop, self.others = store, rank, size, stop, others
         self.sums = Sums(rank, size)
+        # what this process says with its next sum, and what all have said with the last
+        self.say: Say = lambda: (None, False)
+        self.words = torch.zeros(1 + MOST_SIGNALS)
 
     # how they come together
 
@@ -111,14 +116,25 @@ class Processes:
         # they are made here, and an error in that is this process's own
         given = self.sums.sent(vectors)
         with self._heard():
-            return self.sums(given)
+            total, self.words = self.sums(given, self._words())
+        return total
 
-    def agree(self, signum: int | None, pause: bool = False) -> tuple[int | None, bool]:
-        words = torch.tensor([signum or 0, int(pause)])
-        with self._heard():
-            dist.all_reduce(words, dist.ReduceOp.MAX)
-        number, paused = words.tolist()
-        return number or None, bool(paused or number)
+    def agree(self, say: Say) -> tuple[int | None, bool]:
+        # it rides on the next sum, so that the processes need not wait for each other once more
+        self.say = say
+        pause, *signals = self.words.tolist()
+        self.words = torch.zeros(len(self.words))
+        number = next((number for number, count in enumerate(signals, 1) if count), None)
+        return number, bool(pause or number)
+
+    def _words(self) -> Tensor:
+        """What this process says, so that words can be added: whether it wants a pause, and the number of each signal."""
+        signum, pause = self.say()
+        words = torch.zeros(1 + MOST_SIGNALS)
+        words[0] = pause
+        if signum:
+            words[signum] = 1
+        return words
 
     def call(self, order: Callable[[Any], Any], own: Callable[[], Any]) -> list[Any]:
         self._send(order)

@@ -58,7 +58,7 @@ def adding() -> None:
             way = ADDING[turn % len(ADDING)]
             group.sums.exact, group.sums.shared = way != "sum", way == "exact"
             vector = torch.randn(size)
-            group.agree(None)
+            dist.barrier()
             start = time.perf_counter()
             group.add_up([vector])
             times[way].append(1000 * (time.perf_counter() - start))
@@ -68,7 +68,7 @@ def adding() -> None:
     dist.destroy_process_group()
 
 
-def main(threads: int, rounds: int, steps: int = 40) -> None:
+def main(threads: int, rounds: int, steps: int = 200) -> None:
     best = dict.fromkeys(WAYS, 0.0)
     for _ in range(max(rounds // 4, 1)):
         for way in WAYS:
