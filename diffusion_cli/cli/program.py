@@ -17,6 +17,7 @@ from diffusion_cli.cli.waiting import wait_briefly
 from diffusion_cli.errors import ArgumentError, Interrupted, Passage, RunFailed, TakenError, UserError
 from diffusion_cli.options.browsing import POSITIONAL
 from diffusion_cli.options.groups import trusted_modules
+from diffusion_cli.runs import garbage
 from diffusion_cli.runs.processes import member
 
 USAGE = """\
@@ -58,6 +59,8 @@ PIPE_CLOSED = 141  # what a shell reports for a program that SIGPIPE ended
 def run_line(argv: list[str] | None = None) -> int:
     """Runs one command line; see `main` in diffusion_cli/__main__.py."""
     wait_briefly(os.environ)
+    if argv is None:
+        garbage.put_off()
     _find_modules_here()
     if member().rank > 0:
         from diffusion_cli.commands import follow

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffusion_cli import __version__
 from diffusion_cli.options.files import is_default_figure
+from diffusion_cli.runs import garbage
 from diffusion_cli.runs.comparison import Compared
 from diffusion_cli.runs.resume import fingerprint
 
@@ -31,6 +32,7 @@ def prepare_process(threads: int | None) -> None:
     """What a command sets for the whole process: torch's threads (None: torch's choice), and that freed memory is kept."""
     from diffusion_cli.device import choose_threads, keep_freed_memory
 
+    garbage.look_again()
     keep_freed_memory()
     choose_threads(threads)
 
