@@ -16,7 +16,7 @@ from torch import Tensor
 
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.model.network import Network
-from diffusion_cli.runs.exchange import added
+from diffusion_cli.runs.exchange import Say, added
 from diffusion_cli.runs.processes import member
 
 log = logging.getLogger(__name__)
@@ -45,10 +45,6 @@ def device_of(device: str) -> torch.device:
             raise ArgumentError("device", device, f"process {local} of this machine finds {count} GPUs")
         chosen = f"cuda:{local if count > 1 else 0}"
     return torch.device(chosen)
-
-
-# A signal that has come to a process, and whether it wants a pause.
-Say = Callable[[], tuple[int | None, bool]]
 
 
 class ProcessGroup(Protocol):

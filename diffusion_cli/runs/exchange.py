@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -15,6 +15,8 @@ from torch import distributed as dist
 
 # Where a file lies in memory, if the system has such a place.
 IN_MEMORY = Path("/dev/shm")
+# What a process says to the others: a signal that has come to it, and whether it wants a pause.
+Say = Callable[[], tuple[int | None, bool]]
 
 
 def added(vectors: Iterable[Tensor]) -> Tensor:

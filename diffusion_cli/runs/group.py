@@ -21,9 +21,8 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-from diffusion_cli.device import Say
 from diffusion_cli.errors import Interrupted, RunFailed, UserError
-from diffusion_cli.runs.exchange import Sums
+from diffusion_cli.runs.exchange import Say, Sums
 from diffusion_cli.runs.processes import Others, meeting_place, member, size_of
 from diffusion_cli.runs.signals import Stop
 
