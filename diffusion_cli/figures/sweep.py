@@ -19,6 +19,9 @@ from diffusion_cli.figures.view import View
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
 # Ratio of the largest to the smallest number on an axis from which it is logarithmic.
 LOG_FROM = 8.0
+# Of the room of a name on an axis what its lines take, side by side.
+BESIDE = 0.5
+FLOOR = (0, (1, 2))
 
 
 class SeedLine(NamedTuple):
@@ -55,14 +58,18 @@ def metric_lines(lines: Mapping[str, SeedLine], xlabel: str, ylabel: str, hue: s
     """
     figure = new_figure(SINGLE * 1.35, 2.7)
     ax = figure.subplots()
+    handles: list[Any] = []
     names = list(dict.fromkeys(x for line in lines.values() for x in line.x))
     numeric = all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in names)
     for i, (name, line) in enumerate(lines.items()):
-        place = np.array([x if numeric else names.index(x) for x in line.x], dtype=float)
+        # names have room for their lines side by side
+        beside = 0.0 if numeric else BESIDE * ((i + 0.5) / len(lines) - 0.5)
+        place = np.array([x if numeric else names.index(x) + beside for x in line.x], dtype=float)
         color, marker = CYCLE[i % len(CYCLE)], MARKERS[i % len(MARKERS)]
         std = np.nan_to_num(np.asarray(line.std, dtype=float))
-        ax.errorbar(place, line.mean, std, color=color, ls=DASHES[i % len(DASHES)] if numeric else "none",
-                    capsize=2, elinewidth=0.8, label=name, zorder=3, marker=marker, ms=3.5)  # fmt: skip
+        bar = ax.errorbar(place, line.mean, std, color=color, ls=DASHES[i % len(DASHES)] if numeric else "none",
+                          capsize=2, elinewidth=0.8, label=name, zorder=3, marker=marker, ms=3.5)  # fmt: skip
+        handles.append(bar)
         for x, values in zip(place, line.runs, strict=True):
             if len(values) > 1:
                 ax.scatter([x] * len(values), values, s=5, color=color, alpha=0.35, lw=0, zorder=2)
@@ -71,10 +78,11 @@ def metric_lines(lines: Mapping[str, SeedLine], xlabel: str, ylabel: str, hue: s
                 place,
                 line.floor,
                 color=color,
-                ls=(0, (1, 2)),
+                ls=FLOOR if numeric else "none",
                 lw=0.8,
                 zorder=1,
                 marker="" if numeric else "_",
+                ms=8,
             )
     _x_axis(ax, names, numeric)
     low = [m - s for line in lines.values() for m, s in zip(line.mean, np.nan_to_num(line.std), strict=True)]
@@ -84,8 +92,11 @@ def metric_lines(lines: Mapping[str, SeedLine], xlabel: str, ylabel: str, hue: s
     ax.set_xlabel(xlabel).set_parse_math(False)
     ax.set_ylabel(ylabel).set_parse_math(False)
     if any(np.isfinite(line.floor).any() for line in lines.values()):
-        ax.plot([], [], color=GREY, ls=(0, (1, 2)), lw=0.8, label="floor of true samples")
-    handles, labels = ax.get_legend_handles_labels()
+        floor = ax.plot(
+            [], [], color=GREY, ls=FLOOR if numeric else "-", lw=0.8, label="floor of true samples"
+        )
+        handles.append(floor[0])
+    labels = [handle.get_label() for handle in handles]
     if len(handles) > 1 or hue:
         longest = max(map(len, labels))
         columns = min(len(labels), 3 if longest < 14 else 2 if longest < 24 else 1)
