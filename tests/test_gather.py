@@ -260,7 +260,7 @@ def test_lines_pass_through_the_means(tmp_path):
     assert drawn["a"].tolist() == [[1e-4, 0.4], [1e-2, pytest.approx(0.15)]] and drawn["b"].tolist() == [
         [1e-4, 0.7]
     ]
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["floor of true samples", "a", "b"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b", "floor of true samples"]
     save_figure(figure, tmp_path / "a.png")
 
 

@@ -104,11 +104,12 @@ class Listing:
     def _run(
         self, name: str, group: str, entry: Any, budget: str, places: Mapping[str, Place], folders: Any
     ) -> Run:
-        words, needs, problem = filled(entry, "train", budget, places, folders)
+        command = command_of(entry)
+        words, needs, problem = filled(entry, command, budget, places, folders)
         directory = places[name].directory
         into = f"hydra.{'sweep' if '-m' in words else 'run'}.dir={directory}"
         return Run(
-            name, group, ("train", *words, "threads=1", "resume=true", into), directory, needs, problem
+            name, group, (command, *words, "threads=1", "resume=true", into), directory, needs, problem
         )
 
     def _figure(
@@ -125,6 +126,11 @@ class Listing:
         directory = str(home / "drawn" / name)
         words = ("plot", *words, "threads=1", f"hydra.run.dir={directory}")
         return Figure(name, group, words, directory, entry["says"], needs, problem)
+
+
+def command_of(entry: Mapping[str, str]) -> str:
+    """By which a run is made."""
+    return "distill" if "distill" in entry else "train"
 
 
 def filled(

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from listing import PLACE, Listing
+from listing import PLACE, Listing, command_of
 from PIL import Image
 
 KEY = "provenance"
@@ -28,19 +28,31 @@ def provenances(listing: Listing, budget: str) -> dict[str, str]:
     runs = {name: (group, entry) for group, content in listing.groups.items()
             for name, entry in content.get("runs", {}).items()}  # fmt: skip
     with composing() as composed:
-        resolved = {name: [words, composed("train", first_job(words))] for name, (_, entry) in runs.items()
-                    if (words := words_of(entry, "train", budget))}  # fmt: skip
+        resolved = {
+            name: [
+                words := words_of(entry, command := command_of(entry), budget),
+                composed(command, first_job(words)),
+            ]
+            for name, (_, entry) in runs.items()
+        }
     for content in listing.groups.values():
         for name, entry in content.get("figures", {}).items():
-            places = PLACE.findall(f"{entry['plot']} {entry.get(budget, '')}")
-            needed = [
-                run for place in places for run, (group, _) in runs.items() if place in (run, f"{group}/")
-            ]
+            needed = [*named(entry, "plot", budget, runs)]
+            for run in needed:
+                # a student's teacher
+                of = runs[run][1]
+                needed += [name for name in named(of, command_of(of), budget, runs) if name not in needed]
             words = words_of(entry, "plot", budget)
             about = [listing.recipe, words, defaults_of(words), {run: resolved[run] for run in needed}]
             text = json.dumps(about, sort_keys=True, default=str)
             found[name] = hashlib.sha256(text.encode()).hexdigest()[:16]
     return found
+
+
+def named(entry: Mapping[str, str], key: str, budget: str, runs: Mapping[str, tuple[str, Any]]) -> list[str]:
+    """The runs that the words of an entry name."""
+    places = PLACE.findall(f"{entry[key]} {entry.get(budget, '')}")
+    return [run for place in places for run, (group, _) in runs.items() if place in (run, f"{group}/")]
 
 
 def words_of(entry: Mapping[str, str], key: str, budget: str) -> list[str]:
@@ -51,7 +63,9 @@ def words_of(entry: Mapping[str, str], key: str, budget: str) -> list[str]:
 
 
 def first_job(words: list[str]) -> list[str]:
-    """The words of the first job of a sweep, which stands for all; a single run's own."""
+    """The words of the first job of a sweep, which stands for all; a single run's own. With another teacher than one who is
+    not there."""
+    words = ["run=exact" if word.startswith("run=") else word for word in words]
     if "-m" not in words:
         return words
     return [word if "[" in word else word.split(",")[0] for word in words if word != "-m"]

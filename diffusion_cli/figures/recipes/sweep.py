@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -49,7 +50,10 @@ def sweep_grid(results: Comparison, truth: bool = False) -> Figure:
     truth: whether a last column shows the data themselves.
     """
     rows = results.by_hue()
-    columns = sorted({cell.values[0] for cells in rows.values() for cell in cells}, key=place)
+    by_column: dict[Any, list[Cell]] = {}
+    for cell in (cell for cells in rows.values() for cell in cells):
+        by_column.setdefault(cell.values[0], []).append(cell)
+    columns = sorted(by_column, key=place)
     panels, name = {}, results.y.removeprefix("metrics.")
     for r, cells in enumerate(rows.values()):
         for cell in cells:
@@ -63,7 +67,12 @@ def sweep_grid(results: Comparison, truth: bool = False) -> Figure:
             )
         if truth:
             panels[r, len(columns)] = pictures.Panel(examples(components, len(few)).x0.numpy(), view, "")
-    heads = [f"{results.x} = {shown(value)}" for value in columns] + ["ground truth"] * truth
+    by_students = {
+        value: all(result.command == "distill" for cell in cells for result in cell.results)
+        for value, cells in by_column.items()
+    }
+    heads = [f"{results.x} = {shown(value)}" + ", student" * by_students[value] for value in columns]
+    heads += ["ground truth"] * truth
     keys = ", ".join(results.hue)
     return pictures.sample_grid(panels, heads, [f"{keys} = {row}" if keys else row for row in rows])
 
