@@ -188,6 +188,13 @@ def draw_cloud(ax: Axes, x: ArrayLike, limits: Limits, curve: Curve | None, widt
     draw_points(ax, x, width)
 
 
+def panel_width(rows: int, columns: int, beside: float = 0.35) -> float:
+    """Of a panel of `panel_axes`, in inches, where `beside` is the room beside all of them."""
+    if rows * columns == 1:
+        return SINGLE + 0.3 - beside
+    return min((DOUBLE - beside) / columns, 2.3)
+
+
 def panel_axes(
     rows: int,
     columns: int,
@@ -205,8 +212,7 @@ def panel_axes(
     bar: whether there is room for a colour bar on the right.
     """
     beside = 0.35 + (0.6 if bar else 0)
-    width = ((SINGLE + 0.3 if rows * columns == 1 else DOUBLE) - beside) / columns
-    width = min(width, 2.3 if rows * columns > 1 else width)
+    width = panel_width(rows, columns, beside)
     below = 0.25 + (0.3 if legend else 0)
     height = rows * (width + 0.04) + titled_rows * (0.08 + 0.14 * title_lines) + below
     figure = new_figure(width * columns + beside, height)

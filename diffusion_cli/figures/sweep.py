@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from numpy.typing import ArrayLike
 
 from diffusion_cli.figures.curves import DASHES, set_scale
-from diffusion_cli.figures.plane import panel_axes
+from diffusion_cli.figures.plane import panel_axes, panel_width
 from diffusion_cli.figures.style import CYCLE, GREY, SINGLE, add_legend, house_style, new_figure, set_title
 from diffusion_cli.figures.view import View
 
@@ -21,6 +22,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
 LOG_FROM = 8.0
 # Of the room of a name on an axis what its lines take, side by side.
 BESIDE = 0.5
+LETTER = 0.062  # inches of a letter above a panel, on average
 FLOOR = (0, (1, 2))
 
 
@@ -123,6 +125,12 @@ def _x_axis(ax: Axes, names: Sequence[Any], numeric: bool) -> None:
         ax.xaxis.set_major_formatter(lambda x, _: f"{x:.4g}")
 
 
+def wrapped(text: str, width: float) -> str:
+    """The lines of a text above a panel of this width, in inches, broken where they would run into the next one's."""
+    most = int(width / LETTER)
+    return "\n".join(part for line in text.split("\n") for part in textwrap.wrap(line, most) or [""])
+
+
 @house_style
 def sample_grid(
     cells: Mapping[tuple[int, int], Panel], columns: Sequence[str], rows: Sequence[str]
@@ -132,7 +140,11 @@ def sample_grid(
     cells: by (row, column); a missing one says that there is no run.
     columns, rows: their headings.
     """
-    lines = 1 + max((cell.text.count("\n") + 1 for cell in cells.values()), default=0)
+    width = panel_width(len(rows), len(columns))
+    columns = [wrapped(head, width) for head in columns]
+    cells = {place: cell._replace(text=wrapped(cell.text, width)) for place, cell in cells.items()}
+    texts = [cell.text for cell in cells.values()]
+    lines = sum(max((text.count("\n") + 1 for text in some), default=0) for some in (columns, texts))
     figure, axes, width = panel_axes(len(rows), len(columns), title_lines=lines, titled_rows=len(rows))
     for r, row in enumerate(rows):
         shown = [cells[r, c] for c in range(len(columns)) if (r, c) in cells]
