@@ -1,9 +1,9 @@
 """Several processes against one, and exact sums of gradients against all-reduce.
 
 First a table of steps per second of dataset=mnist (the digits that come with the package, all else by default): one process of
-one thread, two of one thread, and one of two threads, in turns; of each the best turn. Then, of two processes of this machine,
-the milliseconds that adding vectors of the gradients of networks of some sizes takes: `reduce=exact` in memory that they share,
-as on one host, and over the network, as between hosts; and `reduce=sum`.
+one thread, two of one thread, and one of two threads, and of two runs of half the batch that exchange nothing, in turns; of each
+the best turn. Then, of two processes of this machine, the milliseconds that adding vectors of the gradients of networks of some
+sizes takes: `reduce=exact` in memory that they share, as on one host, and over the network, as between hosts; and `reduce=sum`.
 """
 
 from __future__ import annotations
@@ -22,19 +22,36 @@ from bench.turns import heading, row
 SIZES = (10_000, 100_000, 1_000_000, 10_000_000)
 # reduce=exact within a host and between hosts, and reduce=sum.
 ADDING = ("exact", "exact, network", "sum")
-WAYS = ((1, 1), (2, 1), (1, 2))  # processes, threads
+BATCH = 64
+# Processes, threads of each, and whether they are apart: no exchange can be quicker than none.
+WAYS = ((1, 1, False), (2, 1, False), (1, 2, False), (2, 1, True))
 
 
-def training(processes: int, threads: int, steps: int) -> float:
-    """Steps per second."""
+def training(processes: int, threads: int, steps: int, apart: bool = False) -> float:
+    """Steps per second.
+
+    apart: of as many runs beside each other, each with its part of the batch, that know nothing of each other.
+    """
+    runs = processes if apart else 1
     with tempfile.TemporaryDirectory() as folder:
         line = ["train", "dataset=mnist", "dataset.source=bundled", "device=cpu", "plots=false", "stages.every=0",
-                f"steps={steps}", f"processes={processes}", f"threads={threads}", f"hydra.run.dir={folder}/run"]  # fmt: skip
+                f"steps={steps}", f"batch_size={BATCH // runs}", f"processes={processes // runs}", f"threads={threads}"]  # fmt: skip
         environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-        subprocess.run(
-            [sys.executable, "-m", "diffusion_cli", *line], env=environment, check=True, capture_output=True
+        places = [Path(folder, str(k)) for k in range(runs)]
+        begun = [
+            subprocess.Popen(
+                [sys.executable, "-m", "diffusion_cli", *line, f"hydra.run.dir={place}"],
+                env=environment,
+                stdout=subprocess.DEVNULL,
+            )
+            for place in places
+        ]
+        codes = [one.wait() for one in begun]
+        if any(codes):
+            raise SystemExit("a training has failed")
+        return statistics.mean(
+            json.loads(Path(place, "summary.json").read_text())["steps_per_second"] for place in places
         )
-        return json.loads(Path(folder, "run", "summary.json").read_text())["steps_per_second"]
 
 
 def adding() -> None:
@@ -72,10 +89,11 @@ def main(threads: int, rounds: int, steps: int = 200) -> None:
     best = dict.fromkeys(WAYS, 0.0)
     for _ in range(max(rounds // 4, 1)):
         for way in WAYS:
-            best[way] = max(best[way], training(*way, steps))
+            processes, each, apart = way
+            best[way] = max(best[way], training(processes, each, steps, apart))
     heading("processes", "threads of each", "steps/s", "times one")
-    for (processes, each), rate in best.items():
-        row(str(processes), str(each), f"{rate:.2f}", f"{rate / best[1, 1]:.2f}")
+    for (processes, each, apart), rate in best.items():
+        row(f"{processes}{', apart' * apart}", str(each), f"{rate:.2f}", f"{rate / best[WAYS[0]]:.2f}")
 
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", __file__]
     paths = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
