@@ -35,7 +35,8 @@ def training(processes: int, threads: int, steps: int, apart: bool = False) -> f
     runs = processes if apart else 1
     with tempfile.TemporaryDirectory() as folder:
         line = ["train", "dataset=mnist", "dataset.source=bundled", "device=cpu", "plots=false", "stages.every=0",
-                f"steps={steps}", f"batch_size={BATCH // runs}", f"processes={processes // runs}", f"threads={threads}"]  # fmt: skip
+                f"steps={steps}", f"threads={threads}", f"batch_size={BATCH // runs}",
+                f"processes={processes // runs}"]  # fmt: skip
         environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
         places = [Path(folder, str(k)) for k in range(runs)]
         begun = [
