@@ -106,7 +106,7 @@ def test_precision_auto_knows_what_pays(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 IMAGES = ["dataset=mnist", "dataset=fashion_mnist", "dataset=cifar10", "dataset=image_folder"]
-COURSES = ["mnist_full", "digits", "cats", "cifar10", "cifar10_cpu"]
+COURSES = ["mnist_full", "digits", "cats", "photos", "cifar10", "cifar10_cpu"]
 
 
 @pytest.mark.parametrize("words", [*IMAGES, *(f"experiment={name}" for name in COURSES)])
