@@ -709,7 +709,7 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
         "guidance=classifier": ["guidance.run=exact"],
         "guidance=auto": ["guidance.run=other"],
         "model=unet2d_cifar": ["model.width=32", "model.features=32"],
-        "experiment=cats": [f"dataset.root={folder / 'images'}"],
+        **{f"experiment={name}": [f"dataset.root={folder / 'images'}"] for name in ("cats", "photos")},
     }  # fmt: skip
 
 

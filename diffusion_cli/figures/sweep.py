@@ -125,7 +125,7 @@ def _x_axis(ax: Axes, names: Sequence[Any], numeric: bool) -> None:
         ax.xaxis.set_major_formatter(lambda x, _: f"{x:.4g}")
 
 
-def wrapped(text: str, width: float) -> str:
+def in_lines(text: str, width: float) -> str:
     """The lines of a text above a panel of this width, in inches, broken where they would run into the next one's."""
     most = int(width / LETTER)
     return "\n".join(part for line in text.split("\n") for part in textwrap.wrap(line, most) or [""])
@@ -141,8 +141,8 @@ def sample_grid(
     columns, rows: their headings.
     """
     width = panel_width(len(rows), len(columns))
-    columns = [wrapped(head, width) for head in columns]
-    cells = {place: cell._replace(text=wrapped(cell.text, width)) for place, cell in cells.items()}
+    columns = [in_lines(head, width) for head in columns]
+    cells = {place: cell._replace(text=in_lines(cell.text, width)) for place, cell in cells.items()}
     texts = [cell.text for cell in cells.values()]
     lines = sum(max((text.count("\n") + 1 for text in some), default=0) for some in (columns, texts))
     figure, axes, width = panel_axes(len(rows), len(columns), title_lines=lines, titled_rows=len(rows))
