@@ -441,7 +441,7 @@ def test_every_public_function_says_what_it_gives():
                 assert ast.get_docstring(node), f"{path.name}: {node.name}"
 
 
-def test_the_headings_of_a_guidance_study_stand_apart() -> None:
+def test_the_headings_of_a_guidance_study_do_not_overlap() -> None:
     quality = {"outside": 0.0731, "log_density": -1.25, "sliced_w2": 8.3, "coverage": 12.28}
     floor = {"outside": 0.01, "log_density": -0.04, "sliced_w2": 1.0, "coverage": 1.0}
     names = [

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from diffusion_cli.__main__ import main
 from diffusion_cli.errors import UserError
@@ -271,6 +272,25 @@ def test_names_lie_side_by_side_and_are_taken_literally(tmp_path):
     (ax,) = figure.axes
     assert ax.get_xticks().tolist() == [0, 1, 2] and not figure.legends
     save_figure(figure, tmp_path / "a.png")
+
+
+def test_lines_over_names_do_not_hide_each_other():
+    lines = {name: line(["cosine", "linear"], [[1.0, 2.0], [2.0, 3.0]]) for name in ("a", "b", "c")}
+    (ax,) = sweep.metric_lines(lines, "schedule", "w2", "kind").axes
+    places = [container.lines[0].get_xdata() for container in ax.containers]
+    assert [np.round(xs).tolist() for xs in places] == [[0, 1]] * 3
+    assert (np.diff(places, axis=0) > 0.1).all()
+
+
+def test_headings_of_a_grid_do_not_overlap():
+    points = np.random.default_rng(0).normal(size=(20, 2))
+    panels = {(0, c): sweep.Panel(points, PlaneView(), "sliced_w2: 0.0439\noutliers: 0 %") for c in range(6)}
+    heads = [f"network_calls = {k}, student" for k in (1, 2, 5, 10, 25, 50)]
+    figure = sweep.sample_grid(panels, heads, ["row"])
+    FigureCanvasAgg(figure).draw()
+    boxes = [ax.title.get_window_extent() for ax in figure.axes]
+    assert len(boxes) == 6 and not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    assert all(box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1 for box in boxes)
 
 
 def test_the_grid_has_a_cell_for_each_pair(tmp_path):

@@ -96,8 +96,7 @@ class Training:
             self.stop()
         group.release()
         group.equalize(batches.handed)
-        if group.size > 1:
-            group.agree(self.say)
+        group.agree(self.say)
         # A signal is looked at where the step can be saved.
         with self.session.bar(config["steps"], state.step, stops=False) as progress:
             for _ in steps_of(self.components, state, batches):

@@ -29,7 +29,8 @@ log = logging.getLogger(__name__)
 
 
 def prepare_process(threads: int | None) -> None:
-    """What a command sets for the whole process: torch's threads (None: torch's choice), and that freed memory is kept."""
+    """What a command sets for the whole process: torch's threads (None: torch's choice), that freed memory is kept, and that
+    Python looks for garbage, among what is made from now on."""
     from diffusion_cli.device import choose_threads, keep_freed_memory
 
     garbage.look_again()

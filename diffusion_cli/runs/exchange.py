@@ -54,7 +54,7 @@ class Sums:
             if self._memory is not None:
                 return self._memory(given, words)
         if given[0].device.type != "cpu":
-            # apart, so that nobody waits for the device to read them
+            # by themselves, so that nobody waits for the device to read them
             dist.all_reduce(words)
             return self._over_network(given), words
         total = self._over_network([torch.cat((given[0], words)), *given[1:]])

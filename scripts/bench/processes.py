@@ -23,16 +23,16 @@ SIZES = (10_000, 100_000, 1_000_000, 10_000_000)
 # reduce=exact within a host and between hosts, and reduce=sum.
 ADDING = ("exact", "exact, network", "sum")
 BATCH = 64
-# Processes, threads of each, and whether they are apart: no exchange can be quicker than none.
+# Processes, threads of each, and whether they exchange nothing: no exchange can be quicker than none.
 WAYS = ((1, 1, False), (2, 1, False), (1, 2, False), (2, 1, True))
 
 
-def training(processes: int, threads: int, steps: int, apart: bool = False) -> float:
+def training(processes: int, threads: int, steps: int, independent: bool = False) -> float:
     """Steps per second.
 
-    apart: of as many runs beside each other, each with its part of the batch, that know nothing of each other.
+    independent: of as many runs at the same time, each with its part of the batch, that exchange nothing.
     """
-    runs = processes if apart else 1
+    runs = processes if independent else 1
     with tempfile.TemporaryDirectory() as folder:
         line = ["train", "dataset=mnist", "dataset.source=bundled", "device=cpu", "plots=false", "stages.every=0",
                 f"steps={steps}", f"threads={threads}", f"batch_size={BATCH // runs}",
@@ -90,11 +90,16 @@ def main(threads: int, rounds: int, steps: int = 200) -> None:
     best = dict.fromkeys(WAYS, 0.0)
     for _ in range(max(rounds // 4, 1)):
         for way in WAYS:
-            processes, each, apart = way
-            best[way] = max(best[way], training(processes, each, steps, apart))
+            processes, each, independent = way
+            best[way] = max(best[way], training(processes, each, steps, independent))
     heading("processes", "threads of each", "steps/s", "times one")
-    for (processes, each, apart), rate in best.items():
-        row(f"{processes}{', apart' * apart}", str(each), f"{rate:.2f}", f"{rate / best[WAYS[0]]:.2f}")
+    for (processes, each, independent), rate in best.items():
+        row(
+            f"{processes}{', independent' * independent}",
+            str(each),
+            f"{rate:.2f}",
+            f"{rate / best[WAYS[0]]:.2f}",
+        )
 
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", __file__]
     paths = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]

@@ -39,7 +39,7 @@ def provenances(listing: Listing, budget: str) -> dict[str, str]:
         for name, entry in content.get("figures", {}).items():
             needed = [*named(entry, "plot", budget, runs)]
             for run in needed:
-                # a student's teacher
+                # of a student also its teacher: the list grows while it is gone through
                 of = runs[run][1]
                 needed += [name for name in named(of, command_of(of), budget, runs) if name not in needed]
             words = words_of(entry, "plot", budget)
@@ -63,8 +63,8 @@ def words_of(entry: Mapping[str, str], key: str, budget: str) -> list[str]:
 
 
 def first_job(words: list[str]) -> list[str]:
-    """The words of the first job of a sweep, which stands for all; a single run's own. With another teacher than one who is
-    not there."""
+    """The words of the first job of a sweep, which stands for all; a single run's own. The exact denoiser stands for a
+    teacher, who need not be trained yet."""
     words = ["run=exact" if word.startswith("run=") else word for word in words]
     if "-m" not in words:
         return words

@@ -67,14 +67,15 @@ def sweep_grid(results: Comparison, truth: bool = False) -> Figure:
             )
         if truth:
             panels[r, len(columns)] = pictures.Panel(examples(components, len(few)).x0.numpy(), view, "")
-    by_students = {
-        value: all(result.command == "distill" for cell in cells for result in cell.results)
-        for value, cells in by_column.items()
-    }
-    heads = [f"{results.x} = {shown(value)}" + ", student" * by_students[value] for value in columns]
-    heads += ["ground truth"] * truth
+    heads = [heading(results.x, value, by_column[value]) for value in columns] + ["ground truth"] * truth
     keys = ", ".join(results.hue)
     return pictures.sample_grid(panels, heads, [f"{keys} = {row}" if keys else row for row in rows])
+
+
+def heading(x: str, value: Any, cells: list[Cell]) -> str:
+    """Of a column of samples, at this value of the key x; it says where all of them are students'."""
+    students = all(result.command == "distill" for cell in cells for result in cell.results)
+    return f"{x} = {shown(value)}" + ", student" * students
 
 
 def outliers(cell: Cell) -> str:
