@@ -20,22 +20,28 @@ from diffusion_cli.runs.exchange import Say, added
 from diffusion_cli.runs.processes import member
 
 log = logging.getLogger(__name__)
+# Parameters of a network from which on a GPU is quicker in bfloat16. A step of a smaller one is as long as its kernels take to be
+# started, and there are more of them.
+LARGE = 5_000_000
 # What torch takes by itself; and whether somebody has said how many threads it is to take.
 _DEFAULT = torch.get_num_threads()
 _chosen = False
 
 
-def device_of(device: str) -> torch.device:
-    """The device of this name; auto: a GPU where there is one. ArgumentError for one that is not here.
+def device_of(device: str, shape: Sequence[int]) -> torch.device:
+    """The device of this name; auto: a GPU where there is one and it pays. ArgumentError for one that is not here.
 
-    Of several processes on a machine each takes a GPU of its own.
+    On points it does not: a step is two hundred kernels of some microseconds, and to start each takes a GPU longer than a
+    CPU needs for its work. Of several processes on a machine each takes a GPU of its own.
+
+    shape: of one sample.
     """
     usable = ["cpu"]
     if torch.cuda.is_available():
         usable = ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count())), "cpu"]
     elif torch.backends.mps.is_available():
         usable = ["mps", "cpu"]
-    chosen = usable[0] if device == "auto" else device
+    chosen = device if device != "auto" else "cpu" if len(shape) == 1 else usable[0]
     if chosen not in usable:
         raise ArgumentError("device", device, "there is none here", ("auto", *usable))
     if chosen == "cuda" and member().size > 1:
@@ -114,15 +120,16 @@ ALONE = Alone()
 def precision_of(precision: str, device: torch.device, net: Network) -> torch.dtype:
     """The type in which a network runs on a device.
 
-    precision: fp32, bf16, or auto: bf16 where that is quicker, always the same on a machine: on a GPU that multiplies in
-        it, and on a CPU that does so, for networks that say `bf16_pays` (small ones lose by it).
+    precision: fp32, bf16, or auto: bf16 where that is quicker, always the same on a machine: on a GPU or a CPU that
+        multiplies in it, for networks that say `bf16_pays`, and on a GPU are large (small ones lose by it).
     """
     if precision == "auto":
         if device.type == "cuda":
-            pays = torch.cuda.is_bf16_supported(including_emulation=False)
+            large = sum(p.numel() for p in net.parameters()) >= LARGE
+            pays = large and torch.cuda.is_bf16_supported(including_emulation=False)
         else:
-            pays = device.type == "cpu" and net.bf16_pays and cpu_multiplies_bf16()
-        precision = "bf16" if pays else "fp32"
+            pays = device.type == "cpu" and cpu_multiplies_bf16()
+        precision = "bf16" if pays and net.bf16_pays else "fp32"
     return {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
 
 
@@ -182,6 +189,11 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.pythonapi.mallopt
         mallopt(M_MMAP_THRESHOLD, 2**28)
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def repeat_convolutions() -> None:
+    """Has the convolutions of a GPU give the same bits each time: by itself cuDNN takes ways that add in any order."""
+    torch.backends.cudnn.deterministic = True
 
 
 def free_memory() -> int:

@@ -16,7 +16,7 @@ from diffusion_cli.errors import ArgumentError
 from diffusion_cli.forward import learned_variance, step_bound
 from diffusion_cli.prediction import Parameterization
 from diffusion_cli.ranges import Finite, Many, NonNegative, Positive, checked
-from diffusion_cli.schedule import Level, Schedule
+from diffusion_cli.schedule import Level, Schedule, widest
 
 LOSSES: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss}
 PSEUDO_HUBER = "pseudo_huber"
@@ -90,7 +90,7 @@ class Loss(ABC):
             u = (part + torch.rand(n, generator=generator, device=device)) / (of or n)
             return (u * schedule.T).long().clamp(max=schedule.T - 1) + 1
         noise_level = self.mean + self.std * torch.randn(n, generator=generator, device=device)
-        return schedule.time_of(-2 * noise_level.cpu()).to(device)
+        return schedule.time_of(-2 * noise_level).to(device, widest(device))
 
 
 @checked

@@ -23,6 +23,17 @@ PURE_NOISE = 0.01
 PAPER_T = 1000
 
 
+def widest(device: torch.device) -> torch.dtype:
+    """The longest floating-point numbers of a device: Apple's have no float64."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def float64(value: float | Tensor) -> Tensor:
+    """The value in float64, on its own device or, where that has no float64, on the CPU."""
+    value = torch.as_tensor(value, dtype=None if isinstance(value, Tensor) else torch.float64)
+    return (value if widest(value.device) == torch.float64 else value.cpu()).double()
+
+
 class Level(NamedTuple):
     """Signal and noise at some times: 0-d float64 tensors (one time for all) or (B, 1, ..., 1) in the dtype of x.
 
@@ -65,6 +76,7 @@ class Schedule:
     _tables: dict[tuple[torch.dtype, torch.device], Tensor] = field(
         default_factory=dict, init=False, repr=False
     )
+    _curves: dict[torch.device, tuple[Tensor, Tensor]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         table = self.alpha_bar
@@ -98,30 +110,39 @@ class Schedule:
         columns = (-1,) + (1,) * (like.dim() - 1)
         if not t.is_floating_point():
             return Level(*(row.view(columns) for row in self._table(like).index_select(1, t)))
-        t = t.to("cpu", torch.float64)
+        t = float64(t)
         now, before = self._at(t), self._at((t - 1).clamp(min=0))
         rows = torch.stack((now.sqrt(), (1 - now).sqrt(), 1 - now / before)).to(like)
         return Level(*(row.view(columns) for row in rows))
 
     def time_of(self, log_snr: Tensor) -> Tensor:
-        """The real t in [1, T] with this log-SNR (the inverse of the interpolation; values outside are the ends')."""
-        falling = self.log_snr[1:]
-        log_snr = log_snr.double().clamp(falling[-1], falling[0])
-        right = torch.searchsorted(-falling, -log_snr).clamp(1, max(self.T - 1, 1))
+        """The real t in [1, T] with this log-SNR (the inverse of the interpolation; values outside are the ends'), float64 on
+        the device of log_snr where that has it."""
+        log_snr = float64(log_snr)
+        falling = self._curve(log_snr.device)[1][1:]
+        log_snr = log_snr.clamp(falling[-1], falling[0])
         if self.T == 1:
             return torch.ones_like(log_snr)
+        right = torch.searchsorted(-falling, -log_snr).clamp(1, max(self.T - 1, 1))
         high, low = falling[right - 1], falling[right]
         return right + (high - log_snr) / (high - low)
 
     def _at(self, t: Tensor) -> Tensor:
         """alpha_bar at real t: log-SNR is linear between integers (alpha_bar itself below t = 1, where it is infinite)."""
+        alpha_bar, log_snr = self._curve(t.device)
         left = t.floor().long().clamp(0, self.T)
         right = (left + 1).clamp(max=self.T)
         fraction = t - left
-        a, b = self.alpha_bar[left], self.alpha_bar[right]
-        log_snr = torch.lerp(self.log_snr[left.clamp(min=1)], self.log_snr[right.clamp(min=1)], fraction)
+        a, b = alpha_bar[left], alpha_bar[right]
+        log_snr = torch.lerp(log_snr[left.clamp(min=1)], log_snr[right.clamp(min=1)], fraction)
         between = torch.where(left == 0, torch.lerp(a, b, fraction), log_snr.sigmoid())
         return torch.where(fraction == 0, a, between)
+
+    def _curve(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """alpha_bar and log-SNR on a device that has float64, made once for each."""
+        if device not in self._curves:
+            self._curves[device] = self.alpha_bar.to(device), self.log_snr.to(device)
+        return self._curves[device]
 
     def _table(self, like: Tensor) -> Tensor:
         """(3, T + 1): alpha, sigma, beta in the dtype and on the device of `like`, made once for each."""

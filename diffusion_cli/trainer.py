@@ -30,7 +30,7 @@ from diffusion_cli.model.network import Network, matrices
 from diffusion_cli.noise import Stream, seeded
 from diffusion_cli.objective import TrainingBatch
 from diffusion_cli.optimizer import Adam, Flat, Optimizer
-from diffusion_cli.schedule import Schedule
+from diffusion_cli.schedule import Schedule, widest
 
 
 class Totals:
@@ -48,7 +48,8 @@ class Totals:
 
     def edges(self, schedule: Schedule) -> Tensor:
         """The times of the levels."""
-        return schedule.time_of(-2 * torch.tensor(self.levels).log()).to(self.loss.device)
+        device = self.loss.device
+        return schedule.time_of(-2 * torch.tensor(self.levels).log()).to(device, widest(device))
 
     def of(self, losses: Tensor, t: Tensor, edges: Tensor, weight: float = 1.0) -> Tensor:
         """What `add` takes of the losses (B,) of a batch at times (B,), or of a shard of that weight: a vector."""
@@ -166,7 +167,7 @@ def fit(
     ema_decay: float = 0.99,
     group: ProcessGroup = ALONE,
 ) -> Iterator[TrainState]:
-    """Advances `state` to `steps`, yielding it after every update. No host-device synchronisation within.
+    """Advances `state` to `steps`, yielding it after every update. A GPU is not waited for, but for the size of sets that vary.
 
     state: from `TrainState.start`, or a loaded one.
     denoiser: of state.net.

@@ -29,12 +29,13 @@ log = logging.getLogger(__name__)
 
 
 def prepare_process(threads: int | None) -> None:
-    """What a command sets for the whole process: torch's threads (None: torch's choice), that freed memory is kept, and that
-    Python looks for garbage, among what is made from now on."""
-    from diffusion_cli.device import choose_threads, keep_freed_memory
+    """What a command sets for the whole process: torch's threads (None: torch's choice), that freed memory is kept, that
+    convolutions repeat their bits, and that Python looks for garbage, among what is made from now on."""
+    from diffusion_cli.device import choose_threads, keep_freed_memory, repeat_convolutions
 
     garbage.look_again()
     keep_freed_memory()
+    repeat_convolutions()
     choose_threads(threads)
 
 

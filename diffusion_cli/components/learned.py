@@ -117,7 +117,7 @@ def learned_of(config: Config, dataset: Dataset | None = None) -> Learned:
     if objective.targets == "exact" and not is_exact:
         raise UserError("objective.targets", "exact", "the exact density of this dataset is not known")
     with in_group(""):
-        device = device_of(config["device"])
+        device = device_of(config["device"], dataset.shape)
     return Learned(
         config=config,
         seed=config["seed"],

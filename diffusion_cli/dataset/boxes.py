@@ -88,9 +88,7 @@ class Boxes(Density):
     def _centres(self, quantile: Tensor, inner: Tensor) -> tuple[Tensor, Tensor | None]:
         low, size, _, edges = self._on(quantile)
         index = torch.searchsorted(edges, quantile, right=True)
-        return low[index] + inner * size[index], None if self.label is None else self.label.to(index.device)[
-            index
-        ]
+        return low[index] + inner * size[index], self._labels_of(index, self.label)
 
     def outline(self) -> list[Tensor] | None:
         if self.shape != (2,):

@@ -29,6 +29,7 @@ from diffusion_cli.dataset.batch import Batch
 from diffusion_cli.dataset.box import Box
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.ranges import NonNegative, Positive, checked
+from diffusion_cli.schedule import float64, widest
 
 # Standard deviations of jitter that belong to the range of the data: beyond them lies one coordinate in 16,000.
 TAIL = 4.0
@@ -71,6 +72,7 @@ class Density(ABC):
         self._rows = rows_at_once
         self._constants = constants
         self._copies: dict[tuple[torch.device, torch.dtype], tuple[Tensor, ...]] = {}
+        self._labels: dict[torch.device, Tensor] = {}
 
     @abstractmethod
     def _evidence(self, x: Tensor, alpha: Tensor, s: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
@@ -89,7 +91,7 @@ class Density(ABC):
 
     def sample(self, n: int, generator: torch.Generator) -> Batch:
         """Draw n points (n, *shape) float32, with labels if there are any, on `generator.device`."""
-        device, dtype = generator.device, _widest(generator.device)
+        device, dtype = generator.device, widest(generator.device)
 
         def uniform(*size: int) -> Tensor:
             return torch.rand(size, generator=generator, device=device, dtype=dtype)
@@ -138,7 +140,7 @@ class Density(ABC):
 
     def distance(self, x: Tensor) -> Tensor:
         """Distance (B,) of x (B, *shape) to the support of the centre: to the curve, or to the nearest point."""
-        rows = _float64(x.flatten(1)).split(self._rows)
+        rows = float64(x.flatten(1)).split(self._rows)
         return torch.cat([self._distance(row) for row in rows]).to(x)
 
     def log_prob(
@@ -197,9 +199,9 @@ class Density(ABC):
         label = torch.full((rows,), self.num_classes) if label is None else label
         if label.shape != (rows,) or not ((label >= 0) & (label <= self.num_classes)).all():
             raise ValueError(f"labels must be {rows} integers in 0..{self.num_classes}")
-        flat = _float64(x.flatten(1))
+        flat = float64(x.flatten(1))
         alpha, sigma = (
-            _float64(level).to(flat.device).reshape(-1, 1).expand(rows, 1) for level in (alpha, sigma)
+            float64(level).to(flat.device).reshape(-1, 1).expand(rows, 1) for level in (alpha, sigma)
         )
         s = torch.hypot(sigma, alpha * self.jitter)
         if not (s > 0).all():
@@ -214,6 +216,14 @@ class Density(ABC):
         if key not in self._copies:
             self._copies[key] = tuple(constant.to(like.dtype).to(like.device) for constant in self._constants)
         return self._copies[key]
+
+    def _labels_of(self, parts: Tensor, label: Tensor | None) -> Tensor | None:
+        """The labels (n,) of parts of the distribution (n,), of which each has its own in label (K,); None for no labels."""
+        if label is None:
+            return None
+        if parts.device not in self._labels:
+            self._labels[parts.device] = label.to(parts.device)
+        return self._labels[parts.device][parts]
 
 
 def priors(weights: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -238,17 +248,6 @@ def normalized(weights: Tensor | Sequence[float] | None, count: int) -> Tensor:
     if weights.shape != (count,) or not ((weights > 0) & weights.isfinite()).all():
         raise ArgumentError("weights", ..., f"must be {count} positive numbers")
     return weights / weights.sum()
-
-
-def _widest(device: torch.device) -> torch.dtype:
-    # Apple's devices have no float64.
-    return torch.float32 if device.type == "mps" else torch.float64
-
-
-def _float64(value: float | Tensor) -> Tensor:
-    """The value in float64, on its own device or, where that has no float64, on the CPU."""
-    value = torch.as_tensor(value, dtype=None if isinstance(value, Tensor) else torch.float64)
-    return (value if _widest(value.device) == torch.float64 else value.cpu()).double()
 
 
 @checked

@@ -92,7 +92,7 @@ class Gaussians(Density):
         index = torch.searchsorted(edges, quantile, right=True)
         normal = torch.special.ndtri(inner.clamp_min(torch.finfo(inner.dtype).eps))
         offset = (axes[index] @ (spread[index].sqrt() * normal)[..., None])[..., 0]
-        return means[index] + offset, None if self.label is None else self.label.to(index.device)[index]
+        return means[index] + offset, self._labels_of(index, self.label)
 
     def _distance(self, x: Tensor) -> Tensor:
         return torch.cdist(x, self._on(x)[0], compute_mode="donot_use_mm_for_euclid_dist").amin(1)

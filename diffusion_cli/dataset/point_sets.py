@@ -52,7 +52,9 @@ class Subsets:
     def draw(self, n: int, generator: torch.Generator) -> Batch:
         device = generator.device
         self.sets = self.sets.to(device)
-        p = int(torch.randint(self.least, self.most + 1, (), generator=generator, device=device))
+        size = torch.randint(self.least, self.most + 1, (), generator=generator, device=device)
+        # a GPU is waited for only where it has to say how many
+        p = self.least if self.least == self.most else int(size)
         rows = torch.randint(len(self.sets), (n,), generator=generator, device=device)
         # The same places of all sets: the order of their points means nothing, and one permutation is quick.
         columns = torch.randperm(self.sets.shape[1], generator=generator, device=device)[:p]

@@ -103,7 +103,7 @@ class Points(Density):
     def _centres(self, quantile: Tensor, inner: Tensor) -> tuple[Tensor, Tensor | None]:
         points, _, edges = self._on(quantile)
         index = torch.searchsorted(edges, quantile, right=True)
-        return points[index], None if self.label is None else self.label.to(index.device)[index]
+        return points[index], self._labels_of(index, self.label)
 
     def _distance(self, x: Tensor) -> Tensor:
         return torch.cdist(x, self._on(x)[0], compute_mode="donot_use_mm_for_euclid_dist").amin(1)

@@ -119,8 +119,7 @@ class Segments(Density):
         index = torch.searchsorted(edges, quantile, right=True)
         ends = torch.cat((edges.new_zeros(1), edges))
         offset = (quantile - ends[index]) * pace[index] - length[index] / 2
-        label = None if self._label is None else self._label.to(index.device)[index]
-        return middle[index] + offset[:, None] * direction[index], label
+        return middle[index] + offset[:, None] * direction[index], self._labels_of(index, self._label)
 
     def outline(self) -> list[Tensor]:
         return self.strokes

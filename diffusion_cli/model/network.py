@@ -25,7 +25,7 @@ class Network(nn.Module):
     numbers: further inputs beside the noise level: of a student, where it goes and the guidance weight.
     dropout: probability of dropping an activation in training. Training seeds torch's global generators for each step of
         a network where it is not 0.
-    bf16_pays: whether large matrix products take most of the time, so that bfloat16 is faster on a CPU.
+    bf16_pays: whether large matrix products take most of the time, so that bfloat16 is faster.
     """
 
     dropout: float = 0.0

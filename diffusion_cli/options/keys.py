@@ -85,7 +85,7 @@ class Monitor:
 @dataclass(kw_only=True)
 class Machine:
     """seed: of all random numbers.
-    device: where the network runs; auto takes a GPU where there is one.
+    device: where the network runs; auto takes a GPU where there is one, and for points the CPU, which is quicker.
     threads: of torch on the CPU; null: torch's choice. More than one pays for images only, and disturbs other jobs.
     """
 

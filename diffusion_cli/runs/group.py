@@ -11,6 +11,7 @@ import contextlib
 import gc
 import json
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -58,8 +59,8 @@ class Processes:
     ) -> None:
         """Process 0: hands the task out, a training or orders that come, and connects all.
 
-        UserError for a device by which they cannot be connected; RunFailed where one of them does not come, or has other data
-        than those of this fingerprint.
+        UserError for a device by which they cannot be connected, and for a GPU that two of them have; RunFailed where one of
+        them does not come, or has other data than those of this fingerprint.
         """
         if device.type not in ("cpu", "cuda"):
             raise UserError("device", str(device), "several processes run on CPUs or on CUDA devices")
@@ -76,6 +77,13 @@ class Processes:
                     )
                 time.sleep(LOOK)
                 self.stop.check()
+        found = {place_of(device): 0}
+        for k in range(1, self.size):
+            place = self.store.get(f"{READY}{k}").decode()
+            if place and place in found:
+                reason = f"processes {found[place]} and {k} have the same GPU, and each needs its own"
+                raise UserError("device", config["device"], reason, ("cpu",))
+            found[place] = k
         self.connect(config, device)
 
     def task(self) -> tuple[dict[str, Any], bool]:
@@ -88,7 +96,7 @@ class Processes:
         """Another process: it has all that the task needs, and data of this fingerprint."""
         if str(data) != self.store.get(DATA).decode():
             raise RunFailed("has other data than process 0")
-        self.store.set(f"{READY}{self.rank}", "")
+        self.store.set(f"{READY}{self.rank}", place_of(device))
         self.connect(config, device)
 
     def connect(self, config: dict[str, Any], device: torch.device) -> None:
@@ -224,6 +232,13 @@ class Processes:
             code = 1
         _disconnect()
         return code
+
+
+def place_of(device: torch.device) -> str:
+    """Which GPU of which machine a device is; empty for a CPU."""
+    if device.type != "cuda":
+        return ""
+    return f"{socket.gethostname()} {torch.cuda.get_device_properties(device).uuid}"
 
 
 class Gone(RunFailed):
