@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from diffusion_cli.batches import BatchSource, rows_of_shard
 from diffusion_cli.denoiser import NetworkDenoiser
 from diffusion_cli.descent import descent_of
-from diffusion_cli.device import ALONE, ProcessGroup, limit_threads
+from diffusion_cli.device import ALONE, ProcessGroup, Share, limit_threads
 from diffusion_cli.model.network import Network, matrices
 from diffusion_cli.noise import Stream, seeded
 from diffusion_cli.objective import TrainingBatch
@@ -191,19 +191,19 @@ def fit(
             losses = descend(batch)
         return state.totals.of(losses, batch.t, edges, weight)
 
-    def weighted() -> Iterator[Tensor]:
+    def shares() -> Iterator[Share]:
         """Gradient and log of each shard of this process, as they count in the whole batch."""
-        for shard in group.own(batches.shards):
+        own = group.own(batches.shards)
+        for shard in own:
+            if shard != own[0]:
+                grad.zero_()
             weight = len(rows_of_shard(batches, shard)) / batches.size
             losses = descend_on(batches(state.step, shard), state.step, shard, weight=weight)
-            yield torch.cat((grad * weight, losses))
-            grad.zero_()
+            yield Share(grad, weight, losses)
 
     while state.step < steps:
         if batches.shards > 1:
-            whole = group.add_up(weighted())
-            grad.copy_(whole[: len(grad)])
-            losses = whole[len(grad) :]
+            losses = group.add_up(shares(), grad)
         else:
             losses = descend_on(batches(state.step), state.step)
         state.lr = options.lr_at(state.step, steps)

@@ -70,7 +70,8 @@ def test_points_are_left_to_the_cpu_and_all_else_to_the_gpu(gpu, name, shape, ex
 
 def test_a_gpu_that_is_not_there_is_refused(gpu):
     with pytest.raises(
-        ArgumentError, match=r"cuda:1: there is none here; did you mean cuda:0\? choose from auto, cuda, cuda:0, cpu"
+        ArgumentError,
+        match=r"cuda:1: there is none here; did you mean cuda:0\? choose from auto, cuda, cuda:0, cpu",
     ):
         device_of("cuda:1", (2,))
 

@@ -30,8 +30,9 @@ from diffusion_cli.noise import NoiseStream
 from diffusion_cli.objective import Objective, TrainingBatch
 from diffusion_cli.optimizer import Optimizer
 from diffusion_cli.prediction import V
-from diffusion_cli.runs import checkpoint, group
+from diffusion_cli.runs import checkpoint, exchange, group
 from diffusion_cli.runs.directory import RunDirectory
+from diffusion_cli.runs.exchange import IN_ORDER, TURNS, Share, SharedSum
 from diffusion_cli.runs.processes import Member, first_host, meeting_place, member, settled
 from diffusion_cli.runs.signals import Stop
 from diffusion_cli.trainer import TrainState, fit
@@ -176,8 +177,9 @@ def test_shards_train_by_the_mean_gradient_of_the_whole_batch(written_out):
 
 def test_a_sum_is_made_in_order():
     """In float32 1e8 + 1 - 1e8 is 0, and 1e8 - 1e8 + 1 is 1."""
-    vectors = torch.tensor([[1e8, 1e8], [1.0, -1e8], [-1e8, 1.0]])
-    assert ALONE.add_up(iter(vectors.clone())).tolist() == [0.0, 1.0]
+    vectors, total = torch.tensor([[2e8, 2e8, 1.0], [2.0, -2e8, 2.0], [-2e8, 2.0, 4.0]]), torch.ones(2)
+    losses = ALONE.add_up((Share(vector[:2], 0.5, vector[2:]) for vector in vectors), total)
+    assert total.tolist() == [0.0, 1.0] and losses.tolist() == [7.0]
 
 
 # Processes.
@@ -185,6 +187,7 @@ def test_a_sum_is_made_in_order():
 ADDS = """
 import torch
 from torch import distributed as dist
+from diffusion_cli.runs.exchange import Share
 from diffusion_cli.runs.group import Processes
 from diffusion_cli.runs.processes import member
 from diffusion_cli.runs.signals import Stop
@@ -200,8 +203,10 @@ for vector in every[1:]:
 for length in (101, 100, 2):
     for shared in (True, False, True):
         group.sums.shared = shared
-        sums = [group.add_up(iter(every[2 * here.rank :][:2, :length].clone())).clone() for _ in range(3)]
-        assert all(torch.equal(found, truth[:length]) for found in sums), (length, shared)
+        for n in (length, length - 1, length - 1):
+            mine, total = every[2 * here.rank :][:2, :length], torch.empty(n)
+            losses = group.add_up((Share(vector[:n] * 2, 0.5, vector[n:]) for vector in mine), total)
+            assert torch.equal(torch.cat((total, losses)), truth[:length]), (length, shared, n)
         assert group.sums.shared == shared
 dist.barrier()
 dist.destroy_process_group()
@@ -218,6 +223,51 @@ def test_sums_in_shared_memory_and_over_the_network_are_those_of_one_process(tmp
         line, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=100
     )
     assert ended.returncode == 0, ended.stderr
+
+
+def shared(pids=(), watch=lambda: None):
+    """The sums of process 0 of two, in memory of its own, and where process 1 says to which one it has come."""
+    memory = torch.zeros(2, 2, 4)
+    return SharedSum(memory, 1, 0, 2, watch, pids), memory[0, 1:, -1]
+
+
+@pytest.mark.skipif(not IN_ORDER, reason="this processor may show writes in another order")
+def test_a_process_that_has_gone_is_not_waited_for():
+    """Whether it was waited for by its parent, or is a zombie; but one that has come before it left is not missed."""
+    share = [Share(torch.ones(1), 1.0, torch.ones(1))]
+    for waited in (True, False):
+        gone = subprocess.Popen([sys.executable, "-c", ""], stdin=subprocess.DEVNULL)
+        until = time.monotonic() + 20
+        while exchange.lives(gone.pid) and time.monotonic() < until:
+            if waited:
+                gone.poll()
+            time.sleep(0.01)
+        assert exchange.lives(os.getpid()) and not exchange.lives(gone.pid)
+        sums, other = shared([os.getpid(), gone.pid])
+        with pytest.raises(RuntimeError, match=f"process {gone.pid} is gone"):
+            sums(sums.filled(share), torch.zeros(1), torch.zeros(1))
+        sums, other = shared([os.getpid(), gone.pid])
+        other[:] = 1
+        sums(sums.filled(share), torch.zeros(1), torch.zeros(1))
+        gone.wait()
+
+
+@pytest.mark.skipif(not IN_ORDER, reason="this processor may show writes in another order")
+def test_what_the_watch_says_ends_the_waiting():
+    sums, _ = shared(watch=lambda: "process 0 has ended")
+    with pytest.raises(RuntimeError, match="process 0 has ended"):
+        sums([torch.ones(2)], torch.zeros(1), torch.zeros(1))
+
+
+@pytest.mark.skipif(not IN_ORDER, reason="this processor may show writes in another order")
+@pytest.mark.parametrize("count", [0, TURNS - 2, TURNS - 1, 5 * TURNS - 1])
+def test_a_process_may_be_one_sum_ahead_and_no_more(count):
+    sums, other = shared()
+    sums.sums = count
+    for ahead, missing in ((-1, True), (0, False), (1, False), (2, True)):
+        other[:] = (count + ahead) % TURNS
+        sums.arrived[0] = count % TURNS
+        assert sums._missing() == missing
 
 
 def start(folder, *words, **environment):

@@ -1,13 +1,17 @@
-"""Sums of the vectors of several processes, and with them of a few words that they say to each other: in memory that those of
+"""Sums of the gradients of several processes, and with them of a few words that they say to each other: in memory that those of
 one host share, which is quicker than its own network, or over a network."""
 
 from __future__ import annotations
 
 import math
 import os
+import platform
 import tempfile
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,52 +19,100 @@ from torch import distributed as dist
 
 # Where a file lies in memory, if the system has such a place.
 IN_MEMORY = Path("/dev/shm")
+# Whether processors see what another one writes in the order in which it writes it; elsewhere memory alone cannot say that all
+# are there.
+IN_ORDER = platform.machine().lower() in ("x86_64", "amd64")
+# Sums are counted up to this, so that float32 holds the number.
+TURNS = 2**20
+# Seconds in which a process waits for the others without rest; after that its rest between looks, and how often it looks whether
+# they are alive.
+BUSY, REST, ALIVE = 0.005, 0.0005, 0.1
 # What a process says to the others: a signal that has come to it, and whether it wants a pause.
 Say = Callable[[], tuple[int | None, bool]]
 
 
-def added(vectors: Iterable[Tensor]) -> Tensor:
-    """Their sum, one after the other, in the memory of the first."""
+class Share(NamedTuple):
+    """What a shard of a batch adds to the sums of the whole batch.
+
+    gradient: (n,).
+    weight: factor by which the gradient counts.
+    losses: (s,), which count as they are.
+    """
+
+    gradient: Tensor
+    weight: float
+    losses: Tensor
+
+    def written(self, row: Tensor | None = None) -> Tensor:
+        """The two behind each other, (n + s,), in a new vector or in this one."""
+        n = len(self.gradient)
+        row = self.gradient.new_empty(n + len(self.losses)) if row is None else row
+        torch.mul(self.gradient, self.weight, out=row[:n])
+        row[n:] = self.losses
+        return row
+
+
+def added(vectors: Iterable[Tensor], total: Tensor | None = None) -> Tensor:
+    """Their sum, one after the other, in the memory of the first, or of two or more in that of `total`."""
     vectors = iter(vectors)
-    total = next(vectors)
+    first = next(vectors)
+    total = first if total is None else torch.add(first, next(vectors), out=total)
     for vector in vectors:
         total += vector
     return total
 
 
 class Sums:
-    """Adds vectors (m,), as many of each process. All processes must call it.
+    """Adds the shares of all processes, as many of each. All processes must call it.
 
     rank, size: of this process, and how many there are.
     exact: add in the order of the ranks, with the bits of one process; else by an all_reduce, whose rounding depends on the
         number of processes, and in a third of the memory.
     shared: whether the processes may have memory in common; false from the first call on that finds none.
+    watch: asked while the others are waited for: why they will not come, or None.
     """
 
-    def __init__(self, rank: int, size: int, exact: bool = True, shared: bool = True) -> None:
-        self.rank, self.size, self.exact, self.shared = rank, size, exact, shared
+    def __init__(
+        self,
+        rank: int,
+        size: int,
+        exact: bool = True,
+        shared: bool = True,
+        watch: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        self.rank, self.size, self.exact, self.shared, self.watch = rank, size, exact, shared, watch
         self._memory: SharedSum | None = None
 
-    def sent(self, vectors: Iterable[Tensor]) -> list[Tensor]:
-        """Of the vectors of this process what takes part in the sum: all of them, or their own sum."""
-        return [*vectors] if self.exact else [added(vectors)]
+    def sent(self, shares: Iterable[Share]) -> Sequence[Tensor]:
+        """Of the shares of this process the vectors that take part in the sum: all of them, where there is memory in common
+        already in it; or their own sum."""
+        if not self.exact:
+            return [added(share.written() for share in shares)]
+        if self.shared and self._memory is not None:
+            return self._memory.filled(shares)
+        return [share.written() for share in shares]
 
-    def __call__(self, given: list[Tensor], words: Tensor) -> tuple[Tensor, Tensor]:
-        """The sum of what `sent` gives in all processes, which lasts until the next call; and that of their words (w,)."""
+    def __call__(self, given: Sequence[Tensor], words: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
+        """Writes the sum of the gradients of all processes into `total` (n,), given what `sent` gives in each of them; returns
+        the sums of their losses (s,) and of their words (w,)."""
         if self.exact and self.shared and given[0].device.type == "cpu":
             if self._memory is None or not self._memory.fits(given, words):
-                self._memory = shared_sum(given, words, self.rank, self.size)
+                self._memory = shared_sum(given, words, self)
                 self.shared = self._memory is not None
             if self._memory is not None:
-                return self._memory(given, words)
+                return self._memory(given, words, total)
+        n, m = len(total), len(given[0])
         if given[0].device.type != "cpu":
             # by themselves, so that nobody waits for the device to read them
             dist.all_reduce(words)
-            return self._over_network(given), words
-        total = self._over_network([torch.cat((given[0], words)), *given[1:]])
-        return total[: -len(words)], total[-len(words) :]
+            whole = self._over_network(given)
+        else:
+            whole = self._over_network([torch.cat((given[0], words)), *given[1:]])
+            words = whole[m:]
+        total.copy_(whole[:n])
+        return whole[n:m], words
 
-    def _over_network(self, given: list[Tensor]) -> Tensor:
+    def _over_network(self, given: Sequence[Tensor]) -> Tensor:
         """The sum of vectors, of which the first may be the longest.
 
         In order each process adds a piece of all vectors, so that as much is sent as by an all_reduce of their sum.
@@ -88,38 +140,97 @@ class SharedSum:
     Of two places each sum takes the other one than the sum before, so that the processes wait for each other once: who has
     come to the next sum has read the last one but one.
 
-    memory: (2, size k, m + w), seen by all processes: two places for their vectors, and for the words of each process behind
-        its first one.
+    memory: (2, size k, m + w + 1), seen by all processes, 0: two places for their vectors, and behind the first one of each
+        process for its words, and for the number of sums that it has come to.
     words: number of words, w.
-    rank, size: of this process, and how many there are.
+    rank, size, watch: as of `Sums`.
+    pids: of the processes, where the system tells of them whether they live.
     """
 
-    def __init__(self, memory: Tensor, words: int, rank: int, size: int) -> None:
-        self.places, self.words, self.count = memory, words, memory.shape[1] // size
-        self.first = self.count * rank
-        self.total, self.sums = torch.empty_like(memory[0, 0]), 0
+    def __init__(
+        self,
+        memory: Tensor,
+        words: int,
+        rank: int,
+        size: int,
+        watch: Callable[[], str | None],
+        pids: Sequence[int] = (),
+    ) -> None:
+        self.places, self.words, self.count = memory[..., :-1], words, memory.shape[1] // size
+        self.mine = slice(self.count * rank, self.count * (rank + 1))
+        self.rank, self.watch, self.pids = rank, watch, pids
+        self.arrived = memory[0, :: self.count, -1].numpy()
+        self.sums = 0
 
-    def fits(self, vectors: list[Tensor], words: Tensor) -> bool:
+    @property
+    def rows(self) -> list[Tensor]:
+        """Where the vectors of this process belong in the next sum."""
+        return [row[: self.places.shape[2] - self.words] for row in self.places[self.sums % 2, self.mine]]
+
+    def filled(self, shares: Iterable[Share]) -> list[Tensor]:
+        """The vectors of these shares, in their places where they fit them."""
+        found, shares = [], iter(shares)
+        for row, share in zip(self.rows, islice(shares, self.count), strict=False):
+            long = len(share.gradient) + len(share.losses) == len(row)
+            found.append(share.written(row if long else None))
+        return [*found, *(share.written() for share in shares)]
+
+    def fits(self, vectors: Sequence[Tensor], words: Tensor) -> bool:
         """Whether it is for as many and as long ones."""
         long = len(vectors[0]) + len(words) == self.places.shape[2]
         return self.count == len(vectors) and self.words == len(words) and long
 
-    def __call__(self, vectors: list[Tensor], words: Tensor) -> tuple[Tensor, Tensor]:
-        """The sum of all, and that of their words; both last until the next call."""
-        rows, m = self.places[self.sums % 2], len(vectors[0])
+    def __call__(self, vectors: Sequence[Tensor], words: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
+        """As of `Sums`."""
+        for row, vector in zip(self.rows, vectors, strict=True):
+            if row.data_ptr() != vector.data_ptr():
+                row[: len(vector)] = vector
+        place, n, m = self.places[self.sums % 2], len(total), len(vectors[0])
         self.sums += 1
-        for row, vector in zip(rows[self.first :], vectors, strict=False):
-            row[:m] = vector
-        rows[self.first, m:] = words
-        dist.barrier()
-        total = added([torch.add(rows[0], rows[1], out=self.total), *rows[2:]])
-        return total[:m], total[m:]
+        place[self.mine.start, m:] = words
+        self._meet()
+        added(place[:, :n], total)
+        rest = added(place[:, n:], torch.empty_like(place[0, n:]))
+        return rest[: m - n], rest[m - n :]
+
+    def _meet(self) -> None:
+        """Waits until all have come to this sum; some may have come to the next.
+
+        By dist.barrier a thread of gloo's would have to get its turn on a core that is at work: up to 3 ms. Raises RuntimeError
+        where one of them is gone.
+        """
+        if not IN_ORDER:
+            dist.barrier()
+            return
+        self.arrived[self.rank] = self.sums % TURNS
+        begun = looked = time.monotonic()
+        while self._missing():
+            now = time.monotonic()
+            if now - begun < BUSY:
+                # to whoever else wants this core
+                os.sched_yield()
+                continue
+            if now - looked > ALIVE:
+                looked, gone = now, self._gone()
+                # who has come, and left, is not missed
+                if gone and self._missing():
+                    raise RuntimeError(gone)
+            time.sleep(REST)
+
+    def _missing(self) -> bool:
+        """Whether somebody has not come to this sum yet."""
+        return bool(((self.arrived - self.sums) % TURNS > 1).any())
+
+    def _gone(self) -> str | None:
+        """Why the others will not come, or None."""
+        return self.watch() or next((f"process {pid} is gone" for pid in self.pids if not lives(pid)), None)
 
 
-def shared_sum(vectors: list[Tensor], words: Tensor, rank: int, size: int) -> SharedSum | None:
+def shared_sum(vectors: Sequence[Tensor], words: Tensor, of: Sums) -> SharedSum | None:
     """For vectors and words of this number and length; None where the processes have no memory in common. All of them must
     call it."""
-    shape = (2, size * len(vectors), len(vectors[0]) + len(words))
+    rank, size = of.rank, of.size
+    shape = (2, size * len(vectors), len(vectors[0]) + len(words) + 1)
     count = math.prod(shape)
     path = [_reserved(count * vectors[0].element_size()) if rank == 0 else None]
     dist.broadcast_object_list(path)
@@ -137,7 +248,33 @@ def shared_sum(vectors: list[Tensor], words: Tensor, rank: int, size: int) -> Sh
     if rank == 0 and path[0] is not None:
         # it lasts as long as somebody uses it
         os.unlink(path[0])
-    return SharedSum(memory.view(shape), len(words), rank, size) if memory is not None and found else None
+    if memory is None or not found:
+        return None
+    everybody: list[Any] = [None] * size
+    dist.all_gather_object(everybody, (os.getpid(), namespace()))
+    pids, places = zip(*everybody, strict=True)
+    return SharedSum(
+        memory.view(shape), len(words), rank, size, of.watch, pids if len({*places}) == 1 else ()
+    )
+
+
+def namespace() -> str:
+    """Where the numbers of processes mean the same ones, by Linux's own word for it; else the number of this process."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return str(os.getpid())
+
+
+def lives(pid: int) -> bool:
+    """Whether a process of this namespace is there, and has not ended."""
+    try:
+        # the name of the program, in brackets, may hold anything
+        return (
+            Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[0] not in "ZX"
+        )
+    except OSError:
+        return False
 
 
 def _reserved(size: int) -> str | None:

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch import distributed as dist
 
 from diffusion_cli.errors import Interrupted, RunFailed, UserError
-from diffusion_cli.runs.exchange import Say, Sums
+from diffusion_cli.runs.exchange import Say, Share, Sums
 from diffusion_cli.runs.processes import Others, meeting_place, member, size_of
 from diffusion_cli.runs.signals import Stop
 
@@ -47,7 +47,7 @@ class Processes:
 
     def __init__(self, store: Any, rank: int, size: int, stop: Stop, others: Others | None = None) -> None:
         self.store, self.rank, self.size, self.stop, self.others = store, rank, size, stop, others
-        self.sums = Sums(rank, size)
+        self.sums = Sums(rank, size, watch=self._watch)
         # what this process says with its next sum, and what all have said with the last
         self.say: Say = lambda: (None, False)
         self.words = torch.zeros(1 + MOST_SIGNALS)
@@ -119,12 +119,12 @@ class Processes:
     def own(self, parts: int) -> range:
         return range(self.rank * parts // self.size, (self.rank + 1) * parts // self.size)
 
-    def add_up(self, vectors: Iterable[Tensor]) -> Tensor:
+    def add_up(self, shares: Iterable[Share], total: Tensor) -> Tensor:
         # they are made here, and an error in that is this process's own
-        given = self.sums.sent(vectors)
+        given = self.sums.sent(shares)
         with self._heard():
-            total, self.words = self.sums(given, self._words())
-        return total
+            losses, self.words = self.sums(given, self._words(), total)
+        return losses
 
     def agree(self, say: Say) -> tuple[int | None, bool]:
         # it rides on the next sum, so that the processes need not wait for each other once more
@@ -187,6 +187,14 @@ class Processes:
             raise RunFailed(self.store.get(FAILED).decode())
         if self.others is not None and (ended := self.others.ended()):
             raise RunFailed(ended)
+
+    def _watch(self) -> str | None:
+        """Why the others will not come to a sum, or None; process 0 raises RunFailed as soon as one has failed."""
+        if self.rank == 0:
+            self._look()
+        elif self.store.check([CODE]):
+            return "process 0 has ended"
+        return None
 
     @contextlib.contextmanager
     def _heard(self) -> Iterator[None]:

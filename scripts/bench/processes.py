@@ -60,6 +60,7 @@ def adding() -> None:
     import torch
     from torch import distributed as dist
 
+    from diffusion_cli.runs.exchange import Share
     from diffusion_cli.runs.group import Processes
     from diffusion_cli.runs.processes import member
     from diffusion_cli.runs.signals import Stop
@@ -75,10 +76,10 @@ def adding() -> None:
         for turn in range(max(12, min(200, 40_000_000 // size))):
             way = ADDING[turn % len(ADDING)]
             group.sums.exact, group.sums.shared = way != "sum", way == "exact"
-            vector = torch.randn(size)
+            vector, nothing = torch.randn(size), torch.zeros(1)
             dist.barrier()
             start = time.perf_counter()
-            group.add_up([vector])
+            group.add_up([Share(vector, 0.5, nothing)], torch.empty_like(vector))
             times[way].append(1000 * (time.perf_counter() - start))
         found[size] = [statistics.median(times[way]) for way in ADDING]
     if here.rank == 0:
