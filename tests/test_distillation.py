@@ -319,3 +319,24 @@ def test_a_student_fills_in_pixels_and_is_evaluated_and_drawn(cli):
         assert np.isfinite(painted["x0"]).all()
         known = np.broadcast_to(painted["mask"], painted["x0"].shape)
         assert np.allclose(painted["x0"][known], painted["original"][known])
+
+
+def test_a_student_says_whose_network_it_has(cli):
+    """In the plane its own; of sets and images its teacher's, with its teacher's optimizer."""
+    assert RunDirectory("pixels").record.choices["model"] == "mlp_student"
+    sets = "dataset=stars dataset.n=12 dataset.test=4 dataset.size=16 dataset.points=16 dataset.sample_points=16 model.width=16"
+    few = "steps=2 n=2 plots=false stages.every=0 device=cpu"
+    assert cli("train", *f"{sets} {few} optimizer=adam hydra.run.dir=stars".split())[0] == 0
+    code, error = cli(
+        "distill", *f"run=stars trajectories=4 trajectory_steps=2 {few} hydra.run.dir=taught".split()
+    )
+    assert code == 0, error
+    choices = RunDirectory("taught").record.choices
+    assert {group: choices[group] for group in ("dataset", "model", "optimizer", "objective")} == {
+        "dataset": "stars",
+        "model": "set",
+        "optimizer": "adam",
+        "objective": "pseudo_huber",
+    }
+    log = Path("taught/distill.log").read_text()
+    assert "network    set," in log and ", adam with" in log

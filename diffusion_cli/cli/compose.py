@@ -5,7 +5,7 @@ and for sample, evaluate and plot the configuration of the run that they take.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -192,13 +192,12 @@ def lay_run_under(config: DictConfig, command: str, said: dict[str, Override]) -
         replaced = saved["model"].get(TARGET) in REPLACED_NETWORKS
         own = {*saved} - {*OF_TEACHER, *(() if replaced else OF_ITS_NETWORK)}
         config.init = None if replaced else str(run.path)
-    for key, value in saved.items():
-        if key not in own and not (key in anew and key in said):
-            config[key] = value
+    taken = [key for key in saved if key not in own and not (key in anew and key in said)]
+    for key in taken:
+        config[key] = saved[key]
     if "guidance" in said:
         keep_label_dropout(config, said["guidance"].value(), saved["guidance"].get("label_dropout", 0.0))
-    chosen = str(record.choices.get("dataset"))
-    return Found(str(run.path), {"dataset": chosen if re.fullmatch(r"\w+", chosen) else "unknown"})
+    return Found(str(run.path), {"dataset": "unknown"} | options_in(record, taken))
 
 
 def lay_like_under(config: DictConfig, said: dict[str, Override]) -> Found | None:
@@ -209,19 +208,20 @@ def lay_like_under(config: DictConfig, said: dict[str, Override]) -> Found | Non
     record = run.record
     saved = with_absolute_paths(record)
     check_config(saved)
-    for key, value in saved.items():
-        if (
-            key not in said
-            and key not in ("like", "resume", "processes")
-            and (key in GROUPS or key in config)
-        ):
-            config[key] = value
-    choices = {
+    left = {*said, "like", "resume", "processes"}
+    taken = [key for key in saved if key not in left and (key in GROUPS or key in config)]
+    for key in taken:
+        config[key] = saved[key]
+    return Found(None, options_in(record, taken))
+
+
+def options_in(record: Record, groups: Collection[str]) -> dict[str, str]:
+    """The options of these groups that a run was begun with, as far as they are names."""
+    return {
         group: str(option)
         for group, option in record.choices.items()
-        if group in GROUPS and group not in said and re.fullmatch(r"\w+", str(option))
+        if group in groups and group in GROUPS and re.fullmatch(r"\w+", str(option))
     }
-    return Found(None, choices)
 
 
 def with_absolute_paths(record: Record) -> dict[str, Any]:
