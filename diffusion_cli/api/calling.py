@@ -10,8 +10,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from diffusion_cli.cli.before_torch import set_before_torch
 from diffusion_cli.cli.calls import perform
-from diffusion_cli.cli.waiting import wait_briefly
 from diffusion_cli.commands import output
 from diffusion_cli.errors import Interrupted
 from diffusion_cli.runs.session import Heartbeat, Session, in_notebook
@@ -31,7 +31,7 @@ def calling(
     quiet: nothing is shown but warnings.
     file, log_format: of the command's own log; None: it has none.
     """
-    wait_briefly(os.environ)
+    set_before_torch(os.environ)
     import torch
 
     from diffusion_cli.device import threads_kept

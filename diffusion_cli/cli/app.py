@@ -16,12 +16,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
 from diffusion_cli.cli import claim, gate, sweep
+from diffusion_cli.cli.before_torch import set_before_torch
 from diffusion_cli.cli.callback import checked_config, refuse
 from diffusion_cli.cli.job import Job
 from diffusion_cli.cli.messages import explain, is_config_error
 from diffusion_cli.cli.plain import tree
 from diffusion_cli.cli.streams import speak_plainly
-from diffusion_cli.cli.waiting import wait_briefly
 from diffusion_cli.commands import follow
 from diffusion_cli.errors import RunFailed, UserError, one_line
 from diffusion_cli.options.files import CONFIGS
@@ -47,7 +47,7 @@ def entry(module: str) -> Callable[[], None]:
 
     def main(config: DictConfig) -> Any:
         # A launcher's worker on another machine has not inherited it.
-        wait_briefly(os.environ)
+        set_before_torch(os.environ)
         speak_plainly()
         current = HydraConfig.get()
         if member().rank > 0:

@@ -12,8 +12,8 @@ from types import NoneType
 
 from diffusion_cli import __version__
 from diffusion_cli.cli import flags as line
+from diffusion_cli.cli.before_torch import set_before_torch
 from diffusion_cli.cli.streams import tolerant
-from diffusion_cli.cli.waiting import wait_briefly
 from diffusion_cli.errors import ArgumentError, Interrupted, Passage, RunFailed, TakenError, UserError
 from diffusion_cli.options.browsing import POSITIONAL
 from diffusion_cli.options.groups import trusted_modules
@@ -58,7 +58,7 @@ PIPE_CLOSED = 141  # what a shell reports for a program that SIGPIPE ended
 
 def run_line(argv: list[str] | None = None) -> int:
     """Runs one command line; see `main` in diffusion_cli/__main__.py."""
-    wait_briefly(os.environ)
+    set_before_torch(os.environ)
     if argv is None:
         garbage.put_off()
     _find_modules_here()

@@ -1,6 +1,6 @@
 """Two threads against one on a machine where each core counts for somebody else: milliseconds of a training step.
 
-libgomp's threads wait actively unless they are stopped from it (diffusion_cli.cli.waiting), and wait for one that has no
+libgomp's threads wait actively unless they are stopped from it (diffusion_cli.cli.before_torch), and wait for one that has no
 core. Five turns of each, on the clock, with a process that only counts on each core and without.
 """
 

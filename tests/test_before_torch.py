@@ -1,4 +1,4 @@
-"""The variable by which waiting threads yield is there before torch is loaded, in every process that loads it."""
+"""What torch reads of the environment is there before it is loaded, in every process that loads it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 
 from diffusion_cli.cli.app import entry
-from diffusion_cli.cli.waiting import SPINS
+from diffusion_cli.cli.before_torch import SPINS
 
 ROOT = Path(__file__).parents[1]
 NOTES = """
 import os
 with open(os.environ["NOTES"], "a") as notes:
-    notes.write(f'{os.environ.get("GOMP_SPINCOUNT")} {os.environ.get("OMP_WAIT_POLICY")}\\n')
+    names = "GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "TORCH_CPP_LOG_LEVEL"
+    notes.write(" ".join(str(os.environ.get(name)) for name in names) + "\\n")
 raise ImportError("a torch that only notes when it is imported")
 """
 MODULE = ["-m", "diffusion_cli"]
@@ -33,7 +34,8 @@ def seen(tmp_path):
     notes = tmp_path / "notes"
 
     def run(start, *words, **settings):
-        inherited = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+        ours = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "TORCH_CPP_LOG_LEVEL")
+        inherited = {k: v for k, v in os.environ.items() if k not in ours}
         path = os.pathsep.join((str(tmp_path), str(ROOT)))
         environment = inherited | {"PYTHONPATH": path, "NOTES": str(notes)} | settings
         line = [sys.executable, *start, "train", "dataset=circle", *words]
@@ -46,25 +48,29 @@ def seen(tmp_path):
 
 @pytest.mark.parametrize("start", [MODULE, SCRIPT], ids=["module", "script"])
 def test_before_torch(seen, start):
-    assert seen(start) == {f"{SPINS} None"}
+    assert seen(start) == {f"{SPINS} None ERROR"}
 
 
 def test_the_users_count_wins(seen):
-    assert seen(MODULE, GOMP_SPINCOUNT="7") == {"7 None"}
+    assert seen(MODULE, GOMP_SPINCOUNT="7") == {"7 None ERROR"}
 
 
 def test_the_users_policy_wins(seen):
-    assert seen(MODULE, OMP_WAIT_POLICY="passive") == {"None passive"}
+    assert seen(MODULE, OMP_WAIT_POLICY="passive") == {"None passive ERROR"}
 
 
 def test_the_lines_count_wins(seen):
-    assert seen(MODULE, "+hydra.job.env_set.GOMP_SPINCOUNT=7") == {"7 None"}
+    assert seen(MODULE, "+hydra.job.env_set.GOMP_SPINCOUNT=7") == {"7 None ERROR"}
+
+
+def test_the_users_level_wins(seen):
+    assert seen(MODULE, TORCH_CPP_LOG_LEVEL="INFO") == {f"{SPINS} None INFO"}
 
 
 @joblib
 def test_in_the_workers_of_a_launcher(seen):
     line = ["-m", "seed=0,1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
-    assert seen(MODULE, *line) == {f"{SPINS} None"}
+    assert seen(MODULE, *line) == {f"{SPINS} None ERROR"}
 
 
 def test_a_task_sets_it_where_nothing_was_inherited(monkeypatch):
