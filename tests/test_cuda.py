@@ -7,7 +7,7 @@ import torch
 from torch import distributed as dist
 from torch.distributed import FileStore, HashStore
 
-from diffusion_cli.commands.lesson import batches_of, new_state, steps_of
+from diffusion_cli.commands.lesson import new_state, steps_of
 from diffusion_cli.components import Components, build
 from diffusion_cli.device import repeat_convolutions
 from diffusion_cli.errors import UserError
@@ -63,7 +63,7 @@ def convolutions():
 
 def trained(components, steps, state=None):
     state = state or new_state(components)
-    for _ in steps_of(components, state, batches_of(components)):
+    for _ in steps_of(components, state, components.batches):
         if state.step == steps:
             break
     return state
@@ -72,7 +72,7 @@ def trained(components, steps, state=None):
 def test_training_never_waits_for_the_device(built):
     components = built("cuda", steps=10)
     state = new_state(components)
-    training = steps_of(components, state, batches_of(components))
+    training = steps_of(components, state, components.batches)
     for _ in range(3):
         next(training)
     torch.cuda.set_sync_debug_mode("error")
@@ -87,7 +87,7 @@ def test_training_never_waits_for_the_device(built):
 def test_gradients_are_those_of_the_cpu(built):
     """By the same weights and the same batch, drawn once; dropout draws on each device for itself."""
     here, there = built("cpu"), built("cuda")
-    batch = batches_of(here)(5)
+    batch = here.batches(5)
     gradients = []
     for components in (here, there):
         state = new_state(components)

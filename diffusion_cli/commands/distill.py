@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from diffusion_cli.commands import train
-from diffusion_cli.commands.lesson import Lesson, batches_of
+from diffusion_cli.commands.lesson import Lesson
 from diffusion_cli.commands.paths import held_out, jump_batches, kept_paths, teacher_of, times_of
 from diffusion_cli.errors import UserError
 from diffusion_cli.options.groups import EXACT
@@ -127,4 +127,4 @@ def halving(c: Components, state: TrainState, run: RunDirectory | None = None) -
             made[number] = student_of(c.network_denoiser(net.eval()), first, jumps)
         return made[number]
 
-    return HalvingBatches(batches_of(c), config["calls"], config["rounds"], config["steps"], teacher)
+    return HalvingBatches(c.batches, config["calls"], config["rounds"], config["steps"], teacher)

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from diffusion_cli.commands.lesson import batches_of, compared_on, score
+from diffusion_cli.commands.lesson import compared_on, score
 from diffusion_cli.commands.output import components_of, describe
 from diffusion_cli.errors import UserError
 from diffusion_cli.options.groups import EXACT
@@ -71,7 +71,7 @@ def findings_of(c: Components) -> Iterator[Finding]:
     if run.record.command == "train":
         last = c.new_net()
         last.load_state_dict(chosen(run, c.config["weights"])["state"]["net"])
-        batches = compared_on(batches_of(c))
+        batches = compared_on(c.batches)
         yield diagnosis.average(score(c, c.net, batches), score(c, last, batches))
     yield diagnosis.amplified_errors(c.schedule, c.sampler, c.parameterization)
     yield diagnosis.steps(c.sampler, c.schedule.T)

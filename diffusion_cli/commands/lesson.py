@@ -41,12 +41,12 @@ class Lesson:
         run: may keep what is learned from.
         session: of what takes long.
         """
-        batches = batches_of(c)
+        batches = c.batches
         return batches, compared_on(batches)
 
     def followed(self, c: Components, state: TrainState) -> BatchSource:
         """The batches of training in another process than 0, which hands out what is `handed` of them."""
-        return batches_of(c)
+        return c.batches
 
 
 def in_steps(components: Components) -> Components:
@@ -94,16 +94,6 @@ def equalize(state: TrainState, group: Processes) -> None:
     vectors = state.weights.values, state.averages.values, *state.optimizer.state_dict().values()
     group.equalize([step, *vectors, *state.net.buffers()])
     state.step = int(step)
-
-
-def batches_of(c: Components) -> Batches:
-    """Batches of the data."""
-    from diffusion_cli.batches import Batches
-
-    given = (c.dataset, c.schedule, c.objective, c.config["batch_size"], c.seed)
-    # a classifier needs every label
-    dropout = c.guidance.label_dropout if c.objective.generates else 0.0
-    return Batches(*given, label_dropout=dropout, device=c.device, shards=c.config["shards"])
 
 
 def compared_on(batches: Batches) -> Batches:

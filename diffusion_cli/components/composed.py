@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from torch import Tensor
 
+from diffusion_cli.batches import Batches
 from diffusion_cli.components.guiding import guidance_of
 from diffusion_cli.components.labels import Labels, Requested
 from diffusion_cli.components.learned import Config, Learned
@@ -98,6 +99,14 @@ class Composed(Learned):
     def labels(self, n: int, seed: int | None = None) -> Tensor | None:
         """(n,) labels int64: the requested ones in turn, or drawn as in the data; None for data without labels."""
         return self.classes.draw(n, self.seed if seed is None else seed, self.device)
+
+    @property
+    def batches(self) -> Batches:
+        """What a network learns from in each step."""
+        given = (self.dataset, self.schedule, self.objective, self.config["batch_size"], self.seed)
+        # a classifier needs every label
+        dropout = self.guidance.label_dropout if self.objective.generates else 0.0
+        return Batches(*given, label_dropout=dropout, device=self.device, shards=self.config["shards"])
 
     @property
     def logger(self) -> Logger:

@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.turns import heading, row
 from diffusion_cli.cli.calls import compose
-from diffusion_cli.commands.lesson import batches_of, new_state, steps_of
+from diffusion_cli.commands.lesson import new_state, steps_of
 from diffusion_cli.components import Components, build
 from diffusion_cli.runs.processes import settled
 from diffusion_cli.sampler import Multistep, chain
@@ -70,7 +70,7 @@ def measure(name: str, line: str, batch: int, device: str, precision: str, compi
     components = components_of(line, batch, device, precision, compiled)
     torch.cuda.reset_peak_memory_stats()
     state = new_state(components)
-    training = steps_of(components, state, batches_of(components))
+    training = steps_of(components, state, components.batches)
     first = seconds(lambda: [next(training) for _ in range(WARM)])
     step = seconds(lambda: [*training]) / STEPS
     memory = torch.cuda.max_memory_allocated() / 2**30

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from diffusion_cli.batches import Batches
 from diffusion_cli.denoiser import ExactDenoiser
 from diffusion_cli.errors import ArgumentError, UserError
 from diffusion_cli.figures import curves
@@ -41,16 +41,24 @@ def loss(components: Components, floor_draws: Many = 20_000) -> Figure:
 
 def loss_floor(components: Components, n: int) -> float | None:
     """The training loss of the exact denoiser, to which the curve can fall at best; None where it is not known, as where
-    noise is coupled to points: then less of it is left to guess."""
+    noise is coupled to points: then less of it is left to guess.
+
+    n: samples, at least; they come in batches like those of training, over which stable targets are means.
+    """
     c = components
     if c.dataset.density is None or not isinstance(c.objective, Objective):
         return None
     if c.objective.loss != "mse" or c.objective.coupling != "independent":
         return None
-    batch = Batches(c.dataset, c.schedule, c.objective, n, c.seed, stream=Stream.LOSS_FLOOR)(0)
-    exact = ExactDenoiser(c.dataset.density, c.schedule)
+    batches = replace(c.batches, stream=Stream.LOSS_FLOOR)
+    exact, steps = ExactDenoiser(c.dataset.density, c.schedule), -(-n // batches.size)
     with torch.no_grad():
-        return float(c.objective.irreducible(exact, c.parameterization, batch).mean())
+        losses = [
+            c.objective.irreducible(exact, c.parameterization, batches(step, shard))
+            for step in range(steps)
+            for shard in range(batches.shards)
+        ]
+    return float(torch.cat(losses).mean())
 
 
 @checked
