@@ -22,6 +22,8 @@ IN_MEMORY = Path("/dev/shm")
 # Whether processors see what another one writes in the order in which it writes it; elsewhere memory alone cannot say that all
 # are there.
 IN_ORDER = platform.machine().lower() in ("x86_64", "amd64")
+# Bytes by which processes tell that a file is the same one.
+MARK = 16
 # Sums are counted up to this, so that float32 holds the number.
 TURNS = 2**20
 # Seconds in which a process waits for the others without rest; after that its rest between looks, and how often it looks whether
@@ -232,24 +234,18 @@ def shared_sum(vectors: Sequence[Tensor], words: Tensor, of: Sums) -> SharedSum 
     rank, size = of.rank, of.size
     shape = (2, size * len(vectors), len(vectors[0]) + len(words) + 1)
     count = math.prod(shape)
-    path = [_reserved(count * vectors[0].element_size()) if rank == 0 else None]
-    dist.broadcast_object_list(path)
-    try:
-        memory = (
-            None
-            if path[0] is None
-            else torch.from_file(path[0], shared=True, size=count, dtype=vectors[0].dtype)
-        )
-    except (OSError, RuntimeError):
-        # another host, or another container
-        memory = None
+    place = [_reserved(count * vectors[0].element_size()) if rank == 0 else None]
+    dist.broadcast_object_list(place)
+    memory = None if place[0] is None else mapped(*place[0], count, vectors[0].dtype)
     found = torch.tensor([memory is not None], dtype=torch.int32)
     dist.all_reduce(found, dist.ReduceOp.MIN)
-    if rank == 0 and path[0] is not None:
+    if rank == 0 and place[0] is not None:
         # it lasts as long as somebody uses it
-        os.unlink(path[0])
+        os.unlink(place[0][0])
     if memory is None or not found:
         return None
+    if rank == 0:
+        memory.view(torch.uint8)[:MARK].zero_()
     everybody: list[Any] = [None] * size
     dist.all_gather_object(everybody, (os.getpid(), namespace()))
     pids, places = zip(*everybody, strict=True)
@@ -277,17 +273,32 @@ def lives(pid: int) -> bool:
         return False
 
 
-def _reserved(size: int) -> str | None:
-    """A new file of so many bytes; None where there is no room, or where a file in use cannot be removed."""
+def mapped(path: str, mark: bytes, count: int, dtype: torch.dtype) -> Tensor | None:
+    """The memory (count,) of the file that begins with this mark; None where there is none, as on another host: torch would
+    make a new one there."""
+    try:
+        with open(path, "rb") as file:
+            if file.read(len(mark)) != mark:
+                return None
+        return torch.from_file(path, shared=True, size=count, dtype=dtype)
+    except (OSError, RuntimeError):
+        return None
+
+
+def _reserved(size: int) -> tuple[str, bytes] | None:
+    """A new file of so many bytes, and the mark with which it begins, zeros after that; None where there is no room, or where a
+    file in use cannot be removed."""
     if not hasattr(os, "posix_fallocate"):
         return None
     number, path = tempfile.mkstemp(dir=IN_MEMORY if IN_MEMORY.is_dir() else None)
     try:
         # written to without room, the memory would end the process
-        os.posix_fallocate(number, 0, size)
+        os.posix_fallocate(number, 0, max(size, MARK))
+        mark = os.urandom(MARK)
+        os.write(number, mark)
     except OSError:
         os.unlink(path)
         return None
     finally:
         os.close(number)
-    return path
+    return path, mark
