@@ -210,16 +210,16 @@ for length in (101, 100, 2):
         assert group.sums.shared == shared
         # as where one of them is on another host: its memory is another one, or none
         from diffusion_cli.runs import exchange
-        whole = exchange.mapped
+        whole = exchange.memory_of_file
         if here.rank == 1:
-            exchange.mapped = lambda path, mark, *rest: whole(path + "x" * (length % 2), bytes(16), *rest)
+            exchange.memory_of_file = lambda path, mark, *rest: whole(path + "x" * (length % 2), bytes(16), *rest)
         group.sums._memory = None
         for n in (length - 1, length - 1):
             mine, total = every[2 * here.rank :][:2, :length], torch.empty(n)
             losses = group.add_up((Share(vector[:n] * 2, 0.5, vector[n:]) for vector in mine), total)
             assert torch.equal(torch.cat((total, losses)), truth[:length]), (length, shared, n)
             assert not group.sums.shared and group.sums._memory is None
-        exchange.mapped = whole
+        exchange.memory_of_file = whole
 dist.barrier()
 dist.destroy_process_group()
 """
@@ -246,10 +246,10 @@ def shared(pids=(), watch=lambda: None):
 def test_memory_that_is_not_there_is_not_made(tmp_path):
     """torch.from_file would make it, and on two hosts each process would wait for sums of its own."""
     file = tmp_path / "memory"
-    assert exchange.mapped(str(file), b"m" * 16, 10, torch.float32) is None and not file.exists()
+    assert exchange.memory_of_file(str(file), b"m" * 16, 10, torch.float32) is None and not file.exists()
     file.write_bytes(b"n" * 16 + bytes(24))
-    assert exchange.mapped(str(file), b"m" * 16, 10, torch.float32) is None
-    assert len(exchange.mapped(str(file), b"n" * 16, 10, torch.float32)) == 10
+    assert exchange.memory_of_file(str(file), b"m" * 16, 10, torch.float32) is None
+    assert len(exchange.memory_of_file(str(file), b"n" * 16, 10, torch.float32)) == 10
 
 
 @pytest.mark.skipif(not IN_ORDER, reason="this processor may show writes in another order")

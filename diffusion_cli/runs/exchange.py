@@ -236,7 +236,7 @@ def shared_sum(vectors: Sequence[Tensor], words: Tensor, of: Sums) -> SharedSum 
     count = math.prod(shape)
     place = [_reserved(count * vectors[0].element_size()) if rank == 0 else None]
     dist.broadcast_object_list(place)
-    memory = None if place[0] is None else mapped(*place[0], count, vectors[0].dtype)
+    memory = None if place[0] is None else memory_of_file(*place[0], count, vectors[0].dtype)
     found = torch.tensor([memory is not None], dtype=torch.int32)
     dist.all_reduce(found, dist.ReduceOp.MIN)
     if rank == 0 and place[0] is not None:
@@ -273,7 +273,7 @@ def lives(pid: int) -> bool:
         return False
 
 
-def mapped(path: str, mark: bytes, count: int, dtype: torch.dtype) -> Tensor | None:
+def memory_of_file(path: str, mark: bytes, count: int, dtype: torch.dtype) -> Tensor | None:
     """The memory (count,) of the file that begins with this mark; None where there is none, as on another host: torch would
     make a new one there."""
     try:
