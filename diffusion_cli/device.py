@@ -16,7 +16,7 @@ from torch import Tensor
 
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.model.network import Network
-from diffusion_cli.runs.exchange import Say, Share, added
+from diffusion_cli.runs.contribution import Contribution, Say, added
 from diffusion_cli.runs.processes import member
 
 log = logging.getLogger(__name__)
@@ -67,9 +67,9 @@ class ProcessGroup(Protocol):
         """Which of so many parts are this process's; `parts` is a multiple of `size`."""
         ...
 
-    def add_up(self, shares: Iterable[Share], total: Tensor) -> Tensor:
-        """Writes the sum of the gradients of all parts into `total` (n,), given the shares of its own, and returns that of the
-        losses (s,): added in the order of the parts, so that they have the same bits however many processes there are."""
+    def add_up(self, contributions: Iterable[Contribution], total: Tensor) -> Tensor:
+        """Writes the sum of the gradients of all parts into `total` (n,) and returns that of the losses (s,), given the
+        contributions of its own parts. They are added in the order of the parts: the same bits for any number of processes."""
         ...
 
     def agree(self, say: Say) -> tuple[int | None, bool]:
@@ -101,8 +101,8 @@ class Alone:
     def own(self, parts: int) -> range:
         return range(parts)
 
-    def add_up(self, shares: Iterable[Share], total: Tensor) -> Tensor:
-        whole = added(share.written() for share in shares)
+    def add_up(self, contributions: Iterable[Contribution], total: Tensor) -> Tensor:
+        whole = added(one.written() for one in contributions)
         total.copy_(whole[: len(total)])
         return whole[len(total) :]
 

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from diffusion_cli.batches import BatchSource, rows_of_shard
 from diffusion_cli.denoiser import NetworkDenoiser
 from diffusion_cli.descent import descent_of
-from diffusion_cli.device import ALONE, ProcessGroup, Share, limit_threads
+from diffusion_cli.device import ALONE, Contribution, ProcessGroup, limit_threads
 from diffusion_cli.model.network import Network, matrices
 from diffusion_cli.noise import Stream, seeded
 from diffusion_cli.objective import TrainingBatch
@@ -191,7 +191,7 @@ def fit(
             losses = descend(batch)
         return state.totals.of(losses, batch.t, edges, weight)
 
-    def shares() -> Iterator[Share]:
+    def contributions() -> Iterator[Contribution]:
         """Gradient and log of each shard of this process, as they count in the whole batch."""
         own = group.own(batches.shards)
         for shard in own:
@@ -199,11 +199,11 @@ def fit(
                 grad.zero_()
             weight = len(rows_of_shard(batches, shard)) / batches.size
             losses = descend_on(batches(state.step, shard), state.step, shard, weight=weight)
-            yield Share(grad, weight, losses)
+            yield Contribution(grad, weight, losses)
 
     while state.step < steps:
         if batches.shards > 1:
-            losses = group.add_up(shares(), grad)
+            losses = group.add_up(contributions(), grad)
         else:
             losses = descend_on(batches(state.step), state.step)
         state.lr = options.lr_at(state.step, steps)

@@ -12,7 +12,7 @@ from diffusion_cli.components import Components, build
 from diffusion_cli.device import repeat_convolutions
 from diffusion_cli.errors import UserError
 from diffusion_cli.runs import checkpoint
-from diffusion_cli.runs.exchange import Share
+from diffusion_cli.runs.contribution import Contribution
 from diffusion_cli.runs.group import Processes, place_of
 from diffusion_cli.runs.processes import settled
 from diffusion_cli.runs.signals import Stop
@@ -163,7 +163,7 @@ def test_sums_by_nccl_of_one_process(tmp_path):
         expected = ((parts[0] + parts[1]) + parts[2]) + parts[3]
         group.agree(lambda: (15, True))
         total = torch.zeros(1000, device="cuda")
-        losses = group.add_up([Share(part[:1000], 1.0, part[1000:]) for part in parts], total)
+        losses = group.add_up([Contribution(part[:1000], 1.0, part[1000:]) for part in parts], total)
         assert torch.equal(torch.cat((total, losses)), expected) and group.agree(lambda: (None, False)) == (
             15,
             True,

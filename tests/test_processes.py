@@ -30,9 +30,10 @@ from diffusion_cli.noise import NoiseStream
 from diffusion_cli.objective import Objective, TrainingBatch
 from diffusion_cli.optimizer import Optimizer
 from diffusion_cli.prediction import V
-from diffusion_cli.runs import checkpoint, exchange, group
+from diffusion_cli.runs import checkpoint, common_memory, group
+from diffusion_cli.runs.common_memory import IN_ORDER, TURNS, SharedSum
+from diffusion_cli.runs.contribution import Contribution
 from diffusion_cli.runs.directory import RunDirectory
-from diffusion_cli.runs.exchange import IN_ORDER, TURNS, Share, SharedSum
 from diffusion_cli.runs.processes import Member, first_host, meeting_place, member, settled
 from diffusion_cli.runs.signals import Stop
 from diffusion_cli.trainer import TrainState, fit
@@ -178,7 +179,7 @@ def test_shards_train_by_the_mean_gradient_of_the_whole_batch(written_out):
 def test_a_sum_is_made_in_order():
     """In float32 1e8 + 1 - 1e8 is 0, and 1e8 - 1e8 + 1 is 1."""
     vectors, total = torch.tensor([[2e8, 2e8, 1.0], [2.0, -2e8, 2.0], [-2e8, 2.0, 4.0]]), torch.ones(2)
-    losses = ALONE.add_up((Share(vector[:2], 0.5, vector[2:]) for vector in vectors), total)
+    losses = ALONE.add_up((Contribution(vector[:2], 0.5, vector[2:]) for vector in vectors), total)
     assert total.tolist() == [0.0, 1.0] and losses.tolist() == [7.0]
 
 
@@ -187,7 +188,7 @@ def test_a_sum_is_made_in_order():
 ADDS = """
 import torch
 from torch import distributed as dist
-from diffusion_cli.runs.exchange import Share
+from diffusion_cli.runs.contribution import Contribution
 from diffusion_cli.runs.group import Processes
 from diffusion_cli.runs.processes import member
 from diffusion_cli.runs.signals import Stop
@@ -205,21 +206,21 @@ for length in (101, 100, 2):
         group.sums.shared = shared
         for n in (length, length - 1, length - 1):
             mine, total = every[2 * here.rank :][:2, :length], torch.empty(n)
-            losses = group.add_up((Share(vector[:n] * 2, 0.5, vector[n:]) for vector in mine), total)
+            losses = group.add_up((Contribution(vector[:n] * 2, 0.5, vector[n:]) for vector in mine), total)
             assert torch.equal(torch.cat((total, losses)), truth[:length]), (length, shared, n)
         assert group.sums.shared == shared
         # as where one of them is on another host: its memory is another one, or none
-        from diffusion_cli.runs import exchange
-        whole = exchange.memory_of_file
+        from diffusion_cli.runs import common_memory
+        whole = common_memory.memory_of_file
         if here.rank == 1:
-            exchange.memory_of_file = lambda path, mark, *rest: whole(path + "x" * (length % 2), bytes(16), *rest)
+            common_memory.memory_of_file = lambda path, mark, *rest: whole(path + "x" * (length % 2), bytes(16), *rest)
         group.sums._memory = None
         for n in (length - 1, length - 1):
             mine, total = every[2 * here.rank :][:2, :length], torch.empty(n)
-            losses = group.add_up((Share(vector[:n] * 2, 0.5, vector[n:]) for vector in mine), total)
+            losses = group.add_up((Contribution(vector[:n] * 2, 0.5, vector[n:]) for vector in mine), total)
             assert torch.equal(torch.cat((total, losses)), truth[:length]), (length, shared, n)
             assert not group.sums.shared and group.sums._memory is None
-        exchange.memory_of_file = whole
+        common_memory.memory_of_file = whole
 dist.barrier()
 dist.destroy_process_group()
 """
@@ -246,26 +247,26 @@ def shared(pids=(), watch=lambda: None):
 def test_memory_that_is_not_there_is_not_made(tmp_path):
     """torch.from_file would make it, and on two hosts each process would wait for sums of its own."""
     file = tmp_path / "memory"
-    assert exchange.memory_of_file(str(file), b"m" * 16, 10, torch.float32) is None and not file.exists()
+    assert common_memory.memory_of_file(str(file), b"m" * 16, 10, torch.float32) is None and not file.exists()
     file.write_bytes(b"n" * 16 + bytes(24))
-    assert exchange.memory_of_file(str(file), b"m" * 16, 10, torch.float32) is None
-    assert len(exchange.memory_of_file(str(file), b"n" * 16, 10, torch.float32)) == 10
+    assert common_memory.memory_of_file(str(file), b"m" * 16, 10, torch.float32) is None
+    assert len(common_memory.memory_of_file(str(file), b"n" * 16, 10, torch.float32)) == 10
 
 
 @pytest.mark.skipif(not IN_ORDER, reason="this processor may show writes in another order")
 def test_a_process_that_has_gone_is_not_waited_for():
     """Whether it was waited for by its parent, or is a zombie; but one that has come before it left is not missed."""
-    share = [Share(torch.ones(1), 1.0, torch.ones(1))]
+    share = [Contribution(torch.ones(1), 1.0, torch.ones(1))]
     for waited in (True, False):
         gone = subprocess.Popen([sys.executable, "-c", ""], stdin=subprocess.DEVNULL)
         until = time.monotonic() + 20
-        while exchange.lives(gone.pid) and time.monotonic() < until:
+        while common_memory.lives(gone.pid) and time.monotonic() < until:
             if waited:
                 gone.poll()
             time.sleep(0.01)
-        assert exchange.lives(os.getpid()) and not exchange.lives(gone.pid)
+        assert common_memory.lives(os.getpid()) and not common_memory.lives(gone.pid)
         sums, other = shared([os.getpid(), gone.pid])
-        with pytest.raises(RuntimeError, match=f"process {gone.pid} is gone"):
+        with pytest.raises(RuntimeError, match=f"process {gone.pid} has ended"):
             sums(sums.filled(share), torch.zeros(1), torch.zeros(1))
         sums, other = shared([os.getpid(), gone.pid])
         other[:] = 1

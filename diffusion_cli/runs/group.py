@@ -23,7 +23,8 @@ from torch import Tensor
 from torch import distributed as dist
 
 from diffusion_cli.errors import Interrupted, RunFailed, UserError
-from diffusion_cli.runs.exchange import Say, Share, Sums
+from diffusion_cli.runs.contribution import Contribution, Say
+from diffusion_cli.runs.exchange import Sums
 from diffusion_cli.runs.processes import Others, meeting_place, member, size_of
 from diffusion_cli.runs.signals import Stop
 
@@ -119,9 +120,9 @@ class Processes:
     def own(self, parts: int) -> range:
         return range(self.rank * parts // self.size, (self.rank + 1) * parts // self.size)
 
-    def add_up(self, shares: Iterable[Share], total: Tensor) -> Tensor:
+    def add_up(self, contributions: Iterable[Contribution], total: Tensor) -> Tensor:
         # they are made here, and an error in that is this process's own
-        given = self.sums.sent(shares)
+        given = self.sums.sent(contributions)
         with self._heard():
             losses, self.words = self.sums(given, self._words(), total)
         return losses

@@ -60,7 +60,7 @@ def adding() -> None:
     import torch
     from torch import distributed as dist
 
-    from diffusion_cli.runs.exchange import Share
+    from diffusion_cli.runs.contribution import Contribution
     from diffusion_cli.runs.group import Processes
     from diffusion_cli.runs.processes import member
     from diffusion_cli.runs.signals import Stop
@@ -79,7 +79,7 @@ def adding() -> None:
             vector, nothing = torch.randn(size), torch.zeros(1)
             dist.barrier()
             start = time.perf_counter()
-            group.add_up([Share(vector, 0.5, nothing)], torch.empty_like(vector))
+            group.add_up([Contribution(vector, 0.5, nothing)], torch.empty_like(vector))
             times[way].append(1000 * (time.perf_counter() - start))
         found[size] = [statistics.median(times[way]) for way in ADDING]
     if here.rank == 0:
