@@ -23,6 +23,10 @@ from typing import Annotated, Any, TypeVar
 
 from diffusion_cli.errors import ArgumentError
 
+# What a file of YAML or JSON holds once it is read, nested dicts and lists of plain values: a configuration, and facts.
+Config = dict[str, Any]
+Facts = dict[str, Any]
+
 BIGGEST_INT = 2**63 - 1  # what a tensor, and a generator's seed, can hold
 
 

@@ -25,6 +25,7 @@ from diffusion_cli.cli.streams import speak_plainly
 from diffusion_cli.commands import follow
 from diffusion_cli.errors import RunFailed, UserError, one_line
 from diffusion_cli.options.files import CONFIGS
+from diffusion_cli.ranges import Config
 from diffusion_cli.runs import config as run_config
 from diffusion_cli.runs.directory import RunDirectory
 from diffusion_cli.runs.processes import member, settled
@@ -107,7 +108,7 @@ def run_task(name: str, config: DictConfig, session: Session) -> Any:
     return importlib.import_module(f"diffusion_cli.commands.{name}").main(plain, run, session)
 
 
-def absolute_paths(config: dict[str, Any]) -> dict[str, str]:
+def absolute_paths(config: Config) -> dict[str, str]:
     """The files of the data, wherever a later command is run."""
     given = {key: config["dataset"].get(key) for key in run_config.DATA_PLACES}
     return {

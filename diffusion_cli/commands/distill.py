@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from diffusion_cli.commands import train
 from diffusion_cli.commands.lesson import Lesson
 from diffusion_cli.commands.paths import held_out, jump_batches, kept_paths, teacher_of, times_of
 from diffusion_cli.errors import UserError
 from diffusion_cli.options.groups import EXACT
+from diffusion_cli.ranges import Config
 from diffusion_cli.runs.directory import RunDirectory
 from diffusion_cli.runs.results import value_of
 from diffusion_cli.runs.session import Session
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from diffusion_cli.trainer import TrainState
 
 
-def check(config: dict[str, Any], directory: str | None) -> None:
+def check(config: Config, directory: str | None) -> None:
     """Before anything is written: what the teacher cannot teach."""
     train.check(config, directory)
     teacher = config["run"]
@@ -34,12 +35,12 @@ def check(config: dict[str, Any], directory: str | None) -> None:
         raise UserError("w_max", config["w_max"], "is for method=paths")
 
 
-def main(config: dict[str, Any], run: RunDirectory, session: Session) -> float | None:
+def main(config: Config, run: RunDirectory, session: Session) -> float | None:
     train.train_run(config, run, session, lesson_of(config))
     return value_of(run, config["optimize"])
 
 
-def lesson_of(config: dict[str, Any]) -> Lesson:
+def lesson_of(config: Config) -> Lesson:
     """What is trained by the config's `method`."""
     return AlongPaths() if config["method"] == "paths" else ByHalving()
 
@@ -47,7 +48,7 @@ def lesson_of(config: dict[str, Any]) -> Lesson:
 class Distillation(Lesson):
     """What `diffusion distill` trains: a student, whose teacher is a run or the exact denoiser."""
 
-    def components(self, config: dict[str, Any]) -> Components:
+    def components(self, config: Config) -> Components:
         from diffusion_cli.components import build, trained
 
         if config["run"] == EXACT:

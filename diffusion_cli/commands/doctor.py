@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from diffusion_cli.commands.lesson import compared_on, score
 from diffusion_cli.commands.output import components_of, describe
 from diffusion_cli.errors import UserError
 from diffusion_cli.options.groups import EXACT
+from diffusion_cli.ranges import Config
 from diffusion_cli.runs.atomic import write_json
 from diffusion_cli.runs.directory import RunDirectory
 from diffusion_cli.runs.session import Session
@@ -25,13 +26,13 @@ LOOKED_AT = 1000
 LEVELS = 50
 
 
-def check(config: dict[str, Any], directory: str | None) -> None:
+def check(config: Config, directory: str | None) -> None:
     """Before anything is written: whether there is a network to look at."""
     if config["run"] == EXACT:
         raise UserError("run", EXACT, "has no network that could be at fault; name a trained run")
 
 
-def main(config: dict[str, Any], run: RunDirectory, session: Session) -> None:
+def main(config: Config, run: RunDirectory, session: Session) -> None:
     import torch
 
     components = components_of(config, session)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import Any
 
 from diffusion_cli.commands.output import describe, evaluate, joint_components, log_metrics
+from diffusion_cli.ranges import Config
 from diffusion_cli.runs.atomic import write_json
 from diffusion_cli.runs.directory import RunDirectory
 from diffusion_cli.runs.session import Session
@@ -14,11 +14,11 @@ from diffusion_cli.runs.session import Session
 log = logging.getLogger(__name__)
 
 
-def check(config: dict[str, Any], directory: str | None) -> None:
+def check(config: Config, directory: str | None) -> None:
     """Nothing beyond the keys themselves."""
 
 
-def main(config: dict[str, Any], run: RunDirectory, session: Session) -> None:
+def main(config: Config, run: RunDirectory, session: Session) -> None:
     with joint_components(config, session) as components, session.phase("evaluating") as tick:
         measured = evaluate(replace(components, tick=tick), session.bar)
     log_metrics(components, measured)

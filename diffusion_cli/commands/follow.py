@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from diffusion_cli.commands import distill, train
 from diffusion_cli.commands.lesson import Lesson
 from diffusion_cli.commands.output import prepare_process
+from diffusion_cli.ranges import Config
 
 if TYPE_CHECKING:
     from diffusion_cli.runs.group import Processes
@@ -25,7 +26,7 @@ def main() -> int:
     return group.take_part(work)
 
 
-def work(group: Processes, config: dict[str, Any], trains: bool) -> None:
+def work(group: Processes, config: Config, trains: bool) -> None:
     from diffusion_cli.components import of
 
     prepare_process(config["threads"])

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from diffusion_cli.errors import UserError
+from diffusion_cli.ranges import Config
 from diffusion_cli.runs.directory import RunDirectory
 from diffusion_cli.runs.session import Session
 
@@ -26,7 +27,7 @@ SCORE_BATCHES = 4
 class Lesson:
     """What `diffusion train` trains: a network that learns from the data. Other trainings inherit from it."""
 
-    def components(self, config: dict[str, Any]) -> Components:
+    def components(self, config: Config) -> Components:
         """Of what is trained, but for the network."""
         from diffusion_cli.components import build
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffusion_cli import __version__
 from diffusion_cli.options.files import is_default_figure
+from diffusion_cli.ranges import Config
 from diffusion_cli.runs import garbage
 from diffusion_cli.runs.comparison import Compared
 from diffusion_cli.runs.resume import fingerprint
@@ -39,7 +40,7 @@ def prepare_process(threads: int | None) -> None:
     choose_threads(threads)
 
 
-def components_of(config: dict[str, Any], session: Session) -> Components:
+def components_of(config: Config, session: Session) -> Components:
     """What sample, evaluate and plot work with: the components that `run=` means, which stop where a signal asks for it,
     after a word on which run that is, and on combinations that throw single samples far out."""
     from diffusion_cli.components import of
@@ -53,7 +54,7 @@ def components_of(config: dict[str, Any], session: Session) -> Components:
 
 
 @contextlib.contextmanager
-def joint_components(config: dict[str, Any], session: Session) -> Iterator[Components]:
+def joint_components(config: Config, session: Session) -> Iterator[Components]:
     """The same, whose samples are drawn by all processes of the command, which end with the block."""
     from diffusion_cli.runs.group import together
 
@@ -80,7 +81,7 @@ class Measured(dict[str, Any]):
         return self.text
 
 
-def is_evaluated(config: dict[str, Any]) -> bool:
+def is_evaluated(config: Config) -> bool:
     """Whether samples are measured at the end."""
     return config["plots"] if config["evaluate"] is None else config["evaluate"]
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from diffusion_cli.commands.output import components_of, draw_figures
 from diffusion_cli.commands.sample import check_image
 from diffusion_cli.errors import UserError
 from diffusion_cli.options.check import TARGET, check_config
 from diffusion_cli.options.signature import read
+from diffusion_cli.ranges import Config
 from diffusion_cli.runs import comparison, results, tables
 from diffusion_cli.runs import config as run_config
 from diffusion_cli.runs.directory import RunDirectory
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 COMPARED = ("sweep", "runs", "x", "y", "hue")
 
 
-def check(config: dict[str, Any], directory: str | None) -> None:
+def check(config: Config, directory: str | None) -> None:
     """For a figure of many runs: whether they have what it shows. For another: that none are named."""
     check_image(config)
     many = wanted_results(config)
@@ -32,7 +33,7 @@ def check(config: dict[str, Any], directory: str | None) -> None:
         check_config(result.config)
 
 
-def main(config: dict[str, Any], run: RunDirectory, session: Session) -> None:
+def main(config: Config, run: RunDirectory, session: Session) -> None:
     many = wanted_results(config)
     name = run_config.read_record(run.path).choices["figure"]
     graphic = draw_one(name, config, session, many)
@@ -42,9 +43,7 @@ def main(config: dict[str, Any], run: RunDirectory, session: Session) -> None:
     log.info("open %s", file)
 
 
-def draw_one(
-    name: str, config: dict[str, Any], session: Session, many: comparison.Compared | None = None
-) -> Graphic:
+def draw_one(name: str, config: Config, session: Session, many: comparison.Compared | None = None) -> Graphic:
     """The figure that the config means.
 
     name: the option's.
@@ -57,7 +56,7 @@ def draw_one(
     raise UserError("figure", name, "this run has nothing of it to draw")
 
 
-def wanted_results(config: dict[str, Any]) -> comparison.Compared | None:
+def wanted_results(config: Config) -> comparison.Compared | None:
     """The runs that the figure compares, as its argument `results` wants them; None for a figure of one run."""
     signature = read(config["figure"][TARGET])
     wanted = signature.arguments.get("results") if signature else None

@@ -13,6 +13,7 @@ from typing import Any
 from diffusion_cli import __version__
 from diffusion_cli.errors import UserError, shown
 from diffusion_cli.options.browsing import Line
+from diffusion_cli.ranges import Config
 from diffusion_cli.runs.atomic import replacing
 from diffusion_cli.runs.comparison import metrics
 from diffusion_cli.runs.config import read_record
@@ -41,7 +42,7 @@ def main(line: Line) -> None:
     ACTIONS[line.keys["action"]](line.keys, line.others)
 
 
-def selected(keys: dict[str, Any], others: Mapping[str, str]) -> list[Listed]:
+def selected(keys: Config, others: Mapping[str, str]) -> list[Listed]:
     """The runs that the line names, or all below `root`; of these those that its filters leave."""
     for status in (keys["status"] or ANY).split(","):
         if status not in (*STATUSES, ANY):
@@ -60,7 +61,7 @@ def selected(keys: dict[str, Any], others: Mapping[str, str]) -> list[Listed]:
     return sorted_by(filtered(runs, wanted | dict(others)), keys["sort"])
 
 
-def list_runs(keys: dict[str, Any], others: Mapping[str, str]) -> None:
+def list_runs(keys: Config, others: Mapping[str, str]) -> None:
     """A line for each run; the numbers that the line speaks of have a column each."""
     runs = selected(keys, others)
     results = [run.result for run in runs]
@@ -81,7 +82,7 @@ def list_runs(keys: dict[str, Any], others: Mapping[str, str]) -> None:
     print(f"{count_of(runs)} below {keys['root']}, {size_text(sum(run.size for run in runs))}{hidden}")
 
 
-def show_runs(keys: dict[str, Any], others: Mapping[str, str]) -> None:
+def show_runs(keys: Config, others: Mapping[str, str]) -> None:
     """All that a run says of itself."""
     keys = keys | {"runs": keys["runs"] or ["latest"]}
     for run in selected(keys, others):
@@ -111,7 +112,7 @@ def show_runs(keys: dict[str, Any], others: Mapping[str, str]) -> None:
             print("\nfigures  " + "\n         ".join(map(str, figures)))
 
 
-def compare(keys: dict[str, Any], others: Mapping[str, str]) -> None:
+def compare(keys: Config, others: Mapping[str, str]) -> None:
     """What runs differ in, and what came of each; the best value of a metric has a star where it is clearly the best."""
     runs = selected(keys, others)
     if len(runs) < 2:
@@ -137,7 +138,7 @@ def starred(runs: Sequence[Listed], name: str) -> list[str]:
     return [cell(run.value(name)) + (" *" if place in best else "") for place, run in enumerate(runs)]
 
 
-def best(keys: dict[str, Any], others: Mapping[str, str]) -> None:
+def best(keys: Config, others: Mapping[str, str]) -> None:
     """The best finished run of each dataset, and from how many it is not clearly different."""
     runs = selected(keys | {"status": keys["status"] or FINISHED}, others)
     found = best_of(runs, keys["by"])
@@ -153,7 +154,7 @@ def best(keys: dict[str, Any], others: Mapping[str, str]) -> None:
     print(columns(["dataset", "run", "best by", "others"], rows))
 
 
-def gallery(keys: dict[str, Any], others: Mapping[str, str]) -> None:
+def gallery(keys: Config, others: Mapping[str, str]) -> None:
     """A page of all of them for a browser, a card each."""
     from diffusion_cli.figures.gallery import cards
     from diffusion_cli.figures.page import Page
@@ -196,7 +197,7 @@ def pages_below(root: str) -> dict[Path, Path]:
     return found
 
 
-def clean(keys: dict[str, Any], others: Mapping[str, str]) -> None:
+def clean(keys: Config, others: Mapping[str, str]) -> None:
     """Removes failed and interrupted runs, or those of `status`; none in which a process works."""
     runs = selected(keys | {"status": keys["status"] or f"{FAILED},{INTERRUPTED}"}, others)
     runs = [run for run in runs if not RunDirectory(run.result.path).is_held]

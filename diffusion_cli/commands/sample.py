@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffusion_cli.commands.output import describe, draw_figures, facts, joint_components
 from diffusion_cli.errors import ArgumentError, UserError
+from diffusion_cli.ranges import Config
 from diffusion_cli.runs.directory import FINISHED, RunDirectory
 from diffusion_cli.runs.session import Session
 
@@ -27,12 +28,12 @@ PAINTED = ("inpaint", "image", "completions", "repaint")
 MASKS = ("inpaint=box", "inpaint=left_half", "inpaint=FILE")
 
 
-def check(config: dict[str, Any], directory: str | None) -> None:
+def check(config: Config, directory: str | None) -> None:
     """A picture is for in-painting."""
     check_image(config)
 
 
-def check_image(config: dict[str, Any]) -> None:
+def check_image(config: Config) -> None:
     """UserError for a picture to complete of which nothing is hidden."""
     if config["image"] is not None and config["inpaint"] is None:
         raise UserError(
@@ -40,7 +41,7 @@ def check_image(config: dict[str, Any]) -> None:
         )
 
 
-def main(config: dict[str, Any], run: RunDirectory, session: Session) -> None:
+def main(config: Config, run: RunDirectory, session: Session) -> None:
     with joint_components(config, session) as components:
         if config["images"] and components.dataset.kind != "images":
             raise UserError("images", config["images"], "these samples are no images")

@@ -7,13 +7,14 @@ import logging
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from diffusion_cli.commands.course import Training
 from diffusion_cli.commands.ending import explained
 from diffusion_cli.commands.lesson import Lesson, equalize, in_steps, new_state, steps_of
 from diffusion_cli.commands.output import is_evaluated, prepare_process, warn_of_outliers
 from diffusion_cli.errors import Interrupted, TimeIsUp, UserError
+from diffusion_cli.ranges import Config
 from diffusion_cli.runs import config as run_config
 from diffusion_cli.runs.config import length
 from diffusion_cli.runs.directory import FAILED, FINISHED, INTERRUPTED, RunDirectory, step_of
@@ -32,7 +33,7 @@ log = logging.getLogger(__name__)
 SHOWN = ("samples", "loss")
 
 
-def check(config: dict[str, Any], directory: str | None) -> None:
+def check(config: Config, directory: str | None) -> None:
     """Before anything is written: a run that goes on must be the run that was begun."""
     settled(config)
     if length(config)[1] is None:
@@ -56,13 +57,13 @@ def check(config: dict[str, Any], directory: str | None) -> None:
             raise UserError(key, value, f"the run has been trained for {done}; more of them continue it")
 
 
-def main(config: dict[str, Any], run: RunDirectory, session: Session) -> float | None:
+def main(config: Config, run: RunDirectory, session: Session) -> float | None:
     train_run(config, run, session)
     return value_of(run, config["optimize"])
 
 
 def train_run(
-    config: dict[str, Any],
+    config: Config,
     run: RunDirectory,
     session: Session,
     lesson: Lesson | None = None,
@@ -95,7 +96,7 @@ def train_run(
 def train_with(
     group: Processes | None,
     components: Components,
-    config: dict[str, Any],
+    config: Config,
     run: RunDirectory,
     session: Session,
     lesson: Lesson,

@@ -9,7 +9,7 @@ from typing import Any
 from diffusion_cli.components.composed import sampler_for
 from diffusion_cli.components.drawing import Components
 from diffusion_cli.components.guiding import guidance_of
-from diffusion_cli.components.learned import Config, learned_of
+from diffusion_cli.components.learned import learned_of
 from diffusion_cli.dataset.protocol import Dataset
 from diffusion_cli.dataset.remembered import Remembered, is_memory
 from diffusion_cli.errors import UserError, in_group
@@ -18,6 +18,7 @@ from diffusion_cli.metrics.protocol import Evaluation
 from diffusion_cli.options.build import build_component
 from diffusion_cli.options.check import check_config
 from diffusion_cli.options.groups import EXACT
+from diffusion_cli.ranges import Config
 from diffusion_cli.runs.config import DATA_PLACES
 from diffusion_cli.runs.directory import RunDirectory
 from diffusion_cli.runs.restore import LAST, chosen

@@ -13,7 +13,7 @@ from torch import Tensor
 from diffusion_cli.batches import Batches
 from diffusion_cli.components.guiding import guidance_of
 from diffusion_cli.components.labels import Labels, Requested
-from diffusion_cli.components.learned import Config, Learned
+from diffusion_cli.components.learned import Learned
 from diffusion_cli.components.students import jumps_for, learned_weight, student_of
 from diffusion_cli.dataset.cache import kept_content
 from diffusion_cli.dataset.protocol import Dataset
@@ -25,6 +25,7 @@ from diffusion_cli.noise import NoiseStream, Stream
 from diffusion_cli.optimizer import Optimizer
 from diffusion_cli.options.build import build_component
 from diffusion_cli.options.groups import EXACT
+from diffusion_cli.ranges import Config
 from diffusion_cli.runs.logger import Logger
 from diffusion_cli.sampler import DDPM, Multistep, Sampler
 from diffusion_cli.sampler.grid import fitted_times

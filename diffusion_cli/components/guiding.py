@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from diffusion_cli.components.learned import Config, learned_of
+from diffusion_cli.components.learned import learned_of
 from diffusion_cli.dataset.protocol import Dataset
 from diffusion_cli.denoiser import Denoiser
 from diffusion_cli.errors import ArgumentError, UserError
@@ -10,6 +10,7 @@ from diffusion_cli.guidance import Classifier, ClassifierFree, ExactClassifier, 
 from diffusion_cli.options.build import build_component
 from diffusion_cli.options.check import check_config
 from diffusion_cli.options.groups import EXACT, RUN, WEIGHTS
+from diffusion_cli.ranges import Config
 from diffusion_cli.runs.config import DATA_PLACES
 from diffusion_cli.runs.directory import RunDirectory
 from diffusion_cli.runs.restore import LAST, chosen

@@ -21,11 +21,10 @@ from diffusion_cli.noise import Stream, seeded
 from diffusion_cli.objective import Loss
 from diffusion_cli.options.build import build_component
 from diffusion_cli.prediction import Parameterization
+from diffusion_cli.ranges import Config
 from diffusion_cli.runs.directory import RunDirectory
 from diffusion_cli.runs.restore import fit_in
 from diffusion_cli.schedule import Schedule
-
-Config = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from diffusion_cli.components.labels import Requested
-from diffusion_cli.components.learned import Config
 from diffusion_cli.metrics.progress import NoBar, ProgressBar
 from diffusion_cli.metrics.protocol import Work
 from diffusion_cli.options.groups import GROUPS
+from diffusion_cli.ranges import Config
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from diffusion_cli.denoiser import Denoiser, Jump, NetworkDenoiser, Student
 from diffusion_cli.distillation import jumps_of
 from diffusion_cli.errors import UserError
 from diffusion_cli.guidance import ClassifierFree, Guidance, Unguided
+from diffusion_cli.ranges import Config
 from diffusion_cli.sampler import DDIM, Sampler
 from diffusion_cli.schedule import Schedule
 
 
-def jumps_for(config: dict[str, Any], schedule: Schedule) -> list[Jump]:
+def jumps_for(config: Config, schedule: Schedule) -> list[Jump]:
     """Those of a student of so many calls (config `calls`), of half as many, and so on down to one."""
     calls = config["calls"]
     counts = [n for n in (1, 2, 4) if n == calls or (n < calls and config["method"] == "paths")]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-from diffusion_cli.ranges import Count
+from diffusion_cli.ranges import Config, Count
 
 
 class Line(NamedTuple):
@@ -18,7 +18,7 @@ class Line(NamedTuple):
     folders: of options, from --config-dir.
     """
 
-    keys: dict[str, Any]
+    keys: Config
     others: dict[str, str]
     folders: list[Path]
 

@@ -10,9 +10,10 @@ from typing import Any
 from diffusion_cli.errors import UserError, in_group
 from diffusion_cli.options.check import TARGET, check_target, not_a_component
 from diffusion_cli.options.groups import GROUPS, homes
+from diffusion_cli.ranges import Config
 
 
-def build_component(config: dict[str, Any], group: str, **given: Any) -> Any:
+def build_component(config: Config, group: str, **given: Any) -> Any:
     """The object described by config[group]: its `_target_` called with the node's other keys and with `given`.
 
     Raises UserError, naming the key to which an argument is set.

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from diffusion_cli.errors import UserError, shown
+from diffusion_cli.ranges import Config
 from diffusion_cli.runs.directory import FINISHED
 from diffusion_cli.runs.ranking import cost
 from diffusion_cli.runs.results import Result, number_named, results_of
@@ -86,7 +87,7 @@ def metrics(results: Iterable[Result]) -> list[str]:
 class Comparison:
     """What the keys sweep, runs, x, y and hue ask for. Raises UserError, with the choices, where they do not fit."""
 
-    def __init__(self, config: dict[str, Any]):
+    def __init__(self, config: Config):
         self.results = results_of(config["sweep"], config["runs"])
         finished = [result for result in self.results if result.status == FINISHED]
         if not finished:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from diffusion_cli.errors import UserError
+from diffusion_cli.ranges import Config
 from diffusion_cli.runs.atomic import LARGEST, read_json, write_json
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ class Record(NamedTuple):
     paths: key -> the absolute path, of keys that name the data's files.
     """
 
-    config: dict[str, Any]
+    config: Config
     command: str = "train"
     choices: dict[str, str] = {}  # noqa: RUF012
     overrides: list[str] = []  # noqa: RUF012
@@ -57,7 +58,7 @@ class Record(NamedTuple):
         return self.config | {key: getattr(self, key) for key in self._fields[1:]}
 
 
-def length(config: dict[str, Any]) -> tuple[str, Any]:
+def length(config: Config) -> tuple[str, Any]:
     """What says how long is trained, and its value: steps, or epochs where these are not null."""
     key = "epochs" if config.get("epochs") is not None else "steps"
     return key, config.get(key)

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch import distributed as dist
 
 from diffusion_cli.errors import Interrupted, RunFailed, UserError
+from diffusion_cli.ranges import Config
 from diffusion_cli.runs.contribution import Contribution, Say
 from diffusion_cli.runs.exchange import Sums
 from diffusion_cli.runs.processes import Others, meeting_place, member, size_of
@@ -56,7 +57,7 @@ class Processes:
     # how they come together
 
     def begin(
-        self, config: dict[str, Any], device: torch.device, data: str | None = None, trains: bool = False
+        self, config: Config, device: torch.device, data: str | None = None, trains: bool = False
     ) -> None:
         """Process 0: hands the task out, a training or orders that come, and connects all.
 
@@ -93,14 +94,14 @@ class Processes:
         config, trains = json.loads(self.store.get(TASK))
         return config, trains
 
-    def ready(self, config: dict[str, Any], device: torch.device, data: str | None = None) -> None:
+    def ready(self, config: Config, device: torch.device, data: str | None = None) -> None:
         """Another process: it has all that the task needs, and data of this fingerprint."""
         if str(data) != self.store.get(DATA).decode():
             raise RunFailed("has other data than process 0")
         self.store.set(f"{READY}{self.rank}", place_of(device))
         self.connect(config, device)
 
-    def connect(self, config: dict[str, Any], device: torch.device) -> None:
+    def connect(self, config: Config, device: torch.device) -> None:
         self.sums.exact = config.get("reduce") != "sum"
         backend = "gloo"
         if device.type == "cuda":
@@ -265,7 +266,7 @@ _begun = False  # whether this process has had its group
 
 
 @contextlib.contextmanager
-def together(config: dict[str, Any], stop: Stop) -> Iterator[Processes | None]:
+def together(config: Config, stop: Stop) -> Iterator[Processes | None]:
     """Process 0's group, for a `with` block in which it must `begin`; None where there are no other processes.
 
     The others leave when the block does, with the exit code that its error means.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from diffusion_cli.errors import UserError
-from diffusion_cli.ranges import checked
+from diffusion_cli.ranges import Config, checked
 
 
 class Logger:
@@ -19,7 +19,7 @@ class Logger:
 
     wants_pictures: ClassVar[bool] = False
 
-    def open(self, folder: Path, config: dict[str, Any]) -> None:
+    def open(self, folder: Path, config: Config) -> None:
         """Before training. UserError where a package is missing."""
 
     def log(self, step: int, row: dict[str, float]) -> None:
@@ -47,7 +47,7 @@ class TensorBoard(Logger):
     wants_pictures = True
     _writer: Any = field(default=None, init=False, repr=False)
 
-    def open(self, folder: Path, config: dict[str, Any]) -> None:
+    def open(self, folder: Path, config: Config) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
@@ -83,7 +83,7 @@ class WandB(Logger):
     wants_pictures = True
     _run: Any = field(default=None, init=False, repr=False)
 
-    def open(self, folder: Path, config: dict[str, Any]) -> None:
+    def open(self, folder: Path, config: Config) -> None:
         try:
             import wandb
         except ImportError:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from diffusion_cli.errors import UserError
+from diffusion_cli.ranges import Config
 
 # What torchrun sets for each process, srun, and submitit without a cluster: rank, size, and rank on this machine.
 VARIABLES = (
@@ -82,7 +83,7 @@ def size_of(config: Mapping[str, Any]) -> int:
     return started if started > 1 else given or 1
 
 
-def settled(config: dict[str, Any], before: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def settled(config: Config, before: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """A training's configuration with its number of shards: the given one, that of the run which it continues, or one
     for each process. UserError where it does not suit the processes or the batch.
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusion_cli.errors import Passage, UserError
+from diffusion_cli.ranges import Config
 from diffusion_cli.runs import config as run_config
 from diffusion_cli.runs.directory import FINISHED, RunDirectory
 from diffusion_cli.runs.jobs import in_order
@@ -35,8 +36,8 @@ class Result:
 
     name: str
     path: Path
-    config: dict[str, Any]
-    keys: dict[str, Any]
+    config: Config
+    keys: Config
     said: tuple[str, ...]
     numbers: dict[str, float]
     better: dict[str, str | float]
@@ -86,7 +87,7 @@ def read_result(path: str | Path, name: str | None = None) -> Result:
     )
 
 
-def calls_of(config: dict[str, Any]) -> int | None:
+def calls_of(config: Config) -> int | None:
     """How often the network is called for a sample, by a configuration; None where it does not say."""
     sampler, schedule = config.get("sampler"), config.get("schedule")
     if not (isinstance(sampler, dict) and isinstance(schedule, dict)):

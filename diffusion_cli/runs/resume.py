@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusion_cli.errors import UserError, shown
+from diffusion_cli.ranges import Config
 from diffusion_cli.runs.directory import FINISHED, RunDirectory
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ WARNED = {
 }
 
 
-def fingerprint(config: dict[str, Any]) -> str:
+def fingerprint(config: Config) -> str:
     """A digest of a whole resolved config, the same for a run and for its continuation: 16 hex digits."""
     kept = {
         key: value
@@ -50,7 +51,7 @@ MADE_WITH = {
 }
 
 
-def check_same(config: dict[str, Any], saved: dict[str, Any], quiet: bool = False) -> None:
+def check_same(config: Config, saved: dict[str, Any], quiet: bool = False) -> None:
     """Compares the config of a resumed run with the saved one, key by key.
 
     Raises UserError for a key that would make it another run; warns (unless quiet) for one that changes its last bits.

@@ -19,7 +19,7 @@ from diffusion_cli.figures.plane import limits_of
 from diffusion_cli.figures.recipes.material import states_of
 from diffusion_cli.figures.reverse import Process
 from diffusion_cli.figures.space import flat
-from diffusion_cli.ranges import Many, Several, Whole, checked
+from diffusion_cli.ranges import Config, Many, Several, Whole, checked
 from diffusion_cli.runs import comparison, ranking
 from diffusion_cli.runs.directory import FINISHED, RunDirectory
 from diffusion_cli.runs.results import Result
@@ -130,7 +130,7 @@ def of_many(results: Sequence[Result], sweep: str | None, n: int, frames: int, c
     )
 
 
-def dataset_of(config: dict[str, Any]) -> str:
+def dataset_of(config: Config) -> str:
     return str(config["dataset"]["_target_"]).rpartition(".")[2]
 
 
