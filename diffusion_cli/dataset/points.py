@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,7 +36,7 @@ class Points(Density):
 
     def __init__(
         self,
-        points: Tensor | Sequence[Any],
+        points: Tensor | Sequence[object],
         weights: Tensor | Sequence[float] | None = None,
         *,
         labelled: bool = False,

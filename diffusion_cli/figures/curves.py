@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Sized
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -26,8 +26,8 @@ from diffusion_cli.figures.style import (
     INK,
     SINGLE,
     VERMILION,
-    add_legend,
     house_style,
+    literally,
     new_figure,
     set_title,
 )
@@ -97,7 +97,7 @@ def loss_curve(
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     ax.set(xlabel="training step", ylabel="loss")
     ax.margins(x=0.01)
-    add_legend(ax, loc="upper right")
+    literally(ax.legend(loc="upper right"))
     set_title(ax, title)
     return figure
 
@@ -117,7 +117,7 @@ def metric_curves(steps: ArrayLike, metrics: Mapping[str, tuple[ArrayLike, float
         ax.plot(steps, value, color=BLUE, marker=".", ms=3)
         if floor is not None:
             ax.axhline(floor, color=VERMILION, ls="--", lw=1, label=f"true data: {floor:.3g}")
-            add_legend(ax, loc="best")
+            literally(ax.legend(loc="best"))
         # Towards 1, like recall: zero belongs to the picture.
         rising = floor is not None and np.nanmedian(value) < floor
         set_scale(ax, [] if rising else value[np.isfinite(value)], [] if floor is None else [floor])
@@ -164,7 +164,7 @@ def loss_over_time(
         ax.set(xlabel=xlabel)
         ax.margins(x=0.01)
         ticks_at(ax, times)
-    add_legend(figure, loc="outside lower center", ncols=3)
+    literally(figure.legend(loc="outside lower center", ncols=3))
     return figure
 
 
@@ -193,11 +193,16 @@ def schedule_comparison(schedules: Mapping[str, tuple[ArrayLike, ArrayLike]]) ->
     right.set(xlabel="$t\\,/\\,T$", ylabel="log SNR", xlim=(0, 1))
     right.axhline(0, color=INK, lw=0.4, zorder=0)
     handles, labels = left.get_legend_handles_labels()
-    add_legend(figure, handles=handles, labels=labels, loc="outside lower center", ncols=min(len(labels), 6))
+    literally(
+        figure.legend(handles=handles, labels=labels, loc="outside lower center", ncols=min(len(labels), 6))
+    )
     return figure
 
 
-def _cycle(values: Sequence[Any], along: Sized) -> list[Any]:
+Style = TypeVar("Style")
+
+
+def _cycle(values: Sequence[Style], along: Sized) -> list[Style]:
     return [values[i % len(values)] for i in range(len(along))]
 
 
@@ -223,7 +228,7 @@ def score_curves(
         set_title(ax, f"N = {n:,}")
     panels[0].set_ylabel("distance, in eps")
     # of the largest N, whose curves lie lowest
-    add_legend(panels[-2], loc="upper right")
+    literally(panels[-2].legend(loc="upper right"))
     ax = panels[-1]
     known = {n: step for n, step in onset.items() if step is not None}
     ax.plot([*known], [*known.values()], color=INK, marker="o", ms=4)

@@ -16,8 +16,8 @@ from diffusion_cli.figures.style import (
     PURPLE,
     SKY,
     VERMILION,
-    add_legend,
     house_style,
+    literally,
     new_figure,
     set_title,
 )
@@ -67,7 +67,7 @@ def trajectories_1d(
     side.tick_params(labelleft=False)
     side.set_title(f"$x_t$ at $t = {time[-1]:g}$")
     handles, labels = side.get_legend_handles_labels()
-    add_legend(figure, handles=handles, labels=labels, loc="outside lower right", ncols=2)
+    literally(figure.legend(handles=handles, labels=labels, loc="outside lower right", ncols=2))
     set_title(ax, title)
     return figure
 
@@ -109,6 +109,6 @@ def two_point_trajectories(
     ax.plot(np.zeros_like(position), position, "ko", ms=4, clip_on=False, zorder=5, label="data")
     ax.set(xlabel="time $t$", ylabel="$x_t$")
     ax.set_xlim(0, float(np.max(np.asarray(forward_times))))
-    add_legend(figure, loc="outside lower center", ncols=3)
+    literally(figure.legend(loc="outside lower center", ncols=3))
     set_title(ax, title)
     return figure

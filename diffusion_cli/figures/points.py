@@ -35,8 +35,8 @@ from diffusion_cli.figures.style import (
     LIGHT,
     SINGLE,
     VERMILION,
-    add_legend,
     house_style,
+    literally,
     new_figure,
     set_title,
 )
@@ -145,7 +145,7 @@ def scatter(x: ArrayLike, curve: Curve | None = None, title: str | None = None) 
     if one_line:
         ax.set(xlabel="$x_0$", ylabel="density")
         if as_polylines(curve):
-            add_legend(figure, loc="outside lower center", ncols=2)
+            literally(figure.legend(loc="outside lower center", ncols=2))
     else:
         ax.set(xlabel="$x$", ylabel="$y$")
         if curve is not None:
@@ -157,7 +157,7 @@ def scatter(x: ArrayLike, curve: Curve | None = None, title: str | None = None) 
 
 @house_style
 def beside_nearest_points(
-    x: Points, data: Points, rows: NDArray[np.int64], copy: NDArray[np.bool_]
+    x: NDArray[np.floating], data: NDArray[np.floating], rows: NDArray[np.int64], copy: NDArray[np.bool_]
 ) -> Figure:
     """Samples x (n, 2), each joined by a line to its nearest of the training points data (N, 2).
 
@@ -176,7 +176,7 @@ def beside_nearest_points(
     lost = count_outside(x, limits)
     title = f"{len(x):,} samples, {copy.sum():,} of them copies"
     set_title(ax, title + (f", {lost:,} outside" if lost else ""))
-    add_legend(figure, loc="outside lower center", ncols=3)
+    literally(figure.legend(loc="outside lower center", ncols=3))
     return figure
 
 
@@ -188,7 +188,9 @@ def legend_of_truth(figure: Figure, curve: Curve) -> None:
         else Line2D([], [], color=LIGHT, marker="o", ls="")
     )
     dot = Line2D([], [], color=BLUE, marker="o", ms=2, ls="")
-    add_legend(figure, handles=[truth, dot], labels=["truth", "samples"], loc="outside lower center", ncols=2)
+    literally(
+        figure.legend(handles=[truth, dot], labels=["truth", "samples"], loc="outside lower center", ncols=2)
+    )
 
 
 @house_style
@@ -218,5 +220,5 @@ def wrapped(xs: Sequence[ArrayLike], titles: Sequence[str], curve: Curve | None,
             ax.set_ylabel("density")
     if legend:
         handles, labels = axes[0, 0].get_legend_handles_labels()
-        add_legend(figure, handles=handles, labels=labels, loc="outside lower center", ncols=2)
+        literally(figure.legend(handles=handles, labels=labels, loc="outside lower center", ncols=2))
     return figure

@@ -19,8 +19,8 @@ from diffusion_cli.figures.style import (
     GREY,
     INK,
     SINGLE,
-    add_legend,
     house_style,
+    literally,
     new_figure,
     set_title,
 )
@@ -75,7 +75,7 @@ def over_calls(
         ax.plot([], [], color=INK, lw=0.8, ls="--", label="exact score")
     if floor:
         ax.plot([], [], color=GREY, lw=0.8, label="true samples")
-    add_legend(figure, loc="outside lower center", ncols=3)
+    literally(figure.legend(loc="outside lower center", ncols=3))
     set_title(ax, title)
     return figure
 

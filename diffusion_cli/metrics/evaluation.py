@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 from diffusion_cli.dataset.images import ImageDataset
 from diffusion_cli.dataset.point_cloud import PointCloud
@@ -21,7 +21,7 @@ from diffusion_cli.metrics.points import evaluate_points, points_table
 from diffusion_cli.metrics.protocol import Evaluation, EvaluationInput
 from diffusion_cli.metrics.set_report import evaluate_sets, sets_table
 from diffusion_cli.noise import Stream, generator
-from diffusion_cli.ranges import Draws, Many, Several, SeveralDraws, Steps, Whole, checked
+from diffusion_cli.ranges import Draws, Facts, Many, Several, SeveralDraws, Steps, Whole, checked
 
 HELD_OUT = (
     "compared with {} held-out points; the floor is of those trained on, which learning by heart reaches"
@@ -92,7 +92,7 @@ class MixtureEvaluation(PointEvaluation):
         return {**report, **modes, "modes": describe_modes(density, [batch.x0 for batch in batches])}
 
     def table(self, report: Report) -> str:
-        return f"{points_table(report)}\n{modes_table(cast(list[dict[str, Any]], report['modes']))}"
+        return f"{points_table(report)}\n{modes_table(cast(list[Facts], report['modes']))}"
 
 
 @checked

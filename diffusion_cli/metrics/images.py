@@ -7,7 +7,7 @@ compared with, is the business of `metrics.image_report`.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -59,7 +59,7 @@ def mean_kernel(x: Tensor, y: Tensor | None = None, each: Each | None = None) ->
     return sum(sums) / (len(x) * (len(x) - 1 if y is None else len(y)))
 
 
-def _kernel_sum(x: Tensor, y: Tensor | None, here: Any, start: int, bar: ProgressBar) -> float:
+def _kernel_sum(x: Tensor, y: Tensor | None, here: object, start: int, bar: ProgressBar) -> float:
     """The work of one chunk of rows."""
     kernel = (x[start : start + CHUNK] @ (x if y is None else y).T / x.shape[1] + 1) ** 3
     return float(kernel.sum()) - (0.0 if y is not None else float(kernel.diagonal(start).sum()))

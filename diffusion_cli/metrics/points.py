@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -176,7 +175,7 @@ def evaluate_points(
     return report
 
 
-def _measured(metrics: PointMetrics, here: Any, x: Tensor, bar: ProgressBar) -> dict[str, float]:
+def _measured(metrics: PointMetrics, here: object, x: Tensor, bar: ProgressBar) -> dict[str, float]:
     """The work of measuring one set."""
     bar.update()
     return metrics(x)

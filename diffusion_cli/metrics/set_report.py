@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -130,7 +130,7 @@ def evaluate_sets(
     return report
 
 
-def _form(form: Callable[[Sets], Values], here: Any, x: Sets, bar: ProgressBar) -> Values:
+def _form(form: Callable[[Sets], Values], here: object, x: Sets, bar: ProgressBar) -> Values:
     """The work of judging the form of the sets of one collection."""
     return form(x)
 
@@ -143,7 +143,7 @@ class _Rows:
     distance: Callable[..., Matrix]
     collections: list[Sets]
 
-    def __call__(self, here: Any, item: tuple[int, int, int], bar: ProgressBar) -> Matrix:
+    def __call__(self, here: object, item: tuple[int, int, int], bar: ProgressBar) -> Matrix:
         x, y, first = item
         some, others = self.collections[x][first : first + ROWS], self.collections[y]
         if x != y:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from matplotlib.figure import Figure
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from diffusion_cli.errors import ArgumentError, UserError
 from diffusion_cli.figures.kinds import draws
 from diffusion_cli.figures.recipes.material import run_of, view_of
-from diffusion_cli.guidance import AutoGuidance, ClassifierFree, Unguided
+from diffusion_cli.guidance import AutoGuidance, ClassifierFree, Guidance, Unguided
 from diffusion_cli.metrics.contour import in_density
 from diffusion_cli.noise import Stream, generator
 from diffusion_cli.ranges import Finite, Several, Whole, checked
@@ -45,7 +45,7 @@ def guidance_study(
     if label >= max(classes, 1):
         raise ArgumentError("label", label, f"must be one of 0..{max(classes, 1) - 1}")
     dropout, own = components.guidance.label_dropout, components.guidance
-    kinds: dict[str, Any] = {"no guidance": Unguided(dropout)}
+    kinds: dict[str, Guidance] = {"no guidance": Unguided(dropout)}
     if classes and dropout:
         kinds[f"classifier-free, w = {w:g}"] = ClassifierFree(w, label_dropout=dropout)
         low, high = between

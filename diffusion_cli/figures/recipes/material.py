@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsInt
 
 import numpy as np
 import torch
@@ -120,7 +120,7 @@ def run_of(components: Components) -> RunDirectory:
     return components.run
 
 
-def label_names(components: Components, label: Iterable[Any] | None) -> list[str] | None:
+def label_names(components: Components, label: Iterable[SupportsInt] | None) -> list[str] | None:
     """The names of classes (n,); None for data without labels."""
     if label is None:
         return None
@@ -128,7 +128,7 @@ def label_names(components: Components, label: Iterable[Any] | None) -> list[str
     return [names[k] for k in map(int, label)]
 
 
-def option(argument: str, group: str, name: str, **keys: Any) -> Any:
+def option(argument: str, group: str, name: str, **keys: object) -> Any:
     """The component of an option by its name, as GROUP=NAME on the command line, with some of its keys.
 
     argument: of the recipe that lists such names, for the error.
@@ -139,7 +139,7 @@ def option(argument: str, group: str, name: str, **keys: Any) -> Any:
     return build_component({group: node_of(group, name, FOLDERS) | keys}, group)
 
 
-def sampler_of(components: Components, name: str, **keys: Any) -> Sampler:
+def sampler_of(components: Components, name: str, **keys: object) -> Sampler:
     """A sampler by its name with some of its keys, clipped as that of the run; also one of the user's own, of which only those
     keys are set that it has."""
     ours = components.sampler
