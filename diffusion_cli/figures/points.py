@@ -25,7 +25,8 @@ from diffusion_cli.figures.plane import (
     draw_cloud,
     histogram_top,
     limits_of,
-    panel_axes,
+    note_outside,
+    titled_panels,
 )
 from diffusion_cli.figures.space import flat
 from diffusion_cli.figures.style import (
@@ -200,25 +201,13 @@ def wrapped(xs: Sequence[ArrayLike], titles: Sequence[str], curve: Curve | None,
     """
     if not len(xs) or len(titles) != len(xs):
         raise ValueError(f"{len(xs)} sets of points do not fit {len(titles)} titles")
-    rows = -(-len(xs) // WRAP)
-    columns = -(-len(xs) // rows)
     on_a_line = as_points(xs[0]).shape[1] == 1
     legend = on_a_line and curve is not None
-    lines = 1 + max(title.count("\n") for title in titles)
-    figure, axes, width = panel_axes(rows, columns, lines, rows, legend=legend)
-    for k, ax in enumerate(axes.ravel()):
-        if k >= len(xs):
-            ax.remove()
-            continue
-        draw_cloud(ax, xs[k], limits, curve, width)
-        set_title(ax, titles[k])
-        ax.tick_params(labelbottom=k + columns >= len(xs), labelleft=k % columns == 0)
-        lost = count_outside(xs[k], limits)
-        if lost:
-            ax.set_xlabel(f"{lost:,} outside", fontsize=6, color=GREY, labelpad=1)
-        if on_a_line and k % columns == 0:
-            ax.set_ylabel("density")
+    figure, axes, width = titled_panels(titles, WRAP, legend, ylabel="density" if on_a_line else "")
+    for ax, x in zip(axes, xs, strict=True):
+        draw_cloud(ax, x, limits, curve, width)
+        note_outside(ax, x, limits)
     if legend:
-        handles, labels = axes[0, 0].get_legend_handles_labels()
+        handles, labels = axes[0].get_legend_handles_labels()
         literally(figure.legend(handles=handles, labels=labels, loc="outside lower center", ncols=2))
     return figure

@@ -15,9 +15,9 @@ from diffusion_cli.figures.paths import trajectories_2d
 from diffusion_cli.figures.plane import (
     Limits,
     as_points,
-    count_outside,
     draw_points,
     limits_of,
+    note_outside,
     panel_axes,
     set_plane,
 )
@@ -148,9 +148,8 @@ def panels(
             if c or r < len(rows) - 1 or np.shape(x)[-1] == 3:
                 ax.set(xticks=[], yticks=[])
             draw_points(ax, x, width, color=BLUE if colors is None else colors[r][c])
-            lost = count_outside(x, limits) if counted else 0
-            if lost:
-                ax.set_xlabel(f"{lost:,} outside", fontsize=5, color=GREY, labelpad=1)
+            if counted:
+                note_outside(ax, x, limits, size=5)
             if titles is not None:
                 set_title(ax, titles[r][c])
         if names:
