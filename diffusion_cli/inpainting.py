@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from diffusion_cli.denoiser import Denoiser, part_of
-from diffusion_cli.errors import ArgumentError
 from diffusion_cli.forward import forward_distribution
+from diffusion_cli.guidance import check_between
 from diffusion_cli.noise import Noise
 from diffusion_cli.prediction import Prediction
 from diffusion_cli.ranges import Count, NonNegative, Positive, checked
@@ -57,8 +57,7 @@ class Inpainting:
     batch: Count | None = None
 
     def __post_init__(self) -> None:
-        if self.between is not None and not self.between[0] < self.between[1]:
-            raise ArgumentError("between", self.between, "the first level must be below the second")
+        check_between(self.between)
 
     def times(self, schedule: Schedule) -> list[float]:
         """The times of the chain, the sampler's own with the ways back up; they end at 0."""

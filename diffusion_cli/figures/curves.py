@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import (
     FixedLocator,
@@ -168,6 +169,13 @@ def loss_over_time(
     return figure
 
 
+def only_ticks(axis: Axis, places: Sequence[float], text: str) -> None:
+    """Ticks of an axis at these places and nowhere else, with the text of each, such as {x:g}."""
+    axis.set_major_locator(FixedLocator(places))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(StrMethodFormatter(text))
+
+
 def ticks_at(ax: Axes, places: ArrayLike) -> None:
     """Ticks of the x axis at these places, where they are few."""
     few = np.unique(np.asarray(places, dtype=np.float64))
@@ -234,9 +242,7 @@ def score_curves(
     ax.plot([*known], [*known.values()], color=INK, marker="o", ms=4)
     ax.set(xscale="log", yscale="log", xlabel="N", ylabel="step")
     for axis, places in ((ax.xaxis, [*known]), (ax.yaxis, [*known.values()])):
-        axis.set_major_locator(FixedLocator(places))
-        axis.set_minor_locator(NullLocator())
-        axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        only_ticks(axis, places, "{x:,.0f}")
     set_title(ax, "by heart from step")
     never = [f"{n:,}" for n, step in onset.items() if step is None]
     if never:

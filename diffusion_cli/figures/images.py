@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
+from diffusion_cli.figures.animation import evenly
 from diffusion_cli.figures.plane import Limits
 from diffusion_cli.figures.style import DOUBLE, DPI, SKY, house_style, new_figure, time_title
 from diffusion_cli.figures.view import States, View, each
@@ -57,7 +58,7 @@ class ImageView(View):
     @house_style
     def paths(self, states: States, followed: int | None = None, columns: int = 10) -> Figure:
         """A row with x_t of an image, and below it a row with the x0 predicted from it."""
-        chosen = np.unique(np.linspace(0, len(states.times) - 1, columns).round().astype(int))
+        chosen = evenly(len(states.times), columns)
         shown = range(min(followed or self.followed, states.x.shape[1]))
         rows = [each(row[chosen, i]) for i in shown for row in (states.x, states.x0)]
         return page(rows, [[time_title(states.times[k]) for k in chosen]], ["x_t", "predicted"] * len(shown))

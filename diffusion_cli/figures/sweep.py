@@ -11,10 +11,9 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.container import Container
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator
 from numpy.typing import ArrayLike
 
-from diffusion_cli.figures.curves import DASHES, set_scale
+from diffusion_cli.figures.curves import DASHES, only_ticks, set_scale
 from diffusion_cli.figures.plane import panel_axes, panel_width
 from diffusion_cli.figures.style import CYCLE, GREY, SINGLE, house_style, literally, new_figure, set_title
 from diffusion_cli.figures.view import View
@@ -125,9 +124,7 @@ def _number_axis(ax: Axes, numbers: Sequence[float]) -> None:
         ax.set_xscale("log")
     # Every value that was swept, and no other.
     if len(numbers) <= 8:
-        ax.xaxis.set_major_locator(FixedLocator(sorted(numbers)))
-        ax.xaxis.set_minor_locator(NullLocator())
-        ax.xaxis.set_major_formatter(lambda x, _: f"{x:.4g}")
+        only_ticks(ax.xaxis, sorted(numbers), "{x:.4g}")
 
 
 def in_lines(text: str, width: float) -> str:

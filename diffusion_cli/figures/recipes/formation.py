@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from diffusion_cli.figures import formation
+from diffusion_cli.figures.animation import evenly
 from diffusion_cli.figures.kinds import draws
-from diffusion_cli.figures.recipes.material import evenly, states_of
+from diffusion_cli.figures.recipes.material import states_of
 from diffusion_cli.figures.view import States
 from diffusion_cli.ranges import Many, Pixels, Several, checked
 

@@ -10,10 +10,12 @@ import torch
 from numpy.typing import NDArray
 
 from diffusion_cli.dataset.batch import Batch
+from diffusion_cli.dataset.density import Density
 from diffusion_cli.dataset.protocol import NO_LABEL
 from diffusion_cli.dataset.remembered import Remembered
 from diffusion_cli.dataset.units import Units
 from diffusion_cli.errors import ArgumentError, UserError
+from diffusion_cli.figures.animation import evenly
 from diffusion_cli.figures.images import ImageView
 from diffusion_cli.figures.plane import Curve
 from diffusion_cli.figures.points import LineView, PlaneView, SpaceView
@@ -108,9 +110,16 @@ def collected(walk: Iterable[State], units: Units, kept: set[int] | None = None)
     return States(times, np.stack(x), np.stack([*x0, x[-1]]))
 
 
-def evenly(count: int, chosen: int) -> list[int]:
-    """At most `chosen` indices below `count`, evenly spread, first and last among them."""
-    return np.unique(np.linspace(0, count - 1, chosen).round().astype(int)).tolist()
+def nearest_states(states: States, times: Iterable[float]) -> list[int]:
+    """The states nearest to these times, each once, in their order."""
+    return sorted({int(np.abs(np.array(states.times) - t).argmin()) for t in times})
+
+
+def density_of(components: Components, figure: str) -> Density:
+    """The exact density of the data; UserError where it is not known."""
+    if components.dataset.density is None:
+        raise UserError("figure", figure, "needs data whose exact density is known")
+    return components.dataset.density
 
 
 def run_of(components: Components) -> RunDirectory:

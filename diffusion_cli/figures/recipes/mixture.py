@@ -17,7 +17,7 @@ from diffusion_cli.errors import ArgumentError, UserError
 from diffusion_cli.figures import paths
 from diffusion_cli.figures.kinds import draws
 from diffusion_cli.figures.plane import Limits, limits_of
-from diffusion_cli.figures.recipes.material import examples, run_of, states_of, truth_of
+from diffusion_cli.figures.recipes.material import examples, nearest_states, run_of, states_of, truth_of
 from diffusion_cli.figures.recipes.process import without_noise
 from diffusion_cli.figures.style import time_title
 from diffusion_cli.noise import Stream, generator
@@ -113,7 +113,7 @@ def trajectory_density(
     if sample >= n:
         raise ArgumentError("sample", sample, f"must be one of 0..{n - 1}")
     states = states_of(components, n)
-    chosen = sorted({int(np.abs(np.array(states.times) - t).argmin()) for t in times})
+    chosen = nearest_states(states, times)
     path = states.x[:, sample]
     extent = limits_of([*(most_of(states.x[k]) for k in chosen), path])
     panels = {time_title(states.times[k]): estimated_density(states.x[k], extent, estimate) for k in chosen}

@@ -7,7 +7,6 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from diffusion_cli.errors import ArgumentError, in_group
@@ -16,6 +15,7 @@ from diffusion_cli.figures.paths import trajectories_2d
 from diffusion_cli.figures.recipes.material import (
     collected,
     examples,
+    nearest_states,
     noised,
     states_of,
     truth_of,
@@ -64,7 +64,7 @@ def reverse_strip(
     wanted = times_at(components, percents)
     from_noise = wanted[0] in (0, components.schedule.T)
     states = states_of(components, n) if from_noise else from_data(components, n, wanted[0])
-    chosen = sorted({int(np.abs(np.array(states.times) - t).argmin()) for t in wanted})
+    chosen = nearest_states(states, wanted)
     return view.strip([states.x[k] for k in chosen], [time_title(states.times[k]) for k in chosen], wide=True)
 
 

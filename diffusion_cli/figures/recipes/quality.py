@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -105,7 +105,7 @@ def objective_table(
     n: samples in each cell; null: as many as the evaluation has.
     draws: independent sets of them.
     """
-    runs = list(finished(results))
+    runs = finished(results)
     refuse_others([key for key in comparison.varied(runs) if key.partition(".")[0] not in OF_THE_LOSS[1:]])
     cells: dict[tuple[str, tuple[str, str]], list[Result]] = {}
     found: dict[tuple[str, tuple[str, str]], list[dict[str, Number]]] = {}
@@ -164,12 +164,12 @@ def averaged_table(cells: Sequence[Sequence[Sequence[Number]]]) -> quality.Numbe
     return quality.NumberTable(values, errors, None if best is None else places[best])
 
 
-def finished(results: Sequence[Result]) -> Iterator[Result]:
+def finished(results: Sequence[Result]) -> list[Result]:
     """The finished runs among these; UserError where there is none."""
     found = [result for result in results if result.status == "finished"]
     if not found:
         raise UserError("sweep", ..., "has no finished run")
-    yield from found
+    return found
 
 
 class Number(NamedTuple):

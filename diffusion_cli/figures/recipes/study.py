@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from diffusion_cli.denoiser import NetworkDenoiser
 from diffusion_cli.errors import UserError
 from diffusion_cli.figures import curves
+from diffusion_cli.figures.animation import evenly
 from diffusion_cli.figures.recipes.material import (
-    evenly,
     examples,
     label_names,
     option,

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from diffusion_cli.denoiser import ExactDenoiser
 from diffusion_cli.errors import ArgumentError, UserError
 from diffusion_cli.figures import curves
-from diffusion_cli.figures.recipes.material import evenly, run_of, view_of
+from diffusion_cli.figures.animation import evenly
+from diffusion_cli.figures.recipes.material import run_of, view_of
 from diffusion_cli.metrics.catalogue import label_of
 from diffusion_cli.noise import Stream
 from diffusion_cli.objective import Objective
