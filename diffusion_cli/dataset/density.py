@@ -34,6 +34,8 @@ from diffusion_cli.schedule import float64, widest
 TAIL = 4.0
 # Quantiles by which the range of the centre is found where no class says it better.
 CENTRES = 2**16
+# One for all points, or (B, 1, ..., 1).
+Factor = float | Tensor
 
 
 class Density(ABC):
@@ -142,9 +144,7 @@ class Density(ABC):
         rows = float64(x.flatten(1)).split(self._rows)
         return torch.cat([self._distance(row) for row in rows]).to(x)
 
-    def log_prob(
-        self, x: Tensor, alpha: float | Tensor, sigma: float | Tensor, label: Tensor | None = None
-    ) -> Tensor:
+    def log_prob(self, x: Tensor, alpha: Factor, sigma: Factor, label: Tensor | None = None) -> Tensor:
         """Log-density (B,) of x_t at x, given the label where there is one; equation (2)."""
 
         def log_density(x: Tensor, alpha: Tensor, s: Tensor, label: Tensor) -> Tensor:
@@ -153,9 +153,7 @@ class Density(ABC):
 
         return self._by_rows(log_density, x, alpha, sigma, label)
 
-    def posterior_mean(
-        self, x: Tensor, alpha: float | Tensor, sigma: float | Tensor, label: Tensor | None = None
-    ) -> Tensor:
+    def posterior_mean(self, x: Tensor, alpha: Factor, sigma: Factor, label: Tensor | None = None) -> Tensor:
         """E[x0 | x_t = x, label], shaped like x: what a perfect network predicts for x0; equation (3)."""
 
         def mean(x: Tensor, alpha: Tensor, s: Tensor, label: Tensor) -> Tensor:
@@ -164,9 +162,7 @@ class Density(ABC):
 
         return self._by_rows(mean, x, alpha, sigma, label).view(x.shape)
 
-    def score(
-        self, x: Tensor, alpha: float | Tensor, sigma: float | Tensor, label: Tensor | None = None
-    ) -> Tensor:
+    def score(self, x: Tensor, alpha: Factor, sigma: Factor, label: Tensor | None = None) -> Tensor:
         """Gradient of log p(x_t | label) at x, shaped like x; equation (4)."""
 
         def gradient(x: Tensor, alpha: Tensor, s: Tensor, label: Tensor) -> Tensor:
@@ -175,7 +171,7 @@ class Density(ABC):
 
         return self._by_rows(gradient, x, alpha, sigma, label).view(x.shape)
 
-    def class_posterior(self, x: Tensor, alpha: float | Tensor, sigma: float | Tensor) -> Tensor:
+    def class_posterior(self, x: Tensor, alpha: Factor, sigma: Factor) -> Tensor:
         """log p(y | x_t = x) (B, num_classes): the exact noise-aware classifier, by Bayes' rule. ValueError without labels."""
         if self.class_weights is None:
             raise ValueError("there are no labels")
@@ -187,8 +183,8 @@ class Density(ABC):
         self,
         function: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor],
         x: Tensor,
-        alpha: float | Tensor,
-        sigma: float | Tensor,
+        alpha: Factor,
+        sigma: Factor,
         label: Tensor | None,
     ) -> Tensor:
         """Evaluate function(x (b, D), alpha (b, 1), s (b, 1), label (b,)) in chunks of few enough rows b."""

@@ -18,9 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from diffusion_cli.figures.animation import evenly
 from diffusion_cli.figures.plane import Limits
 from diffusion_cli.figures.style import DOUBLE, DPI, SKY, house_style, new_figure, time_title
-from diffusion_cli.figures.view import States, View, each
-
-Names = Sequence[str] | None
+from diffusion_cli.figures.view import Names, States, View, each
 
 WIDTH = round(DOUBLE * DPI)  # of the page, in its pixels
 LARGEST = round(1.15 * DPI)  # side of a panel

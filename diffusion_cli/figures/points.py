@@ -41,7 +41,7 @@ from diffusion_cli.figures.style import (
     new_figure,
     set_title,
 )
-from diffusion_cli.figures.view import States, View
+from diffusion_cli.figures.view import Names, States, View
 
 # Samples are shown out to this many times the extent of the truth.
 VIEW = 1.4
@@ -62,17 +62,13 @@ class PointView(View):
     def __init__(self, truth: Curve | None = None) -> None:
         self.truth = truth
 
-    def grid(
-        self, x: ArrayLike, names: Sequence[str] | None = None, columns: int = 8, title: str | None = None
-    ) -> Figure:
+    def grid(self, x: ArrayLike, names: Names = None, columns: int = 8, title: str | None = None) -> Figure:
         return scatter(x, self.truth, title)
 
     def strip(self, states: Sequence[ArrayLike], titles: Sequence[str], wide: bool = False) -> Figure:
         return wrapped(states, titles, self.truth, self.limits(states, wide))
 
-    def compare(
-        self, samples: Mapping[str, ArrayLike], names: Sequence[str] | None = None, wide: bool = False
-    ) -> Figure:
+    def compare(self, samples: Mapping[str, ArrayLike], names: Names = None, wide: bool = False) -> Figure:
         return self.strip(list(samples.values()), list(samples), wide)
 
     def limits(self, states: Sequence[ArrayLike], wide: bool = False) -> Limits:
@@ -101,9 +97,7 @@ class SpaceView(PlaneView):
     In one panel beside others they are seen from one side, or, of more than three coordinates, by the first two.
     """
 
-    def grid(
-        self, x: ArrayLike, names: Sequence[str] | None = None, columns: int = 8, title: str | None = None
-    ) -> Figure:
+    def grid(self, x: ArrayLike, names: Names = None, columns: int = 8, title: str | None = None) -> Figure:
         return pairs(x, cast(ArrayLike | None, self.truth), title)
 
 

@@ -14,6 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 from diffusion_cli.figures.animation import INCHES, Animation, animate
 from diffusion_cli.figures.plane import Limits
 
+# A name for each panel.
+Names = Sequence[str] | None
+
 
 def each(x: ArrayLike) -> list[NDArray]:
     """The samples of (n, *shape), one by one; sets of points need not be of one size."""
@@ -46,9 +49,7 @@ class View(ABC):
     followed: ClassVar[int]
 
     @abstractmethod
-    def grid(
-        self, x: ArrayLike, names: Sequence[str] | None = None, columns: int = 8, title: str | None = None
-    ) -> Figure:
+    def grid(self, x: ArrayLike, names: Names = None, columns: int = 8, title: str | None = None) -> Figure:
         """Samples beside the ground truth.
 
         names: above each sample that has a panel.
@@ -64,9 +65,7 @@ class View(ABC):
         """
 
     @abstractmethod
-    def compare(
-        self, samples: Mapping[str, ArrayLike], names: Sequence[str] | None = None, wide: bool = False
-    ) -> Figure:
+    def compare(self, samples: Mapping[str, ArrayLike], names: Names = None, wide: bool = False) -> Figure:
         """The same samples under several named settings: a panel for each setting, or a row of panels.
 
         names: above the columns of panels.

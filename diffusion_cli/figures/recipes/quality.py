@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from diffusion_cli.components import trained
+from diffusion_cli.denoiser import Label, Time
 from diffusion_cli.errors import ArgumentError, UserError
 from diffusion_cli.figures import quality
 from diffusion_cli.figures.recipes.material import sampler_of
@@ -241,12 +243,6 @@ class CallCounter:
     def __init__(self, schedule: Schedule) -> None:
         self.schedule, self.calls = schedule, 0
 
-    def __call__(
-        self,
-        x_t: torch.Tensor,
-        t: float | torch.Tensor,
-        label: torch.Tensor | None = None,
-        to: float | None = None,
-    ) -> Prediction:
+    def __call__(self, x_t: Tensor, t: Time, label: Label = None, to: float | None = None) -> Prediction:
         self.calls += 1
         return Prediction(torch.zeros_like(x_t), x_t, torch.zeros_like(x_t))
