@@ -239,11 +239,8 @@ def evaluate_images(
             floors = [numbers[metric.name] for numbers in real.floor]
             nothing = math.inf if metric.name == "kernel" else 0.0
             entry = beside_floor(metric, values, floors, real.n, rounding=nothing)
-        entry["split"], entry["against"], entry["extractor"] = (
-            real.reference,
-            len(real.features),
-            eye.digest[:16],
-        )
+        entry["split"], entry["against"] = real.reference, len(real.features)
+        entry["extractor"] = eye.digest[:16]
         report[metric.name] = entry
     about = {"name": eye.name, "digest": eye.digest, "task": eye.task, "accuracy": eye.accuracy,
              "features": real.features.shape[1]}  # fmt: skip
@@ -253,11 +250,9 @@ def evaluate_images(
 def images_table(report: Report) -> str:
     """The report of `evaluate_images` as lines of aligned text, and what was compared with what."""
     entry, eye = next(iter(measurements(report).values())), cast(Facts, report["extractor"])
-    accuracy = (
-        ""
-        if eye["accuracy"] is None
-        else f", which recognizes {eye['accuracy']:.2%} of the test split's {eye['task']}"
-    )
+    accuracy = ""
+    if eye["accuracy"] is not None:
+        accuracy = f", which recognizes {eye['accuracy']:.2%} of the test split's {eye['task']}"
     other = "train" if entry["split"] == "test" else "test"
     end = (
         f"{entry['n']:,} images against the {entry['against']:,} of the {entry['split']} split, {entry['draws']} drawn; "
