@@ -14,7 +14,7 @@ from diffusion_cli.dataset.density import Density
 from diffusion_cli.dataset.protocol import Dataset
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.forward import learned_variance, posterior
-from diffusion_cli.model.network import Network
+from diffusion_cli.model.network import Label, Network
 from diffusion_cli.noise import Stream, generator
 from diffusion_cli.prediction import Parameterization, Prediction
 from diffusion_cli.schedule import Level, Schedule
@@ -22,9 +22,8 @@ from diffusion_cli.schedule import Level, Schedule
 # Points of the plane on which a variance is measured; with half as many it is off by 7 % where a few points hold most of it.
 # A point of many numbers is a mean over them, and fewer of them do.
 MEASURED_ON, LEAST_MEASURED = 8192, 512
-# One time for all points, or one for each; no label, or one for each.
+# One for all points, or one for each.
 Time = float | Tensor
-Label = Tensor | None
 # From a time to an earlier one.
 Jump = tuple[float, float]
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from diffusion_cli.dataset.array_file import read_array
 from diffusion_cli.dataset.places import user_file
 from diffusion_cli.dataset.table import LETTER, MISSING, TextTable, is_coordinates, read_table
+from diffusion_cli.dataset.units import Units
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.ranges import Facts
 
@@ -145,11 +146,23 @@ def check_values(path: str, points: Tensor) -> None:
         raise ArgumentError("path", path, reason)
     if not points.isfinite().all():
         raise ArgumentError("path", path, "holds values that are not finite")
-    largest = points.abs().max()
+    refuse_large(path, float(points.abs().max()))
+
+
+def refuse_large(path: str, largest: float) -> None:
+    """Refuses a file whose largest value is none in float32."""
     if largest > LARGEST:
-        raise ArgumentError(
-            "path", path, f"holds {largest:g}; values above {LARGEST:g} are too large for float32"
-        )
+        reason = f"holds {largest:g}; values above {LARGEST:g} are too large for float32"
+        raise ArgumentError("path", path, reason)
+
+
+def units_of(path: str, points: Tensor, standardize: bool, jitter: float = 0.0) -> Units:
+    """The units of a file of points (N, d) where these are standardized; ArgumentError (path) for points without spread."""
+    try:
+        units = Units.of(points, jitter)
+    except ValueError as error:
+        raise ArgumentError("path", path, str(error)) from error
+    return units if standardize else Units()
 
 
 def array_table(file: Path) -> npt.NDArray[np.float64]:
