@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from diffusion_cli.components import Components
 from diffusion_cli.dataset.mask import make_mask, spread
 from diffusion_cli.dataset.own_images import read_own_images
 from diffusion_cli.errors import UserError, in_group
 from diffusion_cli.inpainting import Inpainting, Known
 from diffusion_cli.metrics.progress import Progress, ProgressBar, silent
 from diffusion_cli.noise import NoiseStream
-
-if TYPE_CHECKING:
-    from diffusion_cli.components import Components
 
 
 class Completions(NamedTuple):

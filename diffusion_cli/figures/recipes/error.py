@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from matplotlib.figure import Figure
 
+from diffusion_cli.components import Components
 from diffusion_cli.dataset.batch import Batch
 from diffusion_cli.errors import UserError
 from diffusion_cli.figures import curves
@@ -14,9 +13,6 @@ from diffusion_cli.figures.recipes.material import density_of, run_of
 from diffusion_cli.figures.recipes.study import MOST, fresh
 from diffusion_cli.metrics.network_error import velocity_errors
 from diffusion_cli.ranges import Many, checked
-
-if TYPE_CHECKING:
-    from diffusion_cli.components import Components
 
 
 @checked

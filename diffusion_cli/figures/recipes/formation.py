@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from diffusion_cli.components import Components
 from diffusion_cli.figures import formation
 from diffusion_cli.figures.animation import evenly
 from diffusion_cli.figures.kinds import draws
 from diffusion_cli.figures.recipes.material import states_of
 from diffusion_cli.figures.view import States
 from diffusion_cli.ranges import Many, Pixels, Several, checked
-
-if TYPE_CHECKING:
-    from diffusion_cli.components import Components
 
 # Of the error at T: where a part begins to take its form, and where it has it.
 BEGUN, DONE = 0.75, 0.25

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 from matplotlib.figure import Figure
 
+from diffusion_cli.components import Components
 from diffusion_cli.errors import ArgumentError, UserError
 from diffusion_cli.figures.kinds import draws
 from diffusion_cli.figures.recipes.material import density_of, run_of, view_of
@@ -15,9 +15,6 @@ from diffusion_cli.guidance import AutoGuidance, ClassifierFree, Guidance, Ungui
 from diffusion_cli.metrics.contour import in_density
 from diffusion_cli.noise import Stream, generator
 from diffusion_cli.ranges import Finite, Several, Whole, checked
-
-if TYPE_CHECKING:
-    from diffusion_cli.components import Components
 
 
 @draws("plane")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from diffusion_cli.components import Components
 from diffusion_cli.dataset.box import Box
 from diffusion_cli.errors import UserError
 from diffusion_cli.figures.kinds import draws
@@ -18,9 +19,6 @@ from diffusion_cli.figures.recipes.material import density_on_line, examples
 from diffusion_cli.forward import forward_chain, reverse_chain
 from diffusion_cli.noise import NoiseStream, Stream
 from diffusion_cli.ranges import Count, Many, checked
-
-if TYPE_CHECKING:
-    from diffusion_cli.components import Components
 
 # Positions at which a density is drawn.
 GRID = 400

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, SupportsInt
+from typing import Any, SupportsInt
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from diffusion_cli.components import Components
 from diffusion_cli.dataset.batch import Batch
 from diffusion_cli.dataset.density import Density
 from diffusion_cli.dataset.protocol import NO_LABEL
@@ -27,9 +28,6 @@ from diffusion_cli.options.files import FOLDERS, names_of, node_of
 from diffusion_cli.options.signature import read
 from diffusion_cli.runs.directory import RunDirectory
 from diffusion_cli.sampler import Sampler, State
-
-if TYPE_CHECKING:
-    from diffusion_cli.components import Components
 
 # Points that stand for a density without an outline, and sets that tell the extent of all.
 TRUE_POINTS, TRUE_SETS = 5000, 64

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
+from diffusion_cli.components import Components
 from diffusion_cli.errors import ArgumentError, UserError
 from diffusion_cli.figures import paths
 from diffusion_cli.figures.kinds import draws
@@ -22,9 +23,6 @@ from diffusion_cli.figures.recipes.process import without_noise
 from diffusion_cli.figures.style import time_title
 from diffusion_cli.noise import Stream, generator
 from diffusion_cli.ranges import Finite, Many, NonNegative, Whole, checked
-
-if TYPE_CHECKING:
-    from diffusion_cli.components import Components
 
 # Of a density image, along each side; and of a histogram.
 PIXELS, BINS = 300, 75

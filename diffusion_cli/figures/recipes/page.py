@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import yaml
 from numpy.typing import NDArray
 
-from diffusion_cli.components import trained
+from diffusion_cli.components import Components, trained
 from diffusion_cli.dataset.density import Density
+from diffusion_cli.dataset.protocol import Kind
 from diffusion_cli.dataset.units import Units
 from diffusion_cli.errors import shown
 from diffusion_cli.figures.page import Page, Table, pictures
@@ -24,10 +24,6 @@ from diffusion_cli.runs import comparison, ranking
 from diffusion_cli.runs.directory import FINISHED, RunDirectory
 from diffusion_cli.runs.results import Result
 from diffusion_cli.schedule import Level
-
-if TYPE_CHECKING:
-    from diffusion_cli.components import Components
-    from diffusion_cli.dataset.protocol import Kind
 
 # Samples that a page holds.
 MOST: dict[Kind, int] = {"line": 20_000, "plane": 5_000, "space": 5_000, "sets": 9, "images": 16}

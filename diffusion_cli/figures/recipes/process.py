@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
+from diffusion_cli.components import Components
 from diffusion_cli.errors import ArgumentError, in_group
 from diffusion_cli.figures.animation import FRAMES, Animation
 from diffusion_cli.figures.paths import trajectories_2d
@@ -26,9 +26,6 @@ from diffusion_cli.figures.view import States, View
 from diffusion_cli.noise import NoiseStream
 from diffusion_cli.ranges import Many, Percent, Several, checked
 from diffusion_cli.sampler import DDIM, DDPM, Sampler
-
-if TYPE_CHECKING:
-    from diffusion_cli.components import Components
 
 
 @checked

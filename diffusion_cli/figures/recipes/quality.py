@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from diffusion_cli.components import trained
+from diffusion_cli.components import Components, trained
 from diffusion_cli.denoiser import Label, Time
 from diffusion_cli.errors import ArgumentError, UserError
 from diffusion_cli.figures import quality
@@ -28,9 +28,6 @@ from diffusion_cli.runs.directory import RunDirectory
 from diffusion_cli.runs.results import OF_THE_LOSS, Result
 from diffusion_cli.sampler import DDPM, Sampler
 from diffusion_cli.schedule import Schedule
-
-if TYPE_CHECKING:
-    from diffusion_cli.components import Components
 
 # The weighting of a loss -> its name in the papers.
 LOSSES = {"simple": "L simple", "vlb": "L", "min_snr": "min-SNR"}

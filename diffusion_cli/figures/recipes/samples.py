@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,6 +10,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
+from diffusion_cli.components import Components
+from diffusion_cli.dataset.protocol import Dataset
 from diffusion_cli.errors import UserError
 from diffusion_cli.figures import images, sets
 from diffusion_cli.figures.kinds import draws
@@ -20,10 +21,6 @@ from diffusion_cli.metrics.memory import COPY, nearest_examples, ratio_of_two
 from diffusion_cli.metrics.sets import chamfer
 from diffusion_cli.noise import NoiseStream
 from diffusion_cli.ranges import Count, Many, checked
-
-if TYPE_CHECKING:
-    from diffusion_cli.components import Components
-    from diffusion_cli.dataset.protocol import Dataset
 
 log = logging.getLogger(__name__)
 # Points of a scatter plot; more are drawn over each other, and take minutes.
