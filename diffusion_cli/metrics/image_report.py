@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple, Protocol, cast
 
 import numpy as np
@@ -137,8 +138,8 @@ class RealImages:
     ) -> None:
         self.extractor, self.k, self.reference = extractor, neighbours, reference
         self.shape, self.num_classes = dataset.shape, dataset.num_classes
-        self.here = Here(dataset, device)
-        each = each or one_by_one(self.here)
+        self.alone = partial(one_by_one, here=Here(dataset, device))
+        each = each or self.alone
         other: Literal["test", "train"] = "train" if reference == "test" else "test"
         against, others = dataset.part(reference), dataset.part(other)
         self.n = min(n, len(others.images))
@@ -223,7 +224,7 @@ def evaluate_images(
     held-out accuracy and number of features.
     """
     with progress(draws * real.n, unit="image") as bar:
-        ours = [real.measure(draw(k), each or one_by_one(real.here), bar) for k in range(draws)]
+        ours = [real.measure(draw(k), each or real.alone, bar) for k in range(draws)]
     eye = real.extractor
     report: dict[str, Measurement | Facts] = {}
     for metric in (*IMAGES, ACCURACY):

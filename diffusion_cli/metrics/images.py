@@ -50,12 +50,12 @@ def frechet(a: Moments, b: Moments) -> float:
     return max(float(squared), 0.0)
 
 
-def mean_kernel(x: Tensor, y: Tensor | None = None, each: Each | None = None) -> float:
+def mean_kernel(x: Tensor, y: Tensor | None = None, each: Each = one_by_one) -> float:
     """Mean of k(x_i, y_j) = (x_i . y_j / D + 1)^3 over all pairs; without y over the pairs i != j within x.
 
     each: sums the rows of chunks, in this process or in several; their sums are added in order, to the same bits.
     """
-    sums = (each or one_by_one())(partial(_kernel_sum, x, y), range(0, len(x), CHUNK), NoBar())
+    sums = each(partial(_kernel_sum, x, y), range(0, len(x), CHUNK), NoBar())
     return sum(sums) / (len(x) * (len(x) - 1 if y is None else len(y)))
 
 

@@ -30,9 +30,11 @@ class Each(Protocol):
     ) -> list[Outcome]: ...
 
 
-def one_by_one(here: object = None) -> Each:
+def one_by_one(
+    work: Work[Item, Outcome], items: Sequence[Item], bar: ProgressBar, here: object = None
+) -> list[Outcome]:
     """The `Each` of one process."""
-    return lambda work, items, bar: [work(here, item, bar) for item in items]
+    return [work(here, item, bar) for item in items]
 
 
 def no_samples(k: int) -> Batch:
@@ -69,7 +71,7 @@ class EvaluationInput:
 
         here: has the dataset and the device of the process that does it. work and items are sent to it, and must pickle.
         """
-        return (self.group or one_by_one(self))(work, items, bar)
+        return one_by_one(work, items, bar, self) if self.group is None else self.group(work, items, bar)
 
 
 class Evaluation(Protocol):

@@ -75,7 +75,7 @@ def evaluate_sets(
     family: StarFamily | ChairFamily | None = None,
     seed: int = 0,
     progress: Progress = silent,
-    each: Each | None = None,
+    each: Each = one_by_one,
 ) -> dict[str, Measurement]:
     """Compare a model's sets with held-out ones, and training sets with the same held-out ones.
 
@@ -115,7 +115,6 @@ def evaluate_sets(
     among = n * (n - 1) // 2
     pairs = among + (len(sides.ours) + len(sides.real)) * (n * n + among)
     few = among + 2 * (n * n + among) if emd_points else 0
-    each = each or one_by_one()
     with progress(pairs + few, unit="pair") as bar:
         report = _report(CHAMFER, sides, _scores(sides, chamfer, "_cd", each, bar), pairs)
         if emd_points:
