@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from diffusion_cli.figures.animation import evenly
 from diffusion_cli.figures.plane import Limits
+from diffusion_cli.figures.space import Floats
 from diffusion_cli.figures.style import DOUBLE, DPI, SKY, house_style, new_figure, time_title
 from diffusion_cli.figures.view import Names, States, View, each
 
@@ -71,7 +72,7 @@ class ImageView(View):
         ax.set(xticks=[], yticks=[])
 
 
-def mosaic(images: NDArray) -> NDArray:
+def mosaic(images: Floats) -> Floats:
     """Images (n, C, H, W) in [-1, 1], as many as make a square, as one picture (h, w, C) or (h, w) in [0, 1]."""
     side = int(np.sqrt(len(images)))
     _, channels, height, width = images.shape

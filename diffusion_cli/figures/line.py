@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from diffusion_cli.figures.space import Floats
 from diffusion_cli.figures.style import (
     BLUE,
     DOUBLE,
@@ -72,7 +73,7 @@ def trajectories_1d(
     return figure
 
 
-def _draw_lines(ax: Axes, path: np.ndarray, time: np.ndarray) -> None:
+def _draw_lines(ax: Axes, path: Floats, time: Floats) -> None:
     alpha = float(np.clip(4 / np.sqrt(len(path)), 0.1, 0.6))
     ax.plot(time, path[FOLLOWED:].T, color=GREY, lw=0.4, alpha=alpha)
     for values, color in zip(path[:FOLLOWED], (BLUE, VERMILION, GREEN, PURPLE, ORANGE), strict=False):

@@ -21,6 +21,7 @@ from diffusion_cli.figures.plane import (
     set_plane,
     titled_panels,
 )
+from diffusion_cli.figures.space import Floats
 from diffusion_cli.figures.style import (
     DENSITY,
     INK,
@@ -59,7 +60,7 @@ def trajectories_2d(
         if path.ndim != 3 or path.shape[2] != 2:
             raise ValueError(f"paths must be (K, m, 2), not {path.shape}")
     steps = len(next(iter(arrays.values())))
-    time = np.arange(steps)[::-1] if times is None else np.asarray(times, dtype=np.float64)
+    time = np.arange(steps, dtype=np.float64)[::-1] if times is None else np.asarray(times, dtype=np.float64)
     limits = limits_of([path.reshape(-1, 2) for path in arrays.values()], curve)
     figure, axes, width = titled_panels(list(arrays), WRAP, legend=True, bar=True)
     for ax, (title, path) in zip(axes, arrays.items(), strict=True):
@@ -75,7 +76,7 @@ def trajectories_2d(
     return figure
 
 
-def _draw_paths(ax: Axes, path: np.ndarray, time: np.ndarray) -> LineCollection:
+def _draw_paths(ax: Axes, path: Floats, time: Floats) -> LineCollection:
     """Paths (K, m, 2) with their ends; returns the lines, to which a colour bar can be attached."""
     segments = np.stack((path[:-1], path[1:]), axis=2).reshape(-1, 2, 2)
     lines = LineCollection(
@@ -175,7 +176,7 @@ def density_image(
     return figure
 
 
-def _draw_walk(ax: Axes, path: np.ndarray, now: int) -> None:
+def _draw_walk(ax: Axes, path: Floats, now: int) -> None:
     ax.plot(*path[now:].T, color=ORANGE, lw=0.5, alpha=0.6, zorder=3)
     ax.plot(*path[: now + 1].T, color=VERMILION, lw=0.9, zorder=3)
     ax.plot(*path[0], ls="", marker="o", ms=4, mfc="white", mec=INK, mew=0.6, zorder=4, label="$x_T$")

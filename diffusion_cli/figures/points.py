@@ -18,7 +18,6 @@ from diffusion_cli.figures.paths import trajectories_2d
 from diffusion_cli.figures.plane import (
     Curve,
     Limits,
-    Points,
     as_points,
     as_polylines,
     count_outside,
@@ -28,7 +27,7 @@ from diffusion_cli.figures.plane import (
     note_outside,
     titled_panels,
 )
-from diffusion_cli.figures.space import flat
+from diffusion_cli.figures.space import Floats, flat
 from diffusion_cli.figures.style import (
     BAND,
     BLUE,
@@ -109,7 +108,7 @@ class LineView(PointView):
 
     followed = 150
 
-    def __init__(self, truth: Curve | None = None, density: Callable[[Points], Points] | None = None) -> None:
+    def __init__(self, truth: Curve | None = None, density: Callable[[Floats], Floats] | None = None) -> None:
         super().__init__(truth)
         self.density = density
 
@@ -152,7 +151,7 @@ def scatter(x: ArrayLike, curve: Curve | None = None, title: str | None = None) 
 
 @house_style
 def beside_nearest_points(
-    x: NDArray[np.floating], data: NDArray[np.floating], rows: NDArray[np.int64], copy: NDArray[np.bool_]
+    x: Floats, data: Floats, rows: NDArray[np.int64], copy: NDArray[np.bool_]
 ) -> Figure:
     """Samples x (n, 2), each joined by a line to its nearest of the training points data (N, 2).
 

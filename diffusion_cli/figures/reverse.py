@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from diffusion_cli.figures.plane import limits_of
+from diffusion_cli.figures.space import Floats
 from diffusion_cli.ranges import Facts
 
 if TYPE_CHECKING:
@@ -54,13 +55,13 @@ class Process:
     times: Sequence[float]
     T: int
     ratios: Sequence[float]
-    x: NDArray[np.floating]
-    x0: NDArray[np.floating] | None = None
+    x: Floats
+    x0: Floats | None = None
     label: NDArray[np.integer] | None = None
     names: Sequence[str] = ()
     limits: tuple[float, float] = (-1.0, 1.0)
-    density: NDArray[np.floating] | None = None
-    outline: Sequence[NDArray[np.floating]] = ()
+    density: Floats | None = None
+    outline: Sequence[Floats] = ()
     note: str = ""
 
     @property
@@ -116,7 +117,7 @@ class Process:
         centre = (low + high) / 2
         return [round((centre + side * half - low) / (high - low) * FULL) for side in (-1, 1)]
 
-    def _density(self, density: NDArray[np.floating]) -> Facts:
+    def _density(self, density: Floats) -> Facts:
         """Each frame relative to its own peak; in the plane the root of that, so that tails are seen."""
         peaks = density.reshape(self.frames, -1).max(1)
         relative = density / np.maximum(peaks, 1e-300).reshape(-1, *[1] * (density.ndim - 1))
@@ -133,7 +134,7 @@ def grid_columns(n: int) -> int:
     return int(np.ceil(np.sqrt(n)))
 
 
-def shades(values: NDArray[np.floating]) -> str:
+def shades(values: Floats) -> str:
     """Pixels in [-1, 1] as bytes; what lies outside is clipped, as in any image file."""
     return text_of(np.round((np.nan_to_num(values).clip(-1, 1) + 1) * 127.5).astype(np.uint8))
 

@@ -9,16 +9,17 @@ from typing import ClassVar, NamedTuple, cast
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from diffusion_cli.figures.animation import INCHES, Animation, animate
 from diffusion_cli.figures.plane import Limits
+from diffusion_cli.figures.space import Floats
 
 # A name for each panel.
 Names = Sequence[str] | None
 
 
-def each(x: ArrayLike) -> list[NDArray]:
+def each(x: ArrayLike) -> list[Floats]:
     """The samples of (n, *shape), one by one; sets of points need not be of one size."""
     return [np.asarray(sample) for sample in cast(Sequence[ArrayLike], x)]
 
@@ -32,8 +33,8 @@ class States(NamedTuple):
     """
 
     times: Sequence[float]
-    x: NDArray
-    x0: NDArray
+    x: Floats
+    x0: Floats
 
 
 class View(ABC):

@@ -7,7 +7,6 @@ from typing import Any, SupportsInt
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from diffusion_cli.components import Components
 from diffusion_cli.dataset.batch import Batch
@@ -21,6 +20,7 @@ from diffusion_cli.figures.images import ImageView
 from diffusion_cli.figures.plane import Curve
 from diffusion_cli.figures.points import LineView, PlaneView, SpaceView
 from diffusion_cli.figures.sets import SetView
+from diffusion_cli.figures.space import Floats
 from diffusion_cli.figures.view import States, View
 from diffusion_cli.noise import NoiseStream, Stream, generator
 from diffusion_cli.options.build import build_component
@@ -58,13 +58,13 @@ def truth_of(components: Components) -> Curve | None:
     return in_file(density.reference(TRUE_POINTS)) if outline is None else [in_file(line) for line in outline]
 
 
-def density_on_line(components: Components) -> Callable[[NDArray], NDArray] | None:
+def density_on_line(components: Components) -> Callable[[Floats], Floats] | None:
     """Positions (G,) -> probability density of the data on a line; None where it is not known, or they are atoms."""
     density, units = components.dataset.density, components.units
     if density is None or not density.jitter:
         return None
 
-    def at(positions: NDArray) -> NDArray:
+    def at(positions: Floats) -> Floats:
         x = units.inward(torch.as_tensor(positions)[:, None])
         return density.log_prob(x, 1.0, 0.0).exp().numpy() / units.scale
 
@@ -96,8 +96,8 @@ def states_of(components: Components, n: int, most: int | None = None) -> States
 def collected(walk: Iterable[State], units: Units, kept: set[int] | None = None) -> States:
     """The states of a sampler's walk, those of these indices or all."""
     times: list[float] = []
-    x: list[NDArray] = []
-    x0: list[NDArray] = []
+    x: list[Floats] = []
+    x0: list[Floats] = []
     for k, state in enumerate(walk):
         # The prediction that comes with a state was made from the one before.
         if state.prediction is not None and (kept is None or k - 1 in kept):

@@ -9,7 +9,6 @@ from typing import Literal
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
@@ -20,6 +19,7 @@ from diffusion_cli.figures.kinds import draws
 from diffusion_cli.figures.plane import Limits, limits_of
 from diffusion_cli.figures.recipes.material import examples, nearest_states, run_of, states_of, truth_of
 from diffusion_cli.figures.recipes.process import without_noise
+from diffusion_cli.figures.space import Floats
 from diffusion_cli.figures.style import time_title
 from diffusion_cli.noise import Stream, generator
 from diffusion_cli.ranges import Finite, Many, NonNegative, Whole, checked
@@ -36,7 +36,7 @@ STRENGTHS = ("w", "s")
 Estimate = Literal["histogram", "kde"]
 
 
-def exact_density(components: Components, extent: Limits, t: float) -> NDArray:
+def exact_density(components: Components, extent: Limits, t: float) -> Floats:
     """log q(x_t) on the grid of an image (H, W), row 0 at the bottom."""
     density = components.dataset.density
     if density is None or (t == 0 and not density.jitter):
@@ -50,7 +50,7 @@ def exact_density(components: Components, extent: Limits, t: float) -> NDArray:
     return density.log_prob(grid, level.alpha, level.sigma).view(PIXELS, PIXELS).numpy()
 
 
-def estimated_density(x: NDArray, extent: Limits, kind: Estimate) -> NDArray:
+def estimated_density(x: Floats, extent: Limits, kind: Estimate) -> Floats:
     """log of the density of samples x (n, 2), up to a constant, on the grid of an image, row 0 at the bottom.
 
     histogram, or kde: a Gaussian kernel as wide as the median distance to the sqrt(n)-th nearest neighbour, which
@@ -123,12 +123,12 @@ def trajectory_density(
     )
 
 
-def most_of(x: NDArray) -> NDArray:
+def most_of(x: Floats) -> Floats:
     """The corners (2, 2) of the box that holds all but a fraction TAILS of samples x (n, 2) on each side."""
     return np.quantile(x, [TAILS, 1 - TAILS], axis=0)
 
 
-def true_density(components: Components, extent: Limits, n: int, estimate: Estimate) -> NDArray:
+def true_density(components: Components, extent: Limits, n: int, estimate: Estimate) -> Floats:
     """The data's density where it is known, else its estimate from n of them."""
     density = components.dataset.density
     if density is not None and density.jitter:

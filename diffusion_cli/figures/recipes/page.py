@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import yaml
-from numpy.typing import NDArray
 
 from diffusion_cli.components import Components, trained
 from diffusion_cli.dataset.density import Density
@@ -18,7 +17,7 @@ from diffusion_cli.figures.page import Page, Table, pictures
 from diffusion_cli.figures.plane import limits_of
 from diffusion_cli.figures.recipes.material import states_of
 from diffusion_cli.figures.reverse import Process
-from diffusion_cli.figures.space import flat
+from diffusion_cli.figures.space import Floats, flat
 from diffusion_cli.ranges import Config, Facts, Many, Several, Whole, checked
 from diffusion_cli.runs import comparison, ranking
 from diffusion_cli.runs.directory import FINISHED, RunDirectory
@@ -184,7 +183,7 @@ def densities(
     cells: int,
     d: int,
     units: Units,
-) -> NDArray:
+) -> Floats:
     """q(x_t) at each level on the cells of a grid, (K, cells) or (K, cells, cells), row 0 at the bottom.
 
     It is blurred by a Gaussian of the size of a cell, which is exact: the variances of Gaussians add.

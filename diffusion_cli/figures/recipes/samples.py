@@ -7,7 +7,6 @@ import logging
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from torch import Tensor
 
 from diffusion_cli.components import Components
@@ -17,6 +16,7 @@ from diffusion_cli.figures import images, sets
 from diffusion_cli.figures.kinds import draws
 from diffusion_cli.figures.points import beside_nearest_points
 from diffusion_cli.figures.recipes.material import examples, label_names, view_of
+from diffusion_cli.figures.space import Floats
 from diffusion_cli.metrics.memory import COPY, nearest_examples, ratio_of_two
 from diffusion_cli.metrics.sets import chamfer
 from diffusion_cli.noise import NoiseStream
@@ -116,7 +116,7 @@ def _of_examples(dataset: Dataset, rows: Tensor) -> Tensor:
     return found
 
 
-def _nearest_images(dataset: Dataset, x0: NDArray, in_row: int) -> Figure:
+def _nearest_images(dataset: Dataset, x0: Floats, in_row: int) -> Figure:
     near, rows = nearest_examples(torch.from_numpy(x0), dataset.examples() or ())
     examples, ratios = _of_examples(dataset, rows[:, 0]).numpy(), ratio_of_two(near)
     panels, titles, names = [], [], []

@@ -6,12 +6,12 @@ import math
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from diffusion_cli.components import build
 from diffusion_cli.errors import UserError, shown
 from diffusion_cli.figures import sweep as pictures
 from diffusion_cli.figures.recipes.material import examples, view_of
+from diffusion_cli.figures.space import Floats
 from diffusion_cli.ranges import checked
 from diffusion_cli.runs.comparison import Cell, Comparison, place
 from diffusion_cli.runs.directory import RunDirectory
@@ -83,7 +83,7 @@ def outliers(cell: Cell) -> str:
     return "" if fraction is None else f"\noutliers: {100 * fraction:.3g} %"
 
 
-def stored_samples(result: Result) -> NDArray:
+def stored_samples(result: Result) -> Floats:
     """The samples that a run has left."""
     file = RunDirectory(result.path).samples_file
     try:
