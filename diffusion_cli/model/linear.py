@@ -75,7 +75,7 @@ class _OneDNN(torch.autograd.Function):
         return product_by_onednn(x, weight, bias)
 
     @staticmethod
-    # Any: torch's own stubs have tuples of one for both of its fields.
+    # Of any type: torch's own stubs have tuples of one for both of its fields.
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         of_x, of_weight, of_bias = ctx.needs_input_grad
