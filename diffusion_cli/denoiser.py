@@ -14,7 +14,7 @@ from diffusion_cli.dataset.density import Density
 from diffusion_cli.dataset.protocol import Dataset
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.forward import learned_variance, posterior
-from diffusion_cli.model.network import Network
+from diffusion_cli.model.network import Label, Network
 from diffusion_cli.noise import Stream, generator
 from diffusion_cli.prediction import Parameterization, Prediction
 from diffusion_cli.schedule import Level, Schedule
@@ -22,8 +22,8 @@ from diffusion_cli.schedule import Level, Schedule
 # Points of the plane on which a variance is measured; with half as many it is off by 7 % where a few points hold most of it.
 # A point of many numbers is a mean over them, and fewer of them do.
 MEASURED_ON, LEAST_MEASURED = 8192, 512
-
-
+# One for all points, or one for each.
+Time = float | Tensor
 # From a time to an earlier one.
 Jump = tuple[float, float]
 
@@ -40,9 +40,7 @@ class Denoiser(Protocol):
 
     schedule: Schedule
 
-    def __call__(
-        self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None, to: float | None = None
-    ) -> Prediction: ...
+    def __call__(self, x_t: Tensor, t: Time, label: Label = None, to: float | None = None) -> Prediction: ...
 
 
 class NetworkDenoiser:
@@ -69,9 +67,7 @@ class NetworkDenoiser:
         """float32 or bfloat16."""
         return str(self.precision).removeprefix("torch.")
 
-    def __call__(
-        self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None, to: float | None = None
-    ) -> Prediction:
+    def __call__(self, x_t: Tensor, t: Time, label: Label = None, to: float | None = None) -> Prediction:
         level = self.schedule.level(t, like=x_t)
         output, weight = self.split(self.output(x_t, level, label))
         prediction = self.parameterization.decode(output, x_t, level)
@@ -132,9 +128,7 @@ class Student(NetworkDenoiser):
         super().__init__(net, parameterization, schedule, precision)
         self.teacher, self.jumps, self.w = teacher, jumps, w
 
-    def __call__(
-        self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None, to: float | None = None
-    ) -> Prediction:
+    def __call__(self, x_t: Tensor, t: Time, label: Label = None, to: float | None = None) -> Prediction:
         if to is None or float(t) <= 1 < self.schedule.T:
             return self.teacher(x_t, t, label)
         jump = (float(t), end_of_jump(to))
@@ -168,9 +162,7 @@ class ExactDenoiser:
     def __init__(self, density: Density, schedule: Schedule) -> None:
         self.density, self.schedule = density, schedule
 
-    def __call__(
-        self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None, to: float | None = None
-    ) -> Prediction:
+    def __call__(self, x_t: Tensor, t: Time, label: Label = None, to: float | None = None) -> Prediction:
         level = self.schedule.level(t, like=x_t)
         x0 = self.density.posterior_mean(x_t, level.alpha, level.sigma, label)
         return Prediction.from_x0(x0, x_t, level)
@@ -183,9 +175,7 @@ class Clipped:
         self.denoiser, self.schedule = denoiser, denoiser.schedule
         self.box = box if isinstance(box, Box) else Box.around(box)
 
-    def __call__(
-        self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None, to: float | None = None
-    ) -> Prediction:
+    def __call__(self, x_t: Tensor, t: Time, label: Label = None, to: float | None = None) -> Prediction:
         free = self.denoiser(x_t, t, label, to)
         x0 = self.box.clamp(free.x0)
         return Prediction.from_x0(x0, x_t, self.schedule.level(t, like=x_t))._replace(variance=free.variance)
@@ -198,9 +188,7 @@ class Batched:
     def __init__(self, denoiser: Denoiser, size: int, tick: Callable[[], None] = lambda: None) -> None:
         self.denoiser, self.size, self.tick, self.schedule = denoiser, size, tick, denoiser.schedule
 
-    def __call__(
-        self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None, to: float | None = None
-    ) -> Prediction:
+    def __call__(self, x_t: Tensor, t: Time, label: Label = None, to: float | None = None) -> Prediction:
         self.tick()
         if len(x_t) <= self.size:
             return self.denoiser(x_t, t, label, to)
@@ -210,7 +198,7 @@ class Batched:
         )
 
 
-Given = TypeVar("Given", float | Tensor, Tensor | None)
+Given = TypeVar("Given", Time, Label)
 
 
 def part_of(given: Given, rows: slice) -> Given:
@@ -242,9 +230,7 @@ class MeasuredVariance:
         self.eps = torch.randn(self.x0.shape, generator=g, device=self.x0.device)
         self.measured: dict[float, Tensor] = {}
 
-    def __call__(
-        self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None, to: float | None = None
-    ) -> Prediction:
+    def __call__(self, x_t: Tensor, t: Time, label: Label = None, to: float | None = None) -> Prediction:
         return self.denoiser(x_t, t, label, to)._replace(variance=self.variance(float(t)).to(x_t))
 
     def variance(self, t: float) -> Tensor:

@@ -9,7 +9,7 @@ import os
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from diffusion_cli.runs.contribution import Contribution, Say, added
 from diffusion_cli.runs.processes import member
 
 log = logging.getLogger(__name__)
+Result = TypeVar("Result")
 # Parameters of a network from which on a GPU is quicker in bfloat16. A step of a smaller one is as long as its kernels take to be
 # started, and there are more of them.
 LARGE = 5_000_000
@@ -80,7 +81,7 @@ class ProcessGroup(Protocol):
         """
         ...
 
-    def call(self, order: Callable[[Any], Any], own: Callable[[], Any]) -> list[Any]:
+    def call(self, order: Callable[..., Result], own: Callable[[], Result]) -> list[Result]:
         """own(), and what order(components) comes to in each other process. For process 0, while the others wait for orders."""
         ...
 
@@ -109,7 +110,7 @@ class Alone:
     def agree(self, say: Say) -> tuple[int | None, bool]:
         return say()
 
-    def call(self, order: Callable[[Any], Any], own: Callable[[], Any]) -> list[Any]:
+    def call(self, order: Callable[..., Result], own: Callable[[], Result]) -> list[Result]:
         return [own()]
 
     def release(self) -> None: ...

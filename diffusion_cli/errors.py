@@ -6,7 +6,6 @@ import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
-from typing import Any
 
 LONGEST_VALUE = 200  # characters of a value that are shown in a message
 
@@ -22,7 +21,7 @@ class UserError(Exception):
     dataset=circel: no such option; did you mean circle? choose from circle, square
     """
 
-    def __init__(self, key: str, value: Any, reason: str, choices: Iterable[Any] = ()) -> None:
+    def __init__(self, key: str, value: object, reason: str, choices: Iterable[object] = ()) -> None:
         self.key, self.value, self.reason, self.choices = key, value, reason, tuple(choices)
         super().__init__(key, value, reason, self.choices)  # the arguments: what pickling keeps
 
@@ -37,7 +36,7 @@ class ArgumentError(ValueError):
     The command line shows it as a UserError of the key that the argument is set by.
     """
 
-    def __init__(self, argument: str, value: Any, reason: str, choices: Iterable[Any] = ()) -> None:
+    def __init__(self, argument: str, value: object, reason: str, choices: Iterable[object] = ()) -> None:
         self.argument, self.value, self.reason, self.choices = argument, value, reason, tuple(choices)
         super().__init__(argument, value, reason, self.choices)  # the arguments: what pickling keeps
 
@@ -93,7 +92,7 @@ class Interrupted(BaseException):
         return f"interrupted by {signal.Signals(self.signum).name}"
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """A config value as one would type it: null, true, [1,2]; long ones are cut."""
     if value is None:
         text = "null"
@@ -108,7 +107,7 @@ def shown(value: Any) -> str:
     return text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + "..."
 
 
-def suggestion(value: Any, choices: Iterable[Any], prefix: str = "") -> str:
+def suggestion(value: object, choices: Iterable[object], prefix: str = "") -> str:
     """`; did you mean circle? choose from circle, square`, or nothing where there are no choices.
 
     prefix: of all of them, which makes none more like another.

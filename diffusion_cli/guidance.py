@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diffusion_cli.dataset.density import Density
 from diffusion_cli.dataset.points import Points
-from diffusion_cli.denoiser import Denoiser
+from diffusion_cli.denoiser import Denoiser, Label, Time
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.prediction import Prediction
 from diffusion_cli.ranges import BelowOne, Finite, NonNegative, Positive, checked
@@ -100,9 +100,7 @@ class Unlabelled:
     def __init__(self, denoiser: Denoiser) -> None:
         self.denoiser, self.schedule = denoiser, denoiser.schedule
 
-    def __call__(
-        self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None, to: float | None = None
-    ) -> Prediction:
+    def __call__(self, x_t: Tensor, t: Time, label: Label = None, to: float | None = None) -> Prediction:
         return self.denoiser(x_t, t, None, to)
 
 
@@ -123,9 +121,7 @@ class Extrapolated:
         self.denoiser, self.other, self.schedule = denoiser, other, denoiser.schedule
         self.w, self.between = w, between
 
-    def __call__(
-        self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None, to: float | None = None
-    ) -> Prediction:
+    def __call__(self, x_t: Tensor, t: Time, label: Label = None, to: float | None = None) -> Prediction:
         given, w = self.denoiser(x_t, t, label, to), self.w
         if self.between is not None:
             level = self.schedule.level(t, like=x_t)
@@ -192,9 +188,7 @@ class ClassifierGuided:
     def __init__(self, denoiser: Denoiser, classifier: Classifier, s: float) -> None:
         self.denoiser, self.classifier, self.s, self.schedule = denoiser, classifier, s, denoiser.schedule
 
-    def __call__(
-        self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None, to: float | None = None
-    ) -> Prediction:
+    def __call__(self, x_t: Tensor, t: Time, label: Label = None, to: float | None = None) -> Prediction:
         free = self.denoiser(x_t, t, None, to)
         if label is None:
             return free

@@ -18,9 +18,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from diffusion_cli.denoiser import Denoiser, part_of
-from diffusion_cli.errors import ArgumentError
+from diffusion_cli.denoiser import Denoiser, Label, Time, part_of
 from diffusion_cli.forward import forward_distribution
+from diffusion_cli.guidance import check_between
 from diffusion_cli.noise import Noise
 from diffusion_cli.prediction import Prediction
 from diffusion_cli.ranges import Count, NonNegative, Positive, checked
@@ -57,8 +57,7 @@ class Inpainting:
     batch: Count | None = None
 
     def __post_init__(self) -> None:
-        if self.between is not None and not self.between[0] < self.between[1]:
-            raise ArgumentError("between", self.between, "the first level must be below the second")
+        check_between(self.between)
 
     def times(self, schedule: Schedule) -> list[float]:
         """The times of the chain, the sampler's own with the ways back up; they end at 0."""
@@ -121,9 +120,7 @@ class KnownReplaced:
     def __init__(self, denoiser: Denoiser, known: Known) -> None:
         self.denoiser, self.known, self.schedule = denoiser, known, denoiser.schedule
 
-    def __call__(
-        self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None, to: float | None = None
-    ) -> Prediction:
+    def __call__(self, x_t: Tensor, t: Time, label: Label = None, to: float | None = None) -> Prediction:
         free = self.denoiser(x_t, t, label, to)
         x0 = torch.where(self.known.mask, self.known.x0, free.x0)
         return Prediction.from_x0(x0, x_t, self.schedule.level(t, like=x_t))._replace(variance=free.variance)
@@ -148,9 +145,7 @@ class LikelihoodGuided:
         self.denoiser, self.known, self.schedule = denoiser, known, denoiser.schedule
         self.weight, self.batch = weight, batch
 
-    def __call__(
-        self, x_t: Tensor, t: float | Tensor, label: Tensor | None = None, to: float | None = None
-    ) -> Prediction:
+    def __call__(self, x_t: Tensor, t: Time, label: Label = None, to: float | None = None) -> Prediction:
         size = self.batch or len(x_t)
         parts = [slice(i, i + size) for i in range(0, len(x_t), size)]
         return Prediction.joined(
@@ -160,9 +155,7 @@ class LikelihoodGuided:
             ]
         )
 
-    def _guided(
-        self, x_t: Tensor, t: float | Tensor, label: Tensor | None, to: float | None, known_x0: Tensor
-    ) -> Prediction:
+    def _guided(self, x_t: Tensor, t: Time, label: Label, to: float | None, known_x0: Tensor) -> Prediction:
         level = self.schedule.level(t, like=x_t)
         v = level.sigma**2 / (level.alpha**2 + level.sigma**2)
         with torch.enable_grad():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -114,10 +114,10 @@ class Adam:
         self.grad.zero_()
         return norm
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Tensor]:
         return {"exp_avg": self.exp_avg, "exp_avg_sq": self.exp_avg_sq, "steps": self.steps}
 
-    def load_state_dict(self, saved: dict[str, Any]) -> None:
+    def load_state_dict(self, saved: dict[str, Tensor]) -> None:
         for name, value in self.state_dict().items():
             value.copy_(saved[name])
 
@@ -157,7 +157,7 @@ class Muon(Adam):
             weight.sub_(_as_weight(move, weight))
         return norm
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Tensor]:
         return {**super().state_dict(), "average": self.average}
 
 

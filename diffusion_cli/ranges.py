@@ -39,7 +39,7 @@ class Range:
     choices: their names, where they are few.
     """
 
-    accepts: Callable[[Any], bool]
+    accepts: Callable[[object], bool]
     text: str
     choices: tuple[str, ...] = ()
 
@@ -49,9 +49,10 @@ def whole(least: int, most: int = BIGGEST_INT, step: int = 1) -> Range:
     span = f" >= {least}" if most == BIGGEST_INT else f" in {least}..{most}"
     span = "" if least == -most else span
 
-    def accepts(v: Any) -> bool:
-        whole_number = isinstance(v, Integral) and not isinstance(v, bool)
-        return whole_number and least <= int(v) <= most and int(v) % step == 0
+    def accepts(v: object) -> bool:
+        if not isinstance(v, Integral) or isinstance(v, bool):
+            return False
+        return least <= int(v) <= most and int(v) % step == 0
 
     return Range(accepts, f"a {'whole number' if step == 1 else f'multiple of {step}'}{span}")
 
@@ -59,7 +60,7 @@ def whole(least: int, most: int = BIGGEST_INT, step: int = 1) -> Range:
 def real(low: float = -math.inf, high: float = math.inf, ends: str = "()") -> Range:
     """Finite numbers from low to high. ends: "[" or "]" where that bound belongs to them, "(" or ")" where not."""
 
-    def accepts(v: Any) -> bool:
+    def accepts(v: object) -> bool:
         if not isinstance(v, Real) or isinstance(v, bool):
             return False
         try:
@@ -82,9 +83,10 @@ def real(low: float = -math.inf, high: float = math.inf, ends: str = "()") -> Ra
 def many(item: Range, length: int | None = None) -> Range:
     """Lists of at least one item, or of exactly `length`, each in the range `item`."""
 
-    def accepts(v: Any) -> bool:
-        listed = isinstance(v, Sequence) and not isinstance(v, str)
-        return listed and len(v) == (length or max(len(v), 1)) and all(map(item.accepts, v))
+    def accepts(v: object) -> bool:
+        if not isinstance(v, Sequence) or isinstance(v, str):
+            return False
+        return len(v) == (length or max(len(v), 1)) and all(map(item.accepts, v))
 
     return Range(accepts, f"a list{f' of {length}' if length else ''}, each {item.text}", item.choices)
 
@@ -142,7 +144,7 @@ BelowOne = Annotated[float, real(0, 1, "[)")]
 Inner = Annotated[float, real(0, 1, "()")]
 Percent = Annotated[float, real(0, 100, "[]")]
 Class = Annotated[int | str, CLASS]
-Values = Annotated[Mapping[str, Any], MAPPING]
+Values = Annotated[Mapping[str, object], MAPPING]
 Device = Annotated[str, matching(r"auto|cpu|mps|cuda(:\d{1,4})?", "auto", "cpu", "cuda", "cuda:N", "mps")]
 MaskFile = Annotated[str, matching(r"(?i).+\.(npy|png)", "FILE.npy", "FILE.png")]
 
@@ -185,24 +187,24 @@ def _range_of(node: ast.expr) -> Range | None:
     return None
 
 
-def check_value(name: str, value: Any, allowed: Range | None) -> None:
+def check_value(name: str, value: object, allowed: Range | None) -> None:
     """Raises ArgumentError for the argument `name` where `value` is not in its range."""
     if allowed is not None and not allowed.accepts(value):
         raise ArgumentError(name, value, f"must be {allowed.text}", allowed.choices)
 
 
-Made = TypeVar("Made", bound=Callable[..., Any])
+Made = TypeVar("Made", bound=Callable[..., object])
 
 
 def checked(made: Made) -> Made:
     """A class or function that refuses arguments outside of the ranges of its annotations: ArgumentError."""
-    call: Any = vars(made)["__init__"] if isinstance(made, type) else made
+    call = vars(made)["__init__"] if isinstance(made, type) else made
     signature = inspect.signature(call)
     ranges = {name: range_of(p.annotation) for name, p in signature.parameters.items()
               if isinstance(p.annotation, str)}  # fmt: skip
 
     @functools.wraps(call)
-    def guarded(*args: Any, **kwargs: Any) -> Any:
+    def guarded(*args: object, **kwargs: object) -> object:
         for name, value in signature.bind(*args, **kwargs).arguments.items():
             check_value(name, value, ranges.get(name))
         return call(*args, **kwargs)

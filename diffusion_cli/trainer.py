@@ -86,7 +86,7 @@ class Totals:
             sums.zero_()
         return row
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, int | Tensor]:
         return {
             "since_log": self.steps,
             "total_loss": self.loss,
@@ -137,7 +137,7 @@ class TrainState:
         """A row of the log: means since the last one (see `Totals.means`), and the learning rate."""
         return {**self.totals.means(), "lr": self.lr}
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, object]:
         return {
             "step": self.step,
             **self.totals.state_dict(),

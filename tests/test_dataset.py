@@ -9,11 +9,10 @@ import torch
 from PIL import Image
 
 from diffusion_cli.dataset.batch import Batch
-from diffusion_cli.dataset.density import Ring
 from diffusion_cli.dataset.exact import ExactDataset, Gaussian1D, GaussianMixture, TwoPoint
 from diffusion_cli.dataset.image_folder import ImageFolder
 from diffusion_cli.dataset.mnist import Mnist
-from diffusion_cli.dataset.plane import Circle, Dinohead, Square
+from diffusion_cli.dataset.plane import Circle, Dinohead, Ring, Square
 from diffusion_cli.dataset.point_cloud import PointCloud
 from diffusion_cli.dataset.point_sets import PointSets, SetDataset
 from diffusion_cli.dataset.points import Points

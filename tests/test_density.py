@@ -12,7 +12,8 @@ from scipy import integrate, stats
 from scipy.special import logsumexp
 from torch import Tensor
 
-from diffusion_cli.dataset.density import Density, Ring
+from diffusion_cli.dataset.density import Density
+from diffusion_cli.dataset.plane import Ring
 from diffusion_cli.dataset.points import Points
 from diffusion_cli.dataset.segments import Segments, truncated_normal
 

@@ -58,7 +58,7 @@ def test_without_a_label_nothing_is_guided(exact, points):
 
 
 def test_only_a_mixture_has_an_exact_classifier():
-    from diffusion_cli.dataset.density import Ring
+    from diffusion_cli.dataset.plane import Ring
 
     with pytest.raises(ArgumentError, match="density=Ring: only a density with labels"):
         ExactClassifier(Ring())

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from diffusion_cli import schedule
-from diffusion_cli.dataset.density import Ring
 from diffusion_cli.dataset.exact import Gaussian1D, GaussianMixture
+from diffusion_cli.dataset.plane import Ring
 from diffusion_cli.denoiser import ExactDenoiser, MeasuredVariance
 from diffusion_cli.metrics import likelihood
 from diffusion_cli.metrics.likelihood import flow_log_prob, log_likelihood, variational_terms

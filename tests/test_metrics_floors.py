@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from diffusion_cli.dataset.density import Density, Ring
+from diffusion_cli.dataset.density import Density
 from diffusion_cli.dataset.exact import GaussianMixture
+from diffusion_cli.dataset.plane import Ring
 from diffusion_cli.dataset.points import Points
 from diffusion_cli.metrics import points
 from diffusion_cli.metrics.evaluation import MixtureEvaluation

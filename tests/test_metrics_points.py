@@ -13,7 +13,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
-from diffusion_cli.dataset.density import Ring
+from diffusion_cli.dataset.plane import Ring
 from diffusion_cli.dataset.points import Points
 from diffusion_cli.dataset.segments import Segments
 from diffusion_cli.metrics.points import (
@@ -123,7 +123,7 @@ def test_mean_distances_are_scipys(n, m, d):
 def test_pot_is_not_imported():
     """It takes a second, and nothing here needs it."""
     code = (
-        "import sys; from diffusion_cli.dataset.density import Ring; from diffusion_cli.metrics.points import PointMetrics;"
+        "import sys; from diffusion_cli.dataset.plane import Ring; from diffusion_cli.metrics.points import PointMetrics;"
         "PointMetrics(Ring(), 10)(Ring().reference(10)); print('ot' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

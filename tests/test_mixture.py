@@ -7,8 +7,8 @@ import torch
 
 from diffusion_cli import sampler, schedule
 from diffusion_cli.dataset.batch import Batch
-from diffusion_cli.dataset.density import Ring
 from diffusion_cli.dataset.exact import ExactDataset, GaussianMixture, TwoPoint
+from diffusion_cli.dataset.plane import Ring
 from diffusion_cli.denoiser import ExactDenoiser
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.metrics import mixture

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from diffusion_cli import schedule
-from diffusion_cli.dataset.density import Ring
 from diffusion_cli.dataset.exact import GaussianMixture
+from diffusion_cli.dataset.plane import Ring
 from diffusion_cli.denoiser import ExactDenoiser
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.sampler import DDIM, Multistep

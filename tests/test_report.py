@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from diffusion_cli.__main__ import main
-from diffusion_cli.dataset.density import Ring
+from diffusion_cli.dataset.plane import Ring
 from diffusion_cli.dataset.units import Units
 from diffusion_cli.figures.page import Card, Page, Table, picture, pictures, policy_hash
 from diffusion_cli.figures.recipes.page import densities, tables

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from diffusion_cli import schedule
-from diffusion_cli.dataset.density import Ring
+from diffusion_cli.dataset.plane import Ring
 from diffusion_cli.denoiser import Batched, Clipped, ExactDenoiser
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.noise import NoiseStream

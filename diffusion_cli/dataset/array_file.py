@@ -53,14 +53,12 @@ def read_entry(file: Path, name: str, most_bytes: int) -> npt.NDArray[np.number]
 
 def _read_npy(stream: IO[bytes]) -> npt.NDArray[np.number]:
     try:
-        array: npt.NDArray[np.number] = np.lib.format.read_array(stream, allow_pickle=False)
+        array = np.lib.format.read_array(stream, allow_pickle=False)
     except ValueError as error:
         if "allow_pickle" in str(error):
             raise ValueError("it holds objects, such as ragged lists, and no array of numbers") from None
         raise
-    if array.dtype.kind not in "fiu":
-        raise ValueError(f"it holds {array.dtype}, not real numbers")
-    return array
+    return _real(array)
 
 
 def _read_mat(file: Path, most_bytes: int) -> npt.NDArray[np.number]:
@@ -81,7 +79,10 @@ def _read_mat(file: Path, most_bytes: int) -> npt.NDArray[np.number]:
     ((name, shape),) = found.items()
     if 8 * math.prod(shape) > most_bytes:
         raise ValueError(f"it unpacks to more than {most_bytes >> 20} MiB")
-    array: npt.NDArray[np.number] = loadmat(file, variable_names=[name])[name]
+    return _real(loadmat(file, variable_names=[name])[name])
+
+
+def _real(array: npt.NDArray[np.number]) -> npt.NDArray[np.number]:
     if array.dtype.kind not in "fiu":
         raise ValueError(f"it holds {array.dtype}, not real numbers")
     return array

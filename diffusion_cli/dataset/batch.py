@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -18,3 +19,11 @@ class Batch(NamedTuple):
     x0: Tensor
     label: Tensor | None = None
     source: Tensor | None = None
+
+    def rows(self, rows: Tensor) -> Batch:
+        """Some of the points, with their labels."""
+        return Batch(self.x0[rows], None if self.label is None else self.label[rows])
+
+    def to(self, device: torch.device) -> Batch:
+        """The points with their labels on a device."""
+        return Batch(self.x0.to(device), None if self.label is None else self.label.to(device))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,8 +34,8 @@ class Boxes(Density):
 
     def __init__(
         self,
-        low: Tensor | Sequence[Any],
-        high: Tensor | Sequence[Any],
+        low: Tensor | Sequence[Sequence[float]],
+        high: Tensor | Sequence[Sequence[float]],
         weights: Tensor | Sequence[float] | None = None,
         *,
         label: Tensor | None = None,

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from diffusion_cli.dataset.gaussians import Gaussians
 from diffusion_cli.dataset.toys import Toy
@@ -26,7 +27,7 @@ ENDS, ALONG, ACROSS = (0.07, 0.93), 0.06, 0.012
 class Branch(NamedTuple):
     """Where a branch begins (2,), its angle, length and depth."""
 
-    start: np.ndarray
+    start: NDArray[np.float64]
     angle: float
     length: float
     depth: int
@@ -35,7 +36,7 @@ class Branch(NamedTuple):
 def branches(angle: float, deepest: int, random: np.random.RandomState) -> Iterator[Branch]:
     """A binary tree of branches from ROOT, each before its two children."""
 
-    def grow(start: np.ndarray, angle: float, depth: int) -> Iterator[Branch]:
+    def grow(start: NDArray[np.float64], angle: float, depth: int) -> Iterator[Branch]:
         if depth == deepest:
             return
         length = LENGTH * SHORTER**depth * (1 + SCATTER * random.randn())

@@ -9,12 +9,12 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import platformdirs
 from filelock import FileLock, Timeout
 
 from diffusion_cli.errors import UserError
+from diffusion_cli.ranges import Facts
 from diffusion_cli.runs.session import in_hand
 from diffusion_cli.runs.signals import tick
 
@@ -79,7 +79,7 @@ def alone_with(file: Path, what: Path) -> Iterator[None]:
         lock.release()
 
 
-def kept_content(kind: str, about: Mapping[str, Any], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def kept_content(kind: str, about: Mapping[str, object], make: Callable[[], Facts]) -> Facts:
     """make(), or what it gave before.
 
     kind: the folder within cache_dir().

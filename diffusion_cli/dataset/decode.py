@@ -11,11 +11,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 
 from diffusion_cli.errors import ArgumentError
 
@@ -127,7 +127,7 @@ def decode(file: Path, form: Form, found: Inspected | None = None, number: int =
 
 def _raw_mode(image: Image.Image) -> str:
     """How numbers of 16 bits lie in the file, such as RGB;16B; "" for 8 bits."""
-    tile: Any = getattr(image, "tile", None)
+    tile = image.tile if isinstance(image, ImageFile.ImageFile) else ()
     args = tile[0][3] if tile else ""
     raw = str(args if isinstance(args, str) else args[0] if args else "")
     if ";16" not in raw:

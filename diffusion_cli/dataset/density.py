@@ -28,13 +28,14 @@ from torch import Tensor
 from diffusion_cli.dataset.batch import Batch
 from diffusion_cli.dataset.box import Box
 from diffusion_cli.errors import ArgumentError
-from diffusion_cli.ranges import NonNegative, Positive, checked
 from diffusion_cli.schedule import float64, widest
 
 # Standard deviations of jitter that belong to the range of the data: beyond them lies one coordinate in 16,000.
 TAIL = 4.0
 # Quantiles by which the range of the centre is found where no class says it better.
 CENTRES = 2**16
+# One for all points, or (B, 1, ..., 1).
+Factor = float | Tensor
 
 
 class Density(ABC):
@@ -143,9 +144,7 @@ class Density(ABC):
         rows = float64(x.flatten(1)).split(self._rows)
         return torch.cat([self._distance(row) for row in rows]).to(x)
 
-    def log_prob(
-        self, x: Tensor, alpha: float | Tensor, sigma: float | Tensor, label: Tensor | None = None
-    ) -> Tensor:
+    def log_prob(self, x: Tensor, alpha: Factor, sigma: Factor, label: Tensor | None = None) -> Tensor:
         """Log-density (B,) of x_t at x, given the label where there is one; equation (2)."""
 
         def log_density(x: Tensor, alpha: Tensor, s: Tensor, label: Tensor) -> Tensor:
@@ -154,9 +153,7 @@ class Density(ABC):
 
         return self._by_rows(log_density, x, alpha, sigma, label)
 
-    def posterior_mean(
-        self, x: Tensor, alpha: float | Tensor, sigma: float | Tensor, label: Tensor | None = None
-    ) -> Tensor:
+    def posterior_mean(self, x: Tensor, alpha: Factor, sigma: Factor, label: Tensor | None = None) -> Tensor:
         """E[x0 | x_t = x, label], shaped like x: what a perfect network predicts for x0; equation (3)."""
 
         def mean(x: Tensor, alpha: Tensor, s: Tensor, label: Tensor) -> Tensor:
@@ -165,9 +162,7 @@ class Density(ABC):
 
         return self._by_rows(mean, x, alpha, sigma, label).view(x.shape)
 
-    def score(
-        self, x: Tensor, alpha: float | Tensor, sigma: float | Tensor, label: Tensor | None = None
-    ) -> Tensor:
+    def score(self, x: Tensor, alpha: Factor, sigma: Factor, label: Tensor | None = None) -> Tensor:
         """Gradient of log p(x_t | label) at x, shaped like x; equation (4)."""
 
         def gradient(x: Tensor, alpha: Tensor, s: Tensor, label: Tensor) -> Tensor:
@@ -176,7 +171,7 @@ class Density(ABC):
 
         return self._by_rows(gradient, x, alpha, sigma, label).view(x.shape)
 
-    def class_posterior(self, x: Tensor, alpha: float | Tensor, sigma: float | Tensor) -> Tensor:
+    def class_posterior(self, x: Tensor, alpha: Factor, sigma: Factor) -> Tensor:
         """log p(y | x_t = x) (B, num_classes): the exact noise-aware classifier, by Bayes' rule. ValueError without labels."""
         if self.class_weights is None:
             raise ValueError("there are no labels")
@@ -188,8 +183,8 @@ class Density(ABC):
         self,
         function: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor],
         x: Tensor,
-        alpha: float | Tensor,
-        sigma: float | Tensor,
+        alpha: Factor,
+        sigma: Factor,
         label: Tensor | None,
     ) -> Tensor:
         """Evaluate function(x (b, D), alpha (b, 1), s (b, 1), label (b,)) in chunks of few enough rows b."""
@@ -248,44 +243,3 @@ def normalized(weights: Tensor | Sequence[float] | None, count: int) -> Tensor:
     if weights.shape != (count,) or not ((weights > 0) & weights.isfinite()).all():
         raise ArgumentError("weights", ..., f"must be {count} positive numbers")
     return weights / weights.sum()
-
-
-@checked
-class Ring(Density):
-    """Centre uniform on the circle of a given radius about the origin of the plane.
-
-    With rho = |x| and kappa = alpha radius rho / s^2, the angle of c given x_t is von Mises with mean resultant
-    length I1(kappa) / I0(kappa) (Mardia and Jupp 2000, Directional Statistics, section 3.5.4), and
-
-        log Z = log I0(kappa) - (rho^2 + alpha^2 radius^2) / (2 s^2),    E[c | x_t] = radius I1/I0(kappa) x / rho,
-
-    here in exponentially scaled Bessel functions, which serve for every kappa.
-
-    radius: of the circle.
-    jitter: standard deviation of the Gaussian around the circle.
-
-    Example: `Ring(1.0).score(torch.zeros(1, 2), alpha=0.6, sigma=0.8)` is 0, by symmetry.
-    """
-
-    def __init__(self, radius: Positive = 1.0, *, jitter: NonNegative = 0.0) -> None:
-        super().__init__((2,), jitter=jitter)
-        self.radius = float(radius)
-
-    def _evidence(self, x: Tensor, alpha: Tensor, s: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-        rho = x.norm(dim=1, keepdim=True)
-        kappa = rho / s * (alpha * self.radius / s)
-        i0e, i1e = torch.special.i0e(kappa), torch.special.i1e(kappa)
-        log_evidence = i0e.log() - ((rho - alpha * self.radius) / s).square() / 2
-        towards = x / rho.clamp_min(torch.finfo(x.dtype).tiny)
-        return log_evidence[:, 0], self.radius * i1e / i0e * towards
-
-    def _centres(self, quantile: Tensor, inner: Tensor) -> tuple[Tensor, None]:
-        angle = 2 * math.pi * quantile
-        return self.radius * torch.stack((angle.cos(), angle.sin()), 1), None
-
-    def outline(self) -> list[Tensor]:
-        angle = torch.linspace(0, 2 * math.pi, 257)
-        return [self.radius * torch.stack((angle.cos(), angle.sin()), 1)]
-
-    def _distance(self, x: Tensor) -> Tensor:
-        return (x.norm(dim=1) - self.radius).abs()

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from diffusion_cli.dataset.images import ImageDataset
 from diffusion_cli.dataset.point_sets import SetDataset
 from diffusion_cli.dataset.protocol import Dataset
+from diffusion_cli.ranges import Facts
 
 MOST_SHOWN = 20
 
 
-def description_of(dataset: Dataset) -> dict[str, Any]:
+def description_of(dataset: Dataset) -> Facts:
     """The facts of a dataset, plain values: kind, shape, what was read, classes with counts, what is held out, units."""
-    facts: dict[str, Any] = {"kind": dataset.kind, "shape": list(dataset.shape), **dataset.about}
+    facts: Facts = {"kind": dataset.kind, "shape": list(dataset.shape), **dataset.about}
     names, counts = dataset.class_names, dataset.label_counts
     if names:
         of_class = [None] * len(names) if counts is None else [int(count) for count in counts.tolist()]
@@ -33,11 +32,11 @@ def description_of(dataset: Dataset) -> dict[str, Any]:
     return facts
 
 
-def spread_of(dataset: ImageDataset) -> dict[str, Any]:
+def spread_of(dataset: ImageDataset) -> Facts:
     """Mean, standard deviation and range of the values of training images, of 1,000 of them where there are more."""
     train = dataset.train
     images = train.images[:: max(1, len(train.images) // 1000)].float()
-    facts: dict[str, Any] = {
+    facts: Facts = {
         "mean": _rounded(images.mean().item()),
         "standard deviation": _rounded(images.std().item()),
         "range": [_rounded(end.item()) for end in images.aminmax()],
@@ -51,13 +50,13 @@ def _rounded(value: float) -> float:
     return int(value) if value == int(value) else float(f"{value:.4g}")
 
 
-def lines_of(facts: dict[str, Any]) -> str:
+def lines_of(facts: Facts) -> str:
     """The facts as lines of text."""
     width = max(map(len, facts))
     return "\n".join(f"  {name:<{width}}  {_text(value)}" for name, value in facts.items())
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if isinstance(value, dict):
         shown = [name if count is None else f"{name}: {count:,}" for name, count in value.items()]
         rest = f" and {len(shown) - MOST_SHOWN} more" if len(shown) > MOST_SHOWN else ""

@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from diffusion_cli.dataset.cache import cached
 from diffusion_cli.errors import ArgumentError, one_line
@@ -23,7 +22,7 @@ class Unreachable(Exception):
     """No mirror gave the file; the message says for each of them why."""
 
 
-def fetch(name: str, mirrors: Sequence[str], folder: Path, check: Callable[[Path, str], Any]) -> Path:
+def fetch(name: str, mirrors: Sequence[str], folder: Path, check: Callable[[Path, str], object]) -> Path:
     """folder/name, downloaded from the first mirror whose file passes the check.
 
     name: of the file.

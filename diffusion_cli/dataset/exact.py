@@ -63,12 +63,9 @@ class ExactDataset(Dataset):
     def draw(self, n: int, generator: torch.Generator) -> Batch:
         if self._frozen is None:
             return self.density.sample(n, generator)
-        x0, label, _ = self._frozen
-        if x0.device != generator.device:
-            x0, label = x0.to(generator.device), None if label is None else label.to(generator.device)
-            self._frozen = Batch(x0, label)
-        row = torch.randint(len(x0), (n,), generator=generator, device=generator.device)
-        return Batch(x0.index_select(0, row), None if label is None else label.index_select(0, row))
+        self._frozen = self._frozen.to(generator.device)
+        rows = torch.randint(len(self._frozen.x0), (n,), generator=generator, device=generator.device)
+        return self._frozen.rows(rows)
 
 
 def _kind_of(shape: tuple[int, ...]) -> Kind:

@@ -48,16 +48,11 @@ class KeptRows:
         self.count = len(x0)
 
     def draw(self, n: int, generator: torch.Generator) -> Batch:
-        x0, label, _ = self._kept
-        rows = torch.randint(len(x0), (n,), generator=generator, device=generator.device).to(x0.device)
-        return Batch(
-            x0[rows].to(generator.device), None if label is None else label[rows].to(generator.device)
-        )
+        rows = torch.randint(self.count, (n,), generator=generator, device=generator.device)
+        return self._kept.rows(rows.to(self._kept.x0.device)).to(generator.device)
 
     def distinct(self, n: int, seed: int) -> Batch:
-        rows = distinct_rows(self.count, n, seed)
-        x0, label, _ = self._kept
-        return Batch(x0[rows], None if label is None else label[rows])
+        return self._kept.rows(distinct_rows(self.count, n, seed))
 
 
 def distinct_rows(count: int, n: int, seed: int) -> Tensor:

@@ -8,7 +8,7 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from diffusion_cli.dataset.images import ImageDataset, Split, black_and_white
 from diffusion_cli.dataset.mapped import mapped
 from diffusion_cli.dataset.tree import identity, read_tree
 from diffusion_cli.errors import ArgumentError, UserError
-from diffusion_cli.ranges import Finite, Inner, Pixels, Whole, checked
+from diffusion_cli.ranges import Facts, Finite, Inner, Pixels, Whole, checked
 from diffusion_cli.runs.session import bar
 
 log = logging.getLogger(__name__)
@@ -139,7 +139,7 @@ def _write(file: Path, files: Sequence[Path], form: Form) -> tuple[str, Inspecte
     return digest.hexdigest(), found
 
 
-def about(found: Inspected, form: Form) -> dict[str, Any]:
+def about(found: Inspected, form: Form) -> Facts:
     """Sizes and modes of the files, and how many of them are enlarged, for people."""
     sizes = sorted(found.size.values(), key=lambda size: (size[0] * size[1], size))
     texts = [f"{height} x {width}" for width, height in dict.fromkeys((sizes[0], sizes[-1]))] if sizes else []
@@ -161,7 +161,7 @@ def all_of(damaged: Mapping[int, str]) -> str:
     return f"{len(reasons)} files cannot be read (dataset.skip_damaged=true leaves them out): {text}{more}"
 
 
-def read_pixels(folder: Path, shape: tuple[int, ...]) -> tuple[Tensor, str, dict[str, Any]]:
+def read_pixels(folder: Path, shape: tuple[int, ...]) -> tuple[Tensor, str, Facts]:
     """The array of a cache, mapped into memory, its SHA-256 as it was written, and what was found. UserError where it is
     damaged."""
     try:

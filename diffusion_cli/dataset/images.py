@@ -51,10 +51,8 @@ class Split:
         return Batch(x0, None if self.label is None else self.label[rows])
 
     def draw(self, n: int, generator: torch.Generator) -> Batch:
-        device = generator.device
-        rows = torch.randint(len(self.images), (n,), generator=generator, device=device)
-        x0, label, _ = self.batch(rows.to(self.images.device))
-        return Batch(x0.to(device), None if label is None else label.to(device))
+        rows = torch.randint(len(self.images), (n,), generator=generator, device=generator.device)
+        return self.batch(rows.to(self.images.device)).to(generator.device)
 
     def distinct(self, n: int, seed: int) -> Batch:
         return self.batch(distinct_rows(len(self.images), n, seed))

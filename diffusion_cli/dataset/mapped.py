@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from diffusion_cli.dataset.cache import cache_dir, cached
 from diffusion_cli.dataset.images import Split
 from diffusion_cli.dataset.tree import Entry, identity
 from diffusion_cli.errors import UserError
+from diffusion_cli.ranges import Facts
 from diffusion_cli.runs.processes import several
 
 # Of what lies in the files; those of another one are not used.
@@ -29,7 +30,7 @@ class Decoded(NamedTuple):
     train: Split
     test: Split
     digest: str
-    about: dict[str, Any] = {}  # noqa: RUF012 (never written to)
+    about: Facts = {}  # noqa: RUF012 (never written to)
 
 
 def shared(files: Sequence[Path], options: Sequence[object], decode: Callable[[], Decoded]) -> Decoded:

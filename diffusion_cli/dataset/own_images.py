@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from diffusion_cli.dataset.decode import Deeper, Form, Inspected, decode
+from diffusion_cli.dataset.decode import Array, Deeper, Form, Inspected, decode
 from diffusion_cli.dataset.images import Split
 from diffusion_cli.errors import ArgumentError
+from diffusion_cli.ranges import Config
 
 
-def read_own_images(files: Sequence[str], shape: tuple[int, int, int], options: Mapping[str, Any]) -> Tensor:
+def read_own_images(files: Sequence[str], shape: tuple[int, int, int], options: Config) -> Tensor:
     """Pictures (n, C, H, W) in [-1, 1].
 
     shape: of the images of the run, (C, H, W).
@@ -40,7 +39,7 @@ def read_own_images(files: Sequence[str], shape: tuple[int, int, int], options: 
     return torch.cat(pictures)
 
 
-def _decoded(file: str, form: Form) -> tuple[npt.NDArray[Any], tuple[int, int]]:
+def _decoded(file: str, form: Form) -> tuple[Array, tuple[int, int]]:
     """The numbers of a picture, and its width and height in the file."""
     inspected, path = Inspected(), Path(file).expanduser()
     try:
@@ -52,4 +51,4 @@ def _decoded(file: str, form: Form) -> tuple[npt.NDArray[Any], tuple[int, int]]:
             pixels = decode(path, form._replace(bits=16), inspected)
     except ArgumentError as error:
         raise ArgumentError("image", file, error.reason.removeprefix(f"{path}: ")) from error
-    return np.array(pixels), inspected.size[0]
+    return pixels.copy("K"), inspected.size[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from diffusion_cli.dataset.cache import cache_dir
 from diffusion_cli.dataset.download import Unreachable, fetch
@@ -66,7 +66,7 @@ class Source(NamedTuple):
         return [folder for place in places for folder in (*(place / name for name in self.folders), place)]
 
     def fetch(
-        self, names: Sequence[str], root: str | None, advice: str, check: Callable[[Path, str], Any]
+        self, names: Sequence[str], root: str | None, advice: str, check: Callable[[Path, str], object]
     ) -> Path:
         """The folder in the cache with the files, downloaded where they are not there yet.
 

@@ -9,9 +9,8 @@ from torch import Tensor
 
 from diffusion_cli.dataset.exact import ExactDataset
 from diffusion_cli.dataset.held_out import KeptRows
-from diffusion_cli.dataset.point_file import MOST_POINTS, content_digest, read_points
+from diffusion_cli.dataset.point_file import MOST_POINTS, content_digest, read_points, units_of
 from diffusion_cli.dataset.points import Points
-from diffusion_cli.dataset.units import Units
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.noise import Stream, generator
 from diffusion_cli.ranges import Count, Inner, NonNegative, Rows, Values, Whole, checked
@@ -58,11 +57,7 @@ class PointCloud(ExactDataset):
             raise ArgumentError(
                 "label", label, f"has {len(file.class_names)} classes, too many for so many points"
             )
-        try:
-            units = Units.of(file.points, jitter)
-        except ValueError as error:
-            raise ArgumentError("path", path, str(error)) from error
-        self.units = units if standardize else Units()
+        self.units = units_of(path, file.points, standardize, jitter)
         self.fingerprint = content_digest(file.points, *file.class_names)
         points, classes = self.units.inward(file.points), file.label
         kept, out = _split(points, classes, test)

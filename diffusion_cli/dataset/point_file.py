@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +15,9 @@ from torch import Tensor
 from diffusion_cli.dataset.array_file import read_array
 from diffusion_cli.dataset.places import user_file
 from diffusion_cli.dataset.table import LETTER, MISSING, TextTable, is_coordinates, read_table
+from diffusion_cli.dataset.units import Units
 from diffusion_cli.errors import ArgumentError
+from diffusion_cli.ranges import Facts
 
 # Beyond it the exact density of the points takes too long.
 MOST_POINTS = 1_000_000
@@ -44,13 +45,13 @@ class PointFile:
     points: Tensor
     label: Tensor | None = None
     class_names: tuple[str, ...] = ()
-    about: dict[str, Any] = field(default_factory=dict)
+    about: Facts = field(default_factory=dict)
 
 
 def read_points(
     path: str,
     columns: Sequence[str | int] | None = None,
-    where: Mapping[str, Any] | None = None,
+    where: Mapping[str, object] | None = None,
     label: str | int | None = None,
 ) -> PointFile:
     """The points of a table (.csv, .tsv, .txt), or of a .npy, .npz or .mat (one array) file of N rows of d coordinates.
@@ -87,7 +88,7 @@ def read_points(
 def choose(
     table: TextTable | npt.NDArray[np.float64],
     columns: Sequence[str | int] | None,
-    where: Mapping[str, Any] | None,
+    where: Mapping[str, object] | None,
     label: str | int | None,
 ) -> PointFile:
     """The chosen rows and columns of a table or of an array."""
@@ -117,7 +118,7 @@ def choose(
         points = [[table.number(row, place) for place in places] for row in chosen]
         read = PointFile(torch.tensor(points, dtype=torch.float64).reshape(len(points), len(places)))
         texts = None if given is None else [table.rows[row][given] for row in chosen]
-    about: dict[str, Any] = {"rows": rows, "points": len(read.points)}
+    about: Facts = {"rows": rows, "points": len(read.points)}
     about["columns"] = [table.names[k] if isinstance(table, TextTable) else str(k + 1) for k in places]
     if texts is None:
         return PointFile(read.points, about=about)
@@ -145,11 +146,23 @@ def check_values(path: str, points: Tensor) -> None:
         raise ArgumentError("path", path, reason)
     if not points.isfinite().all():
         raise ArgumentError("path", path, "holds values that are not finite")
-    largest = points.abs().max()
+    refuse_large(path, float(points.abs().max()))
+
+
+def refuse_large(path: str, largest: float) -> None:
+    """Refuses a file whose largest value is none in float32."""
     if largest > LARGEST:
-        raise ArgumentError(
-            "path", path, f"holds {largest:g}; values above {LARGEST:g} are too large for float32"
-        )
+        reason = f"holds {largest:g}; values above {LARGEST:g} are too large for float32"
+        raise ArgumentError("path", path, reason)
+
+
+def units_of(path: str, points: Tensor, standardize: bool, jitter: float = 0.0) -> Units:
+    """The units of a file of points (N, d) where these are standardized; ArgumentError (path) for points without spread."""
+    try:
+        units = Units.of(points, jitter)
+    except ValueError as error:
+        raise ArgumentError("path", path, str(error)) from error
+    return units if standardize else Units()
 
 
 def array_table(file: Path) -> npt.NDArray[np.float64]:
@@ -175,7 +188,7 @@ def _of(argument: str, columns: Sequence[str | int] | None, table: TextTable) ->
         raise ArgumentError(argument, columns, str(error)) from error
 
 
-def _rows_where(table: TextTable, where: Mapping[str, Any] | None) -> list[int]:
+def _rows_where(table: TextTable, where: Mapping[str, object] | None) -> list[int]:
     rows = list(range(len(table.rows)))
     for column, value in (where or {}).items():
         try:

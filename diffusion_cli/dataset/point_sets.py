@@ -17,10 +17,9 @@ from diffusion_cli.dataset.box import Box
 from diffusion_cli.dataset.chair_family import ChairFamily
 from diffusion_cli.dataset.held_out import distinct_rows
 from diffusion_cli.dataset.places import user_file
-from diffusion_cli.dataset.point_file import LARGEST, content_digest
+from diffusion_cli.dataset.point_file import content_digest, refuse_large, units_of
 from diffusion_cli.dataset.protocol import Dataset
 from diffusion_cli.dataset.star_family import StarFamily
-from diffusion_cli.dataset.units import Units
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.noise import Stream, generator
 from diffusion_cli.ranges import Count, Inner, Many, Whole, checked
@@ -162,11 +161,7 @@ class PointSets(SetDataset):
             raise ArgumentError(
                 "path", path, "holds one set; at least one to train on and one to hold out are needed"
             )
-        try:
-            units = Units.of(sets.flatten(0, 1))
-        except ValueError as error:
-            raise ArgumentError("path", path, str(error)) from error
-        self.units = units if standardize else Units()
+        self.units = units_of(path, sets.flatten(0, 1), standardize)
         self.fingerprint = content_digest(sets)
         self.about = {
             "files": [str(user_file(path, SUFFIXES).resolve())],
@@ -207,9 +202,5 @@ def read_sets(path: str) -> Tensor:
     bad = int((~np.isfinite(sets)).any((1, 2)).sum())
     if bad:
         raise ArgumentError("path", path, f"holds values that are not finite, in {bad} of {len(sets)} sets")
-    largest = np.abs(sets).max()
-    if largest > LARGEST:
-        raise ArgumentError(
-            "path", path, f"holds {largest:g}; values above {LARGEST:g} are too large for float32"
-        )
+    refuse_large(path, float(np.abs(sets).max()))
     return torch.from_numpy(sets.astype(np.float64))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from diffusion_cli.dataset.box import Box
-from diffusion_cli.dataset.density import Density, normalized, priors
+from diffusion_cli.dataset.density import Density, Factor, normalized, priors
 from diffusion_cli.dataset.units import Units
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.ranges import NonNegative, checked
@@ -37,7 +36,7 @@ class Points(Density):
 
     def __init__(
         self,
-        points: Tensor | Sequence[Any],
+        points: Tensor | Sequence[object],
         weights: Tensor | Sequence[float] | None = None,
         *,
         labelled: bool = False,
@@ -77,7 +76,7 @@ class Points(Density):
         """(K,) float64, of sum 1."""
         return self._constants[1][-1].exp()
 
-    def class_posterior(self, x: Tensor, alpha: float | Tensor, sigma: float | Tensor) -> Tensor:
+    def class_posterior(self, x: Tensor, alpha: Factor, sigma: Factor) -> Tensor:
         """As of every density; without labels y is the index of the point."""
         if self.label is not None and self.num_classes < len(self.label):
             return super().class_posterior(x, alpha, sigma)

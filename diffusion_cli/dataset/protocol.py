@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -74,7 +74,7 @@ class Dataset(Protocol):
     units: Units = Units()
     standardize: bool = True
     label_counts: Tensor | None = None
-    about: Mapping[str, Any] = MappingProxyType({})
+    about: Mapping[str, object] = MappingProxyType({})
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, get_args
+from typing import get_args
 
 import torch
 
@@ -12,6 +11,7 @@ from diffusion_cli.dataset.box import Box
 from diffusion_cli.dataset.protocol import Dataset, Kind
 from diffusion_cli.dataset.units import Units
 from diffusion_cli.errors import UserError
+from diffusion_cli.ranges import Facts
 
 
 class Remembered(Dataset):
@@ -22,7 +22,7 @@ class Remembered(Dataset):
 
     standardize = False
 
-    def __init__(self, saved: Mapping[str, Any], place: tuple[str, str | None]) -> None:
+    def __init__(self, saved: Facts, place: tuple[str, str | None]) -> None:
         self.kind, self.shape = saved["kind"], tuple(saved["shape"])
         self.num_classes, self.class_names = saved["num_classes"], tuple(saved["class_names"])
         self.fingerprint = saved["fingerprint"]
@@ -42,7 +42,7 @@ class Remembered(Dataset):
         return UserError(f"dataset.{argument}", value, reason)
 
 
-def memory_of(dataset: Dataset) -> dict[str, Any]:
+def memory_of(dataset: Dataset) -> Facts:
     """What a checkpoint keeps of a dataset; plain values."""
     counts = dataset.label_counts
     return {

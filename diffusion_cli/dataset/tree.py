@@ -134,8 +134,7 @@ def images_below(folder: Path, above: frozenset[tuple[int, int]] = frozenset()) 
             elif _is_image(path):
                 if not entry.is_file():
                     raise ArgumentError("root", ..., f"{path}: no file, or a link that leads nowhere")
-                stat = entry.stat()
-                found.append(Entry(path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
+                found.append(Entry.of(path))
     except OSError as error:
         raise ArgumentError("root", ..., f"{error.filename or folder}: {error.strerror or error}") from error
     return found

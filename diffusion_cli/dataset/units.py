@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -62,7 +61,7 @@ class Units:
         values = x.cpu().double() * self.scale + self._centre(x).cpu()
         return values if self.wide else values.float()
 
-    def array(self, x: Tensor) -> npt.NDArray[Any]:
+    def array(self, x: Tensor) -> npt.NDArray[np.floating]:
         """`outward`, as a NumPy array."""
         return self.outward(x).detach().cpu().numpy()
 

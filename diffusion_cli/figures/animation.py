@@ -26,6 +26,11 @@ class Animation(NamedTuple):
     milliseconds: list[int]
 
 
+def evenly(count: int, chosen: int) -> list[int]:
+    """At most `chosen` indices below `count`, evenly spread, first and last among them."""
+    return np.unique(np.linspace(0, count - 1, chosen).round().astype(int)).tolist()
+
+
 @house_style
 def animate(draw: Callable[[Axes, int], None], titles: Sequence[str]) -> Animation:
     """At most 60 frames, evenly chosen, the last of which rests for a while.
@@ -33,7 +38,7 @@ def animate(draw: Callable[[Axes, int], None], titles: Sequence[str]) -> Animati
     draw: draw(ax, k) draws frame k into empty axes.
     titles: one for each frame.
     """
-    chosen = np.unique(np.linspace(0, len(titles) - 1, min(len(titles), FRAMES)).round().astype(int)).tolist()
+    chosen = evenly(len(titles), FRAMES)
     figure = new_figure(INCHES, INCHES)
     figure.set_dpi(PIXELS_PER_INCH)
     canvas = FigureCanvasAgg(figure)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Sized
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import (
     FixedLocator,
@@ -26,8 +27,8 @@ from diffusion_cli.figures.style import (
     INK,
     SINGLE,
     VERMILION,
-    add_legend,
     house_style,
+    literally,
     new_figure,
     set_title,
 )
@@ -97,7 +98,7 @@ def loss_curve(
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     ax.set(xlabel="training step", ylabel="loss")
     ax.margins(x=0.01)
-    add_legend(ax, loc="upper right")
+    literally(ax.legend(loc="upper right"))
     set_title(ax, title)
     return figure
 
@@ -117,7 +118,7 @@ def metric_curves(steps: ArrayLike, metrics: Mapping[str, tuple[ArrayLike, float
         ax.plot(steps, value, color=BLUE, marker=".", ms=3)
         if floor is not None:
             ax.axhline(floor, color=VERMILION, ls="--", lw=1, label=f"true data: {floor:.3g}")
-            add_legend(ax, loc="best")
+            literally(ax.legend(loc="best"))
         # Towards 1, like recall: zero belongs to the picture.
         rising = floor is not None and np.nanmedian(value) < floor
         set_scale(ax, [] if rising else value[np.isfinite(value)], [] if floor is None else [floor])
@@ -164,8 +165,15 @@ def loss_over_time(
         ax.set(xlabel=xlabel)
         ax.margins(x=0.01)
         ticks_at(ax, times)
-    add_legend(figure, loc="outside lower center", ncols=3)
+    literally(figure.legend(loc="outside lower center", ncols=3))
     return figure
+
+
+def only_ticks(axis: Axis, places: Sequence[float], text: str) -> None:
+    """Ticks of an axis at these places and nowhere else, with the text of each, such as {x:g}."""
+    axis.set_major_locator(FixedLocator(places))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(StrMethodFormatter(text))
 
 
 def ticks_at(ax: Axes, places: ArrayLike) -> None:
@@ -193,11 +201,16 @@ def schedule_comparison(schedules: Mapping[str, tuple[ArrayLike, ArrayLike]]) ->
     right.set(xlabel="$t\\,/\\,T$", ylabel="log SNR", xlim=(0, 1))
     right.axhline(0, color=INK, lw=0.4, zorder=0)
     handles, labels = left.get_legend_handles_labels()
-    add_legend(figure, handles=handles, labels=labels, loc="outside lower center", ncols=min(len(labels), 6))
+    literally(
+        figure.legend(handles=handles, labels=labels, loc="outside lower center", ncols=min(len(labels), 6))
+    )
     return figure
 
 
-def _cycle(values: Sequence[Any], along: Sized) -> list[Any]:
+Style = TypeVar("Style")
+
+
+def _cycle(values: Sequence[Style], along: Sized) -> list[Style]:
     return [values[i % len(values)] for i in range(len(along))]
 
 
@@ -223,15 +236,13 @@ def score_curves(
         set_title(ax, f"N = {n:,}")
     panels[0].set_ylabel("distance, in eps")
     # of the largest N, whose curves lie lowest
-    add_legend(panels[-2], loc="upper right")
+    literally(panels[-2].legend(loc="upper right"))
     ax = panels[-1]
     known = {n: step for n, step in onset.items() if step is not None}
     ax.plot([*known], [*known.values()], color=INK, marker="o", ms=4)
     ax.set(xscale="log", yscale="log", xlabel="N", ylabel="step")
     for axis, places in ((ax.xaxis, [*known]), (ax.yaxis, [*known.values()])):
-        axis.set_major_locator(FixedLocator(places))
-        axis.set_minor_locator(NullLocator())
-        axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        only_ticks(axis, places, "{x:,.0f}")
     set_title(ax, "by heart from step")
     never = [f"{n:,}" for n, step in onset.items() if step is None]
     if never:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from diffusion_cli.errors import UserError
 from diffusion_cli.figures.files import Drawing
@@ -12,16 +12,15 @@ from diffusion_cli.options.build import build_component, component_of
 from diffusion_cli.options.check import TARGET
 from diffusion_cli.options.files import is_default_figure, names_of, node_of
 from diffusion_cli.options.signature import read
+from diffusion_cli.ranges import Config
 from diffusion_cli.runs.comparison import Compared
 
 if TYPE_CHECKING:
     from diffusion_cli.components import Components
     from diffusion_cli.dataset.protocol import Dataset
 
-Node = Mapping[str, Any]
 
-
-def draw(node: Node, components: Components, results: Compared | None = None) -> Drawing | None:
+def draw(node: Config, components: Components, results: Compared | None = None) -> Drawing | None:
     """The figure that a node describes; None where the run has nothing of it.
 
     components: of the run that it shows.
@@ -36,7 +35,7 @@ def draw(node: Node, components: Components, results: Compared | None = None) ->
     return build_component({"figure": node}, "figure", **{key: given[key] for key in given if key in wanted})
 
 
-def drawable(nodes: Mapping[str, Node | None], dataset: Dataset) -> dict[str, Node]:
+def drawable(nodes: Mapping[str, Config | None], dataset: Dataset) -> dict[str, Config]:
     """The figures that training draws of such data: without those that are null, and without the defaults that do not
     draw this kind of data. Raises UserError for others that do not."""
     found = {}
@@ -50,7 +49,7 @@ def drawable(nodes: Mapping[str, Node | None], dataset: Dataset) -> dict[str, No
     return found
 
 
-def check_kind(node: Node, dataset: Dataset) -> None:
+def check_kind(node: Config, dataset: Dataset) -> None:
     """Refuses a figure that does not draw this kind of data: UserError, with those that do."""
     kind, recipe = dataset.kind, recipe_of(node)
     if kind not in kinds_of(recipe):
@@ -60,6 +59,6 @@ def check_kind(node: Node, dataset: Dataset) -> None:
         raise UserError("figure", recipe.__name__, f"draws {drawn}, not {KINDS[kind]}", choices)
 
 
-def recipe_of(node: Node) -> Callable[..., Any]:
+def recipe_of(node: Config) -> Callable[..., Drawing | None]:
     """The function that draws the figure of a node."""
     return component_of("figure", node[TARGET])

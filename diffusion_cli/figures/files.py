@@ -7,7 +7,6 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -25,7 +24,7 @@ def suffixes(figure: Drawing) -> tuple[str, ...]:
 
 
 def save_figure(
-    figure: Drawing, path: str | os.PathLike[str], metadata: Mapping[str, Any] | None = None
+    figure: Drawing, path: str | os.PathLike[str], metadata: Mapping[str, object] | None = None
 ) -> Path:
     """Write a figure (PNG, PDF or SVG by the suffix), an animation (GIF) or a page (HTML) and return its path.
 
@@ -49,7 +48,7 @@ def save_figure(
 
 # Styled, for matplotlib makes some ticks only now.
 @house_style
-def encoded(figure: Drawing, suffix: str, metadata: Mapping[str, Any] | None = None) -> bytes:
+def encoded(figure: Drawing, suffix: str, metadata: Mapping[str, object] | None = None) -> bytes:
     """The content of a figure's file; see `save_figure`."""
     facts = dict(metadata or {})
     keywords = json.dumps(facts, default=str)

@@ -6,15 +6,18 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from diffusion_cli.figures.images import mosaic
+from diffusion_cli.figures.space import Floats
 from diffusion_cli.figures.style import DOUBLE, LIGHT, TIME, house_style, new_figure, set_title, time_title
 
 
 @house_style
 def settling(
-    predicted: Sequence[NDArray], times: Sequence[float], settled: NDArray, title: str | None = None
+    predicted: Sequence[Floats],
+    times: Sequence[float],
+    settled: Floats,
+    title: str | None = None,
 ) -> Figure:
     """A row for each image: the x0 predicted at falling times, and a map of when its parts settle.
 

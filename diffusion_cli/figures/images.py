@@ -7,18 +7,19 @@ outside is clipped, what is not a number is drawn in a blue of its own.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
+from diffusion_cli.figures.animation import evenly
 from diffusion_cli.figures.plane import Limits
+from diffusion_cli.figures.space import Floats
 from diffusion_cli.figures.style import DOUBLE, DPI, SKY, house_style, new_figure, time_title
-from diffusion_cli.figures.view import States, View, each
-
-Names = Sequence[str] | None
+from diffusion_cli.figures.view import Names, States, View, each
 
 WIDTH = round(DOUBLE * DPI)  # of the page, in its pixels
 LARGEST = round(1.15 * DPI)  # side of a panel
@@ -56,7 +57,7 @@ class ImageView(View):
     @house_style
     def paths(self, states: States, followed: int | None = None, columns: int = 10) -> Figure:
         """A row with x_t of an image, and below it a row with the x0 predicted from it."""
-        chosen = np.unique(np.linspace(0, len(states.times) - 1, columns).round().astype(int))
+        chosen = evenly(len(states.times), columns)
         shown = range(min(followed or self.followed, states.x.shape[1]))
         rows = [each(row[chosen, i]) for i in shown for row in (states.x, states.x0)]
         return page(rows, [[time_title(states.times[k]) for k in chosen]], ["x_t", "predicted"] * len(shown))
@@ -71,7 +72,7 @@ class ImageView(View):
         ax.set(xticks=[], yticks=[])
 
 
-def mosaic(images: NDArray) -> NDArray:
+def mosaic(images: Floats) -> Floats:
     """Images (n, C, H, W) in [-1, 1], as many as make a square, as one picture (h, w, C) or (h, w) in [0, 1]."""
     side = int(np.sqrt(len(images)))
     _, channels, height, width = images.shape
@@ -105,16 +106,16 @@ def page(
     place = layout((shape[1], shape[2]), max(map(len, rows)), [any(row) for row in texts], longest)
     canvas = np.full((place.height, place.width, 3), 255, dtype=np.uint8)
     figure, ax = _paper(canvas.shape)
-    style: dict[str, Any] = {"fontsize": SIZE, "parse_math": False}
+    write = partial(ax.text, fontsize=SIZE, parse_math=False)
     height, width = place.panel
     for r, (row, top) in enumerate(zip(rows, place.tops, strict=True)):
         for image, left in zip(row, place.lefts, strict=False):
             canvas[top : top + height, left : left + width] = drawn(image, height, width)
         for title, left in zip(texts[r], place.lefts, strict=False):
             above = top - 0.3 * SIZE * POINT
-            ax.text(left + width / 2, above, title, ha="center", va="baseline", **style)
+            write(left + width / 2, above, title, ha="center", va="baseline")
         if names is not None:
-            ax.text(place.lefts[0] - GAP, top + height / 2, names[r], ha="right", va="center", **style)
+            write(place.lefts[0] - GAP, top + height / 2, names[r], ha="right", va="center")
     ax.imshow(canvas, extent=(0, place.width, place.height, 0), interpolation="nearest", aspect="auto")
     return figure
 
@@ -152,7 +153,7 @@ def layout(shape: tuple[int, int], columns: int, titled: Sequence[bool], longest
     return Layout(tops, lefts, (height, width), bottom + GAP, lefts[-1] + width + GAP)
 
 
-def _paper(shape: tuple[int, ...]) -> tuple[Figure, Any]:
+def _paper(shape: tuple[int, ...]) -> tuple[Figure, Axes]:
     """A figure and axes without frame, both as large as an array of page pixels."""
     figure = new_figure(shape[1] / DPI, shape[0] / DPI)
     figure.set_layout_engine("none")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from diffusion_cli.dataset.protocol import Kind
@@ -16,8 +16,8 @@ KINDS: dict[Kind, str] = {
     "images": "images",
 }
 
-Recipe = TypeVar("Recipe", bound=Callable[..., Any])
-_LIMITED: dict[Callable[..., Any], tuple[Kind, ...]] = {}
+Recipe = TypeVar("Recipe", bound=Callable[..., object])
+_LIMITED: dict[Callable[..., object], tuple[Kind, ...]] = {}
 
 
 def draws(*kinds: Kind) -> Callable[[Recipe], Recipe]:
@@ -34,6 +34,6 @@ def draws(*kinds: Kind) -> Callable[[Recipe], Recipe]:
     return remember
 
 
-def kinds_of(recipe: Callable[..., Any]) -> tuple[Kind, ...]:
+def kinds_of(recipe: Callable[..., object]) -> tuple[Kind, ...]:
     """The kinds of data that a recipe draws."""
     return _LIMITED.get(recipe, tuple(KINDS))

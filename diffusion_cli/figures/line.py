@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from diffusion_cli.figures.space import Floats
 from diffusion_cli.figures.style import (
     BLUE,
     DOUBLE,
@@ -16,8 +17,8 @@ from diffusion_cli.figures.style import (
     PURPLE,
     SKY,
     VERMILION,
-    add_legend,
     house_style,
+    literally,
     new_figure,
     set_title,
 )
@@ -67,12 +68,12 @@ def trajectories_1d(
     side.tick_params(labelleft=False)
     side.set_title(f"$x_t$ at $t = {time[-1]:g}$")
     handles, labels = side.get_legend_handles_labels()
-    add_legend(figure, handles=handles, labels=labels, loc="outside lower right", ncols=2)
+    literally(figure.legend(handles=handles, labels=labels, loc="outside lower right", ncols=2))
     set_title(ax, title)
     return figure
 
 
-def _draw_lines(ax: Axes, path: np.ndarray, time: np.ndarray) -> None:
+def _draw_lines(ax: Axes, path: Floats, time: Floats) -> None:
     alpha = float(np.clip(4 / np.sqrt(len(path)), 0.1, 0.6))
     ax.plot(time, path[FOLLOWED:].T, color=GREY, lw=0.4, alpha=alpha)
     for values, color in zip(path[:FOLLOWED], (BLUE, VERMILION, GREEN, PURPLE, ORANGE), strict=False):
@@ -109,6 +110,6 @@ def two_point_trajectories(
     ax.plot(np.zeros_like(position), position, "ko", ms=4, clip_on=False, zorder=5, label="data")
     ax.set(xlabel="time $t$", ylabel="$x_t$")
     ax.set_xlim(0, float(np.max(np.asarray(forward_times))))
-    add_legend(figure, loc="outside lower center", ncols=3)
+    literally(figure.legend(loc="outside lower center", ncols=3))
     set_title(ax, title)
     return figure

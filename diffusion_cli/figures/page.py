@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
@@ -86,7 +86,7 @@ class Page:
     pictures: Mapping[str, Picture] = field(default_factory=dict)
     details: Mapping[str, str] = field(default_factory=dict)
 
-    def html(self, facts: Mapping[str, Any] | None = None) -> str:
+    def html(self, facts: Mapping[str, object] | None = None) -> str:
         """The whole document.
 
         facts: of the file, for its head and foot.

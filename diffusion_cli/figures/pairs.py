@@ -7,10 +7,10 @@ from itertools import combinations
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from diffusion_cli.figures.plane import BINS, count_outside, draw_curve, draw_points, limits_of, set_plane
-from diffusion_cli.figures.space import axes_of_view
+from diffusion_cli.figures.space import Floats, axes_of_view
 from diffusion_cli.figures.style import BLUE, DOUBLE, GREY, INK, TRUTH, house_style, new_figure
 
 # Coordinates that are shown, the first ones.
@@ -37,7 +37,7 @@ def pairs(x: ArrayLike, truth: ArrayLike | None = None, title: str | None = None
     return figure
 
 
-def _in_space(figure: Figure, x: NDArray, truth: NDArray | None) -> None:
+def _in_space(figure: Figure, x: Floats, truth: Floats | None) -> None:
     axes = figure.subplots(2, 2).ravel()
     _scatter(axes[0], x, truth, DOUBLE / 2)
     axes[0].set(xticks=[], yticks=[])
@@ -58,7 +58,7 @@ def _compass(ax: Axes) -> None:
         ax.text(float(place[0]), float(place[1]), name, ha="center", va="center", fontsize=7)
 
 
-def _corner(figure: Figure, x: NDArray, truth: NDArray | None) -> None:
+def _corner(figure: Figure, x: Floats, truth: Floats | None) -> None:
     d = min(x.shape[1], SHOWN)
     axes = figure.subplots(d, d)
     for row, column in np.ndindex(d, d):
@@ -77,7 +77,7 @@ def _corner(figure: Figure, x: NDArray, truth: NDArray | None) -> None:
             ax.set_ylabel(f"$x_{{{row + 1}}}$")
 
 
-def _histogram(ax: Axes, x: NDArray, truth: NDArray | None) -> None:
+def _histogram(ax: Axes, x: Floats, truth: Floats | None) -> None:
     left, right, _, _ = limits_of([x], truth, VIEW)
     edges = np.linspace(left, right, BINS + 1).tolist()
     ax.hist(x, edges, density=True, color=BLUE, alpha=0.7)
@@ -87,7 +87,7 @@ def _histogram(ax: Axes, x: NDArray, truth: NDArray | None) -> None:
     ax.locator_params(axis="x", nbins=4, steps=(1, 2, 5, 10))
 
 
-def _scatter(ax: Axes, x: NDArray, truth: NDArray | None, width: float) -> None:
+def _scatter(ax: Axes, x: Floats, truth: Floats | None, width: float) -> None:
     limits = limits_of([x], truth, VIEW)
     set_plane(ax, limits)
     draw_curve(ax, truth)

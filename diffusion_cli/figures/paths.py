@@ -14,23 +14,22 @@ from numpy.typing import ArrayLike
 from diffusion_cli.figures.plane import (
     Curve,
     Limits,
-    count_outside,
     draw_curve,
     draw_points,
     limits_of,
-    panel_axes,
+    note_outside,
     set_plane,
+    titled_panels,
 )
+from diffusion_cli.figures.space import Floats
 from diffusion_cli.figures.style import (
     DENSITY,
-    GREY,
     INK,
     LIGHT,
     ORANGE,
     TIME,
     VERMILION,
     house_style,
-    set_title,
 )
 
 # Panels in a row, at most.
@@ -61,9 +60,9 @@ def trajectories_2d(
         if path.ndim != 3 or path.shape[2] != 2:
             raise ValueError(f"paths must be (K, m, 2), not {path.shape}")
     steps = len(next(iter(arrays.values())))
-    time = np.arange(steps)[::-1] if times is None else np.asarray(times, dtype=np.float64)
+    time = np.arange(steps, dtype=np.float64)[::-1] if times is None else np.asarray(times, dtype=np.float64)
     limits = limits_of([path.reshape(-1, 2) for path in arrays.values()], curve)
-    figure, axes, width = _panels(list(arrays), legend=True, bar=True)
+    figure, axes, width = titled_panels(list(arrays), WRAP, legend=True, bar=True)
     for ax, (title, path) in zip(axes, arrays.items(), strict=True):
         set_plane(ax, limits)
         draw_curve(ax, curve)
@@ -77,7 +76,7 @@ def trajectories_2d(
     return figure
 
 
-def _draw_paths(ax: Axes, path: np.ndarray, time: np.ndarray) -> LineCollection:
+def _draw_paths(ax: Axes, path: Floats, time: Floats) -> LineCollection:
     """Paths (K, m, 2) with their ends; returns the lines, to which a colour bar can be attached."""
     segments = np.stack((path[:-1], path[1:]), axis=2).reshape(-1, 2, 2)
     lines = LineCollection(
@@ -102,21 +101,6 @@ def _legend_of_ends(figure: Figure, ax: Axes) -> None:
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
 
 
-def _panels(titles: Sequence[str], legend: bool, bar: bool) -> tuple[Figure, Sequence[Axes], float]:
-    """Axes for titled panels, at most four in a row and evenly filled."""
-    rows = -(-len(titles) // WRAP)
-    columns = -(-len(titles) // rows)
-    lines = max(bool(title) + title.count("\n") for title in titles)
-    figure, grid, width = panel_axes(rows, columns, lines, rows, legend, bar)
-    axes = list(grid.ravel())
-    for ax in axes[len(titles) :]:
-        ax.remove()
-    for i, (ax, title) in enumerate(zip(axes, titles, strict=False)):
-        set_title(ax, title)
-        ax.tick_params(labelbottom=i + columns >= len(titles), labelleft=i % columns == 0)
-    return figure, axes[: len(titles)], width
-
-
 @house_style
 def end_points(
     learned: Mapping[str, ArrayLike], exact: Mapping[str, ArrayLike], curve: Curve | None = None
@@ -137,7 +121,7 @@ def end_points(
         titles.append(f"{title}\nrms distance {np.sqrt(((a - b) ** 2).sum(1).mean()):.4f}")
     # A learned chain that strays is counted, not followed.
     limits = limits_of(list(exact.values()), curve, widen=1.1)
-    figure, axes, _ = _panels(titles, legend=True, bar=False)
+    figure, axes, _ = titled_panels(titles, WRAP, legend=True)
     for ax, (a, b) in zip(axes, pairs.values(), strict=True):
         set_plane(ax, limits)
         draw_curve(ax, curve)
@@ -145,9 +129,7 @@ def end_points(
         ax.add_collection(joined, autolim=False)
         ax.plot(*b.T, ls="", marker="o", ms=3, mfc="none", mec=INK, mew=0.5, zorder=3, label="exact")
         ax.plot(*a.T, ls="", marker="o", ms=1.4, mfc=VERMILION, mec="none", zorder=4, label="learned")
-        lost = count_outside(a, limits)
-        if lost:
-            ax.set_xlabel(f"{lost:,} outside", fontsize=6, color=GREY, labelpad=1)
+        note_outside(ax, a, limits)
     _legend_of_ends(figure, axes[0])
     return figure
 
@@ -174,7 +156,7 @@ def density_image(
     Example: `density_image(ring.log_prob(grid, 0.8, 0.6).view(200, 200), (-2, 2, -2, 2))`
     """
     panels = log_density if isinstance(log_density, Mapping) else {"": log_density}
-    figure, axes, width = _panels(list(panels), legend=trajectory is not None, bar=True)
+    figure, axes, width = titled_panels(list(panels), WRAP, legend=trajectory is not None, bar=True)
     for k, (ax, values) in enumerate(zip(axes, panels.values(), strict=True)):
         values = np.asarray(values, dtype=np.float64)
         relative = np.exp(values - values.max())
@@ -194,7 +176,7 @@ def density_image(
     return figure
 
 
-def _draw_walk(ax: Axes, path: np.ndarray, now: int) -> None:
+def _draw_walk(ax: Axes, path: Floats, now: int) -> None:
     ax.plot(*path[now:].T, color=ORANGE, lw=0.5, alpha=0.6, zorder=3)
     ax.plot(*path[: now + 1].T, color=VERMILION, lw=0.9, zorder=3)
     ax.plot(*path[0], ls="", marker="o", ms=4, mfc="white", mec=INK, mew=0.6, zorder=4, label="$x_T$")

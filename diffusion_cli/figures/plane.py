@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from diffusion_cli.figures.space import flat, from_afar
-from diffusion_cli.figures.style import BAND, BLUE, DOUBLE, LIGHT, SINGLE, TRUTH, new_figure
+from diffusion_cli.figures.style import BAND, BLUE, DOUBLE, GREY, LIGHT, SINGLE, TRUTH, new_figure, set_title
 
 Points = NDArray[np.float64]
 Curve = ArrayLike | Sequence[ArrayLike]
@@ -158,6 +158,13 @@ def count_outside(x: ArrayLike, limits: Limits) -> int:
     return int((~((points >= low[:d]) & (points <= high[:d])).all(1)).sum())
 
 
+def note_outside(ax: Axes, x: ArrayLike, limits: Limits, size: float = 6) -> None:
+    """Says below the panel how many points its limits do not show, if any."""
+    lost = count_outside(x, limits)
+    if lost:
+        ax.set_xlabel(f"{lost:,} outside", fontsize=size, color=GREY, labelpad=1)
+
+
 def draw_histogram(ax: Axes, x: ArrayLike, limits: Limits, curve: Curve | None, color: str = BLUE) -> None:
     """Probability density of points on a line, with the outline of the true ones."""
     edges = np.linspace(limits[0], limits[1], BINS + 1).tolist()
@@ -218,3 +225,21 @@ def panel_axes(
     figure = new_figure(width * columns + beside, height)
     axes = figure.subplots(rows, columns, squeeze=False)
     return figure, axes, width
+
+
+def titled_panels(
+    titles: Sequence[str], wrap: int, legend: bool = False, bar: bool = False, ylabel: str = ""
+) -> tuple[Figure, list[Axes], float]:
+    """`panel_axes` for titled panels, at most `wrap` in a row and evenly filled. ylabel: of the first of each row."""
+    rows = -(-len(titles) // wrap)
+    columns = -(-len(titles) // rows)
+    lines = max(bool(title) + title.count("\n") for title in titles)
+    figure, grid, width = panel_axes(rows, columns, lines, rows, legend, bar)
+    axes = list(grid.ravel())
+    for ax in axes[len(titles) :]:
+        ax.remove()
+    for i, (ax, title) in enumerate(zip(axes, titles, strict=False)):
+        set_title(ax, title)
+        ax.tick_params(labelbottom=i + columns >= len(titles), labelleft=i % columns == 0)
+        ax.set_ylabel("" if i % columns else ylabel)
+    return figure, axes[: len(titles)], width

@@ -18,16 +18,16 @@ from diffusion_cli.figures.paths import trajectories_2d
 from diffusion_cli.figures.plane import (
     Curve,
     Limits,
-    Points,
     as_points,
     as_polylines,
     count_outside,
     draw_cloud,
     histogram_top,
     limits_of,
-    panel_axes,
+    note_outside,
+    titled_panels,
 )
-from diffusion_cli.figures.space import flat
+from diffusion_cli.figures.space import Floats, flat
 from diffusion_cli.figures.style import (
     BAND,
     BLUE,
@@ -35,12 +35,12 @@ from diffusion_cli.figures.style import (
     LIGHT,
     SINGLE,
     VERMILION,
-    add_legend,
     house_style,
+    literally,
     new_figure,
     set_title,
 )
-from diffusion_cli.figures.view import States, View
+from diffusion_cli.figures.view import Names, States, View
 
 # Samples are shown out to this many times the extent of the truth.
 VIEW = 1.4
@@ -61,17 +61,13 @@ class PointView(View):
     def __init__(self, truth: Curve | None = None) -> None:
         self.truth = truth
 
-    def grid(
-        self, x: ArrayLike, names: Sequence[str] | None = None, columns: int = 8, title: str | None = None
-    ) -> Figure:
+    def grid(self, x: ArrayLike, names: Names = None, columns: int = 8, title: str | None = None) -> Figure:
         return scatter(x, self.truth, title)
 
     def strip(self, states: Sequence[ArrayLike], titles: Sequence[str], wide: bool = False) -> Figure:
         return wrapped(states, titles, self.truth, self.limits(states, wide))
 
-    def compare(
-        self, samples: Mapping[str, ArrayLike], names: Sequence[str] | None = None, wide: bool = False
-    ) -> Figure:
+    def compare(self, samples: Mapping[str, ArrayLike], names: Names = None, wide: bool = False) -> Figure:
         return self.strip(list(samples.values()), list(samples), wide)
 
     def limits(self, states: Sequence[ArrayLike], wide: bool = False) -> Limits:
@@ -100,9 +96,7 @@ class SpaceView(PlaneView):
     In one panel beside others they are seen from one side, or, of more than three coordinates, by the first two.
     """
 
-    def grid(
-        self, x: ArrayLike, names: Sequence[str] | None = None, columns: int = 8, title: str | None = None
-    ) -> Figure:
+    def grid(self, x: ArrayLike, names: Names = None, columns: int = 8, title: str | None = None) -> Figure:
         return pairs(x, cast(ArrayLike | None, self.truth), title)
 
 
@@ -114,7 +108,7 @@ class LineView(PointView):
 
     followed = 150
 
-    def __init__(self, truth: Curve | None = None, density: Callable[[Points], Points] | None = None) -> None:
+    def __init__(self, truth: Curve | None = None, density: Callable[[Floats], Floats] | None = None) -> None:
         super().__init__(truth)
         self.density = density
 
@@ -145,7 +139,7 @@ def scatter(x: ArrayLike, curve: Curve | None = None, title: str | None = None) 
     if one_line:
         ax.set(xlabel="$x_0$", ylabel="density")
         if as_polylines(curve):
-            add_legend(figure, loc="outside lower center", ncols=2)
+            literally(figure.legend(loc="outside lower center", ncols=2))
     else:
         ax.set(xlabel="$x$", ylabel="$y$")
         if curve is not None:
@@ -157,7 +151,7 @@ def scatter(x: ArrayLike, curve: Curve | None = None, title: str | None = None) 
 
 @house_style
 def beside_nearest_points(
-    x: Points, data: Points, rows: NDArray[np.int64], copy: NDArray[np.bool_]
+    x: Floats, data: Floats, rows: NDArray[np.int64], copy: NDArray[np.bool_]
 ) -> Figure:
     """Samples x (n, 2), each joined by a line to its nearest of the training points data (N, 2).
 
@@ -176,7 +170,7 @@ def beside_nearest_points(
     lost = count_outside(x, limits)
     title = f"{len(x):,} samples, {copy.sum():,} of them copies"
     set_title(ax, title + (f", {lost:,} outside" if lost else ""))
-    add_legend(figure, loc="outside lower center", ncols=3)
+    literally(figure.legend(loc="outside lower center", ncols=3))
     return figure
 
 
@@ -188,7 +182,9 @@ def legend_of_truth(figure: Figure, curve: Curve) -> None:
         else Line2D([], [], color=LIGHT, marker="o", ls="")
     )
     dot = Line2D([], [], color=BLUE, marker="o", ms=2, ls="")
-    add_legend(figure, handles=[truth, dot], labels=["truth", "samples"], loc="outside lower center", ncols=2)
+    literally(
+        figure.legend(handles=[truth, dot], labels=["truth", "samples"], loc="outside lower center", ncols=2)
+    )
 
 
 @house_style
@@ -198,25 +194,13 @@ def wrapped(xs: Sequence[ArrayLike], titles: Sequence[str], curve: Curve | None,
     """
     if not len(xs) or len(titles) != len(xs):
         raise ValueError(f"{len(xs)} sets of points do not fit {len(titles)} titles")
-    rows = -(-len(xs) // WRAP)
-    columns = -(-len(xs) // rows)
     on_a_line = as_points(xs[0]).shape[1] == 1
     legend = on_a_line and curve is not None
-    lines = 1 + max(title.count("\n") for title in titles)
-    figure, axes, width = panel_axes(rows, columns, lines, rows, legend=legend)
-    for k, ax in enumerate(axes.ravel()):
-        if k >= len(xs):
-            ax.remove()
-            continue
-        draw_cloud(ax, xs[k], limits, curve, width)
-        set_title(ax, titles[k])
-        ax.tick_params(labelbottom=k + columns >= len(xs), labelleft=k % columns == 0)
-        lost = count_outside(xs[k], limits)
-        if lost:
-            ax.set_xlabel(f"{lost:,} outside", fontsize=6, color=GREY, labelpad=1)
-        if on_a_line and k % columns == 0:
-            ax.set_ylabel("density")
+    figure, axes, width = titled_panels(titles, WRAP, legend, ylabel="density" if on_a_line else "")
+    for ax, x in zip(axes, xs, strict=True):
+        draw_cloud(ax, x, limits, curve, width)
+        note_outside(ax, x, limits)
     if legend:
-        handles, labels = axes[0, 0].get_legend_handles_labels()
-        add_legend(figure, handles=handles, labels=labels, loc="outside lower center", ncols=2)
+        handles, labels = axes[0].get_legend_handles_labels()
+        literally(figure.legend(handles=handles, labels=labels, loc="outside lower center", ncols=2))
     return figure

@@ -9,18 +9,17 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, StrMethodFormatter
 from numpy.typing import ArrayLike, NDArray
 
-from diffusion_cli.figures.curves import set_scale
+from diffusion_cli.figures.curves import only_ticks, set_scale
 from diffusion_cli.figures.style import (
     CYCLE,
     DENSITY,
     GREY,
     INK,
     SINGLE,
-    add_legend,
     house_style,
+    literally,
     new_figure,
     set_title,
 )
@@ -65,17 +64,14 @@ def over_calls(
     ax.set_xscale("log")
     ticks = sorted({int(c) for line in (*lines.values(), *best.values()) for c in np.ravel(line.calls)})
     far = [t for k, t in enumerate(ticks) if k == 0 or all(t >= 1.25 * u for u in ticks[:k][-1:])]
-    ax.xaxis.set_major_locator(FixedLocator(far))
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    ax.xaxis.set_minor_formatter(NullFormatter())
+    only_ticks(ax.xaxis, far, "{x:g}")
     set_scale(ax, *every)
     ax.set(xlabel="network calls for a sample", ylabel=ylabel)
     if lines and best:
         ax.plot([], [], color=INK, lw=0.8, ls="--", label="exact score")
     if floor:
         ax.plot([], [], color=GREY, lw=0.8, label="true samples")
-    add_legend(figure, loc="outside lower center", ncols=3)
+    literally(figure.legend(loc="outside lower center", ncols=3))
     set_title(ax, title)
     return figure
 

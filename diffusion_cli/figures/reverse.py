@@ -6,12 +6,14 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from diffusion_cli.figures.plane import limits_of
+from diffusion_cli.figures.space import Floats
+from diffusion_cli.ranges import Facts
 
 if TYPE_CHECKING:
     from diffusion_cli.dataset.protocol import Kind
@@ -53,13 +55,13 @@ class Process:
     times: Sequence[float]
     T: int
     ratios: Sequence[float]
-    x: NDArray[np.floating]
-    x0: NDArray[np.floating] | None = None
+    x: Floats
+    x0: Floats | None = None
     label: NDArray[np.integer] | None = None
     names: Sequence[str] = ()
     limits: tuple[float, float] = (-1.0, 1.0)
-    density: NDArray[np.floating] | None = None
-    outline: Sequence[NDArray[np.floating]] = ()
+    density: Floats | None = None
+    outline: Sequence[Floats] = ()
     note: str = ""
 
     @property
@@ -67,7 +69,7 @@ class Process:
         return len(self.times)
 
     @cached_property
-    def data(self) -> dict[str, Any]:
+    def data(self) -> Facts:
         """The input of page.js: plain values; positions as base64 of little-endian uint16, shades of uint8."""
         images, sets, n = self.kind == "images", self.kind == "sets", self.x.shape[1]
         painter, what = PAINTERS[self.kind]
@@ -115,7 +117,7 @@ class Process:
         centre = (low + high) / 2
         return [round((centre + side * half - low) / (high - low) * FULL) for side in (-1, 1)]
 
-    def _density(self, density: NDArray[np.floating]) -> dict[str, Any]:
+    def _density(self, density: Floats) -> Facts:
         """Each frame relative to its own peak; in the plane the root of that, so that tails are seen."""
         peaks = density.reshape(self.frames, -1).max(1)
         relative = density / np.maximum(peaks, 1e-300).reshape(-1, *[1] * (density.ndim - 1))
@@ -132,11 +134,11 @@ def grid_columns(n: int) -> int:
     return int(np.ceil(np.sqrt(n)))
 
 
-def shades(values: NDArray[np.floating]) -> str:
+def shades(values: Floats) -> str:
     """Pixels in [-1, 1] as bytes; what lies outside is clipped, as in any image file."""
     return text_of(np.round((np.nan_to_num(values).clip(-1, 1) + 1) * 127.5).astype(np.uint8))
 
 
-def text_of(array: NDArray[Any]) -> str:
+def text_of(array: NDArray[np.generic]) -> str:
     """The bytes of an array in base64, for a page's script."""
     return base64.b64encode(array.tobytes()).decode()

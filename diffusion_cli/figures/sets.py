@@ -15,15 +15,15 @@ from diffusion_cli.figures.paths import trajectories_2d
 from diffusion_cli.figures.plane import (
     Limits,
     as_points,
-    count_outside,
     draw_points,
     limits_of,
+    note_outside,
     panel_axes,
     set_plane,
 )
 from diffusion_cli.figures.space import flat
 from diffusion_cli.figures.style import BLUE, GREY, house_style, set_title
-from diffusion_cli.figures.view import States, View, each
+from diffusion_cli.figures.view import Names, States, View, each
 
 # Generated sets are shown out to this many times the extent of true ones, and where noise is shown too, to that many.
 VIEW, NOISE_VIEW = 1.05, 1.7
@@ -46,9 +46,7 @@ class SetView(View):
         self.truth = truth
 
     @house_style
-    def grid(
-        self, x: ArrayLike, names: Sequence[str] | None = None, columns: int = 8, title: str | None = None
-    ) -> Figure:
+    def grid(self, x: ArrayLike, names: Names = None, columns: int = 8, title: str | None = None) -> Figure:
         sets = each(x)
         starts = range(0, len(sets), columns)
         titles = None if names is None else [names[i : i + columns] for i in starts]
@@ -63,9 +61,7 @@ class SetView(View):
         return panels(rows, self.limits(states, wide), titles=[list(titles), *below], counted=not wide)
 
     @house_style
-    def compare(
-        self, samples: Mapping[str, ArrayLike], names: Sequence[str] | None = None, wide: bool = False
-    ) -> Figure:
+    def compare(self, samples: Mapping[str, ArrayLike], names: Names = None, wide: bool = False) -> Figure:
         rows = [each(sets) for sets in samples.values()]
         titles = None if names is None else [names, *[[""] * len(names)] * (len(rows) - 1)]
         limits = self.limits(list(samples.values()), wide)
@@ -148,9 +144,8 @@ def panels(
             if c or r < len(rows) - 1 or np.shape(x)[-1] == 3:
                 ax.set(xticks=[], yticks=[])
             draw_points(ax, x, width, color=BLUE if colors is None else colors[r][c])
-            lost = count_outside(x, limits) if counted else 0
-            if lost:
-                ax.set_xlabel(f"{lost:,} outside", fontsize=5, color=GREY, labelpad=1)
+            if counted:
+                note_outside(ax, x, limits, size=5)
             if titles is not None:
                 set_title(ax, titles[r][c])
         if names:

@@ -7,6 +7,8 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+# Of any width.
+Floats = NDArray[np.floating]
 # Where one looks from, in degrees: anticlockwise from the first axis, and above the plane of the first two.
 AZIMUTH, ELEVATION = -60.0, 20.0
 

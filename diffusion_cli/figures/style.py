@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 import matplotlib
 from cycler import cycler
@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap, ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 
 # Inches: one column of a report, and both.
 SINGLE, DOUBLE = 3.3, 6.8
@@ -31,7 +32,7 @@ DENSITY = LinearSegmentedColormap.from_list(
     "density", ["#ffffff", "#c6dbef", "#6baed6", "#2171b5", "#08306b"]
 )
 
-HOUSE: dict[str, Any] = {
+HOUSE: dict[str, object] = {
     "figure.dpi": DPI,
     "savefig.dpi": DPI,
     # It comes with matplotlib: the same picture on every machine.
@@ -103,7 +104,7 @@ def time_title(t: float) -> str:
     return f"t = {round(t, 1):g}"
 
 
-def add_legend(target: Axes | Figure, **options: Any) -> None:
-    """Legend of an axes or a figure, its texts taken literally."""
-    for text in target.legend(**options).get_texts():
+def literally(legend: Legend) -> None:
+    """Has the texts of a legend stand as they are, a `$` in them too."""
+    for text in legend.get_texts():
         text.set_parse_math(False)

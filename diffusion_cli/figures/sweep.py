@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.container import Container
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator
 from numpy.typing import ArrayLike
 
-from diffusion_cli.figures.curves import DASHES, set_scale
+from diffusion_cli.figures.curves import DASHES, only_ticks, set_scale
 from diffusion_cli.figures.plane import panel_axes, panel_width
-from diffusion_cli.figures.style import CYCLE, GREY, SINGLE, add_legend, house_style, new_figure, set_title
+from diffusion_cli.figures.style import CYCLE, GREY, SINGLE, house_style, literally, new_figure, set_title
 from diffusion_cli.figures.view import View
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
@@ -36,7 +37,7 @@ class SeedLine(NamedTuple):
     floor: what a perfect model would have there, or nan.
     """
 
-    x: Sequence[Any]
+    x: Sequence[object]
     mean: Sequence[float]
     std: Sequence[float]
     runs: Sequence[Sequence[float]]
@@ -60,9 +61,10 @@ def metric_lines(lines: Mapping[str, SeedLine], xlabel: str, ylabel: str, hue: s
     """
     figure = new_figure(SINGLE * 1.35, 2.7)
     ax = figure.subplots()
-    handles: list[Any] = []
+    handles: list[Artist | Container] = []
     names = list(dict.fromkeys(x for line in lines.values() for x in line.x))
-    numeric = all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in names)
+    numbers = [x for x in names if isinstance(x, (int, float)) and not isinstance(x, bool)]
+    numeric = len(numbers) == len(names)
     for i, (name, line) in enumerate(lines.items()):
         # names have room for their lines side by side
         beside = 0.0 if numeric else BESIDE * ((i + 0.5) / len(lines) - 0.5)
@@ -86,43 +88,43 @@ def metric_lines(lines: Mapping[str, SeedLine], xlabel: str, ylabel: str, hue: s
                 marker="" if numeric else "_",
                 ms=8,
             )
-    _x_axis(ax, names, numeric)
+    if numeric:
+        _number_axis(ax, numbers)
+    else:
+        _name_axis(ax, [str(name) for name in names])
     low = [m - s for line in lines.values() for m, s in zip(line.mean, np.nan_to_num(line.std), strict=True)]
     every = [value for line in lines.values() for values in line.runs for value in values]
     if min(low) > 0:
         set_scale(ax, every, [f for line in lines.values() for f in line.floor if np.isfinite(f) and f > 0])
     ax.set_xlabel(xlabel).set_parse_math(False)
     ax.set_ylabel(ylabel).set_parse_math(False)
+    labels = [*lines]
     if any(np.isfinite(line.floor).any() for line in lines.values()):
-        floor = ax.plot(
-            [], [], color=GREY, ls=FLOOR if numeric else "-", lw=0.8, label="floor of true samples"
-        )
-        handles.append(floor[0])
-    labels = [handle.get_label() for handle in handles]
+        handles += ax.plot([], [], color=GREY, ls=FLOOR if numeric else "-", lw=0.8)
+        labels.append("floor of true samples")
     if len(handles) > 1 or hue:
         longest = max(map(len, labels))
         columns = min(len(labels), 3 if longest < 14 else 2 if longest < 24 else 1)
-        add_legend(figure, handles=handles, labels=labels, title=hue, loc="outside lower center", ncols=columns,
-                   title_fontsize=7)  # fmt: skip
+        literally(figure.legend(handles=handles, labels=labels, title=hue, loc="outside lower center", ncols=columns,
+                   title_fontsize=7))  # fmt: skip
     return figure
 
 
-def _x_axis(ax: Axes, names: Sequence[Any], numeric: bool) -> None:
-    if not numeric:
-        ax.set_xticks(range(len(names)), [str(name) for name in names])
-        for label in ax.get_xticklabels():
-            label.set_parse_math(False)
-            if sum(len(str(name)) for name in names) > 32:
-                label.set(rotation=30, ha="right", rotation_mode="anchor")
-        ax.set_xlim(-0.5, len(names) - 0.5)
-        return
-    if min(names) > 0 and max(names) >= LOG_FROM * min(names):
+def _name_axis(ax: Axes, names: Sequence[str]) -> None:
+    ax.set_xticks(range(len(names)), names)
+    for label in ax.get_xticklabels():
+        label.set_parse_math(False)
+        if sum(map(len, names)) > 32:
+            label.set(rotation=30, ha="right", rotation_mode="anchor")
+    ax.set_xlim(-0.5, len(names) - 0.5)
+
+
+def _number_axis(ax: Axes, numbers: Sequence[float]) -> None:
+    if min(numbers) > 0 and max(numbers) >= LOG_FROM * min(numbers):
         ax.set_xscale("log")
     # Every value that was swept, and no other.
-    if len(names) <= 8:
-        ax.xaxis.set_major_locator(FixedLocator(sorted(names)))
-        ax.xaxis.set_minor_locator(NullLocator())
-        ax.xaxis.set_major_formatter(lambda x, _: f"{x:.4g}")
+    if len(numbers) <= 8:
+        only_ticks(ax.xaxis, sorted(numbers), "{x:.4g}")
 
 
 def in_lines(text: str, width: float) -> str:

@@ -9,13 +9,17 @@ from typing import ClassVar, NamedTuple, cast
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from diffusion_cli.figures.animation import INCHES, Animation, animate
 from diffusion_cli.figures.plane import Limits
+from diffusion_cli.figures.space import Floats
+
+# A name for each panel.
+Names = Sequence[str] | None
 
 
-def each(x: ArrayLike) -> list[NDArray]:
+def each(x: ArrayLike) -> list[Floats]:
     """The samples of (n, *shape), one by one; sets of points need not be of one size."""
     return [np.asarray(sample) for sample in cast(Sequence[ArrayLike], x)]
 
@@ -29,8 +33,8 @@ class States(NamedTuple):
     """
 
     times: Sequence[float]
-    x: NDArray
-    x0: NDArray
+    x: Floats
+    x0: Floats
 
 
 class View(ABC):
@@ -46,9 +50,7 @@ class View(ABC):
     followed: ClassVar[int]
 
     @abstractmethod
-    def grid(
-        self, x: ArrayLike, names: Sequence[str] | None = None, columns: int = 8, title: str | None = None
-    ) -> Figure:
+    def grid(self, x: ArrayLike, names: Names = None, columns: int = 8, title: str | None = None) -> Figure:
         """Samples beside the ground truth.
 
         names: above each sample that has a panel.
@@ -64,9 +66,7 @@ class View(ABC):
         """
 
     @abstractmethod
-    def compare(
-        self, samples: Mapping[str, ArrayLike], names: Sequence[str] | None = None, wide: bool = False
-    ) -> Figure:
+    def compare(self, samples: Mapping[str, ArrayLike], names: Names = None, wide: bool = False) -> Figure:
         """The same samples under several named settings: a panel for each setting, or a row of panels.
 
         names: above the columns of panels.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 from diffusion_cli.dataset.images import ImageDataset
 from diffusion_cli.dataset.point_cloud import PointCloud
@@ -21,7 +21,7 @@ from diffusion_cli.metrics.points import evaluate_points, points_table
 from diffusion_cli.metrics.protocol import Evaluation, EvaluationInput
 from diffusion_cli.metrics.set_report import evaluate_sets, sets_table
 from diffusion_cli.noise import Stream, generator
-from diffusion_cli.ranges import Draws, Many, Several, SeveralDraws, Steps, Whole, checked
+from diffusion_cli.ranges import Draws, Facts, Many, Several, SeveralDraws, Steps, Whole, checked
 
 HELD_OUT = (
     "compared with {} held-out points; the floor is of those trained on, which learning by heart reaches"
@@ -79,12 +79,15 @@ class MixtureEvaluation(PointEvaluation):
     """
 
     def check(self, dataset: Dataset) -> None:
+        self._mixture(dataset)
+
+    def _mixture(self, dataset: Dataset) -> Points:
         if not isinstance(dataset.density, Points):
             raise ArgumentError("", ..., "mixtures are of points or Gaussians; take evaluation=points")
+        return dataset.density
 
     def __call__(self, given: EvaluationInput) -> Report:
-        self.check(given.dataset)
-        density = cast(Points, given.dataset.density)
+        density = self._mixture(given.dataset)
         batches = [given.draw(k) for k in range(self.draws)]
         report = super().__call__(replace(given, draw=batches.__getitem__))
         true = generator(given.seed, Stream.TRUE_MIXTURE)
@@ -92,7 +95,7 @@ class MixtureEvaluation(PointEvaluation):
         return {**report, **modes, "modes": describe_modes(density, [batch.x0 for batch in batches])}
 
     def table(self, report: Report) -> str:
-        return f"{points_table(report)}\n{modes_table(cast(list[dict[str, Any]], report['modes']))}"
+        return f"{points_table(report)}\n{modes_table(cast(list[Facts], report['modes']))}"
 
 
 @checked
@@ -173,8 +176,12 @@ class ImageEvaluation(Evaluation):
             weights_file()
 
     def check(self, dataset: Dataset) -> None:
+        self._images(dataset)
+
+    def _images(self, dataset: Dataset) -> ImageDataset:
         if not isinstance(dataset, ImageDataset):
             raise ArgumentError("", ..., "images are compared with images, which this dataset does not hold")
+        return dataset
 
     def prepare(self, given: EvaluationInput) -> None:
         """Trains the judge if need be, and looks at the real images, which is done once and may take a minute or two."""
@@ -183,7 +190,7 @@ class ImageEvaluation(Evaluation):
     def __call__(self, given: EvaluationInput) -> Report:
         real = self._real_images(given)
         if real is None:
-            dataset, k = cast(ImageDataset, given.dataset), self.neighbours
+            dataset, k = self._images(given.dataset), self.neighbours
             train, test = len(dataset.train.images), len(dataset.test.images)
             reason = f"{test} held-out images of {train + test}, {train} trained on, n = {self.n}"
             return unmeasured(f"{reason}; each must be more than evaluation.neighbours={k}")
@@ -192,8 +199,7 @@ class ImageEvaluation(Evaluation):
         return with_notes(report, *([fewer] if real.n < self.n else []))
 
     def _real_images(self, given: EvaluationInput) -> RealImages | None:
-        self.check(given.dataset)
-        dataset = cast(ImageDataset, given.dataset)
+        dataset = self._images(given.dataset)
         if min(self.n, len(dataset.train.images), len(dataset.test.images)) <= self.neighbours:
             return None
         if dataset.fingerprint not in self._real:

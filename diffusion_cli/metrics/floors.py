@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from diffusion_cli.dataset.batch import Batch
 from diffusion_cli.dataset.cache import kept_content
 from diffusion_cli.metrics.progress import Progress, ProgressBar, silent
+from diffusion_cli.ranges import Facts
 
 Values = dict[str, float]
 
 
 def kept(
-    about: Mapping[str, Any],
+    about: Mapping[str, object],
     samples: Sequence[Batch],
     measure: Callable[[ProgressBar], list[Values]],
     progress: Progress = silent,
@@ -26,7 +26,7 @@ def kept(
     """
     drawn = {str(k): {"x0": batch.x0, "label": batch.label} for k, batch in enumerate(samples)}
 
-    def measured() -> dict[str, Any]:
+    def measured() -> Facts:
         with progress(len(samples), unit="floor") as bar:
             return {"floors": measure(bar)}
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol, cast
+from functools import partial
+from typing import Literal, NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
@@ -30,8 +31,9 @@ from diffusion_cli.metrics.images import (
 from diffusion_cli.metrics.judge import at_once
 from diffusion_cli.metrics.measurement import Measurement, Report, beside_floor, measurements, table_of
 from diffusion_cli.metrics.progress import Progress, ProgressBar, silent
-from diffusion_cli.metrics.protocol import Each, Here, one_by_one
+from diffusion_cli.metrics.protocol import Each, one_by_one
 from diffusion_cli.noise import Stream, mix
+from diffusion_cli.ranges import Facts
 
 Numbers = dict[str, float]
 
@@ -71,6 +73,13 @@ class Seen(NamedTuple):
     label: Tensor | None
 
 
+class Here(NamedTuple):
+    """Where images are looked at: the data and the device of one process."""
+
+    dataset: ImageDataset
+    device: torch.device | str
+
+
 class OfData(NamedTuple):
     """Images of the data, which each process reads for itself: these rows of a part."""
 
@@ -89,7 +98,7 @@ class Look:
     images: Tensor | OfData
 
     @torch.no_grad()
-    def __call__(self, here: Any, rows: range, bar: ProgressBar) -> Seen:
+    def __call__(self, here: Here, rows: range, bar: ProgressBar) -> Seen:
         at = slice(rows.start, rows.stop)
         if isinstance(self.images, OfData):
             x = here.dataset.part(self.images.part).batch(self.images.rows[at]).x0
@@ -129,8 +138,8 @@ class RealImages:
     ) -> None:
         self.extractor, self.k, self.reference = extractor, neighbours, reference
         self.shape, self.num_classes = dataset.shape, dataset.num_classes
-        self.here = Here(dataset, device)
-        each = each or one_by_one(self.here)
+        self.alone = partial(one_by_one, here=Here(dataset, device))
+        each = each or self.alone
         other: Literal["test", "train"] = "train" if reference == "test" else "test"
         against, others = dataset.part(reference), dataset.part(other)
         self.n = min(n, len(others.images))
@@ -201,7 +210,7 @@ def evaluate_images(
     draws: int,
     progress: Progress = silent,
     each: Each | None = None,
-) -> dict[str, Measurement | dict[str, Any]]:
+) -> dict[str, Measurement | Facts]:
     """Compare a model's images with held-out ones, and training images with the same held-out ones.
 
     draw: draw(k) gives the model's k-th independent batch of at least real.n images, k = 0..draws-1.
@@ -215,9 +224,9 @@ def evaluate_images(
     held-out accuracy and number of features.
     """
     with progress(draws * real.n, unit="image") as bar:
-        ours = [real.measure(draw(k), each or one_by_one(real.here), bar) for k in range(draws)]
+        ours = [real.measure(draw(k), each or real.alone, bar) for k in range(draws)]
     eye = real.extractor
-    report: dict[str, Measurement | dict[str, Any]] = {}
+    report: dict[str, Measurement | Facts] = {}
     for metric in (*IMAGES, ACCURACY):
         if metric.name not in ours[0]:
             continue
@@ -231,11 +240,8 @@ def evaluate_images(
             floors = [numbers[metric.name] for numbers in real.floor]
             nothing = math.inf if metric.name == "kernel" else 0.0
             entry = beside_floor(metric, values, floors, real.n, rounding=nothing)
-        entry["split"], entry["against"], entry["extractor"] = (
-            real.reference,
-            len(real.features),
-            eye.digest[:16],
-        )
+        entry["split"], entry["against"] = real.reference, len(real.features)
+        entry["extractor"] = eye.digest[:16]
         report[metric.name] = entry
     about = {"name": eye.name, "digest": eye.digest, "task": eye.task, "accuracy": eye.accuracy,
              "features": real.features.shape[1]}  # fmt: skip
@@ -244,12 +250,10 @@ def evaluate_images(
 
 def images_table(report: Report) -> str:
     """The report of `evaluate_images` as lines of aligned text, and what was compared with what."""
-    entry, eye = next(iter(measurements(report).values())), cast(dict[str, Any], report["extractor"])
-    accuracy = (
-        ""
-        if eye["accuracy"] is None
-        else f", which recognizes {eye['accuracy']:.2%} of the test split's {eye['task']}"
-    )
+    entry, eye = next(iter(measurements(report).values())), cast(Facts, report["extractor"])
+    accuracy = ""
+    if eye["accuracy"] is not None:
+        accuracy = f", which recognizes {eye['accuracy']:.2%} of the test split's {eye['task']}"
     other = "train" if entry["split"] == "test" else "test"
     end = (
         f"{entry['n']:,} images against the {entry['against']:,} of the {entry['split']} split, {entry['draws']} drawn; "

@@ -7,7 +7,7 @@ compared with, is the business of `metrics.image_report`.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -50,16 +50,16 @@ def frechet(a: Moments, b: Moments) -> float:
     return max(float(squared), 0.0)
 
 
-def mean_kernel(x: Tensor, y: Tensor | None = None, each: Each | None = None) -> float:
+def mean_kernel(x: Tensor, y: Tensor | None = None, each: Each = one_by_one) -> float:
     """Mean of k(x_i, y_j) = (x_i . y_j / D + 1)^3 over all pairs; without y over the pairs i != j within x.
 
     each: sums the rows of chunks, in this process or in several; their sums are added in order, to the same bits.
     """
-    sums = (each or one_by_one())(partial(_kernel_sum, x, y), range(0, len(x), CHUNK), NoBar())
+    sums = each(partial(_kernel_sum, x, y), range(0, len(x), CHUNK), NoBar())
     return sum(sums) / (len(x) * (len(x) - 1 if y is None else len(y)))
 
 
-def _kernel_sum(x: Tensor, y: Tensor | None, here: Any, start: int, bar: ProgressBar) -> float:
+def _kernel_sum(x: Tensor, y: Tensor | None, here: object, start: int, bar: ProgressBar) -> float:
     """The work of one chunk of rows."""
     kernel = (x[start : start + CHUNK] @ (x if y is None else y).T / x.shape[1] + 1) ** 3
     return float(kernel.sum()) - (0.0 if y is not None else float(kernel.diagonal(start).sum()))

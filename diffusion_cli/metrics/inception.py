@@ -8,8 +8,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -70,7 +70,7 @@ class Inception:
             raise _refused(f"torch-fidelity cannot be imported: {error}") from error
         self.net = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], str(file)).to(device)
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[Callable[[], Inception], tuple[()]]:
         # to another process: its weights are read there, and once
         return _inception, ()
 

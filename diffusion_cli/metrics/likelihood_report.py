@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -83,7 +83,7 @@ def likelihood_table(report: Report) -> str:
     def nats(name: str) -> str:
         return f"{found[name]['value']:.5f} ± {found[name]['error']:.5f} nats" if name in found else "unknown"
 
-    def in_bits(value: Any) -> str:
+    def in_bits(value: object) -> str:
         return "none" if value is None else f"{value:.4f} bits per dimension"
 
     first, *middle, last = cast(list[float], report["terms"])

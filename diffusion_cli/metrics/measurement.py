@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NotRequired, TypedDict, TypeGuard, cast
+from typing import NotRequired, TypedDict, TypeGuard, cast
 
 import numpy as np
 
 from diffusion_cli.metrics.catalogue import DATA, DATA_ROOT, DATA_SQUARED, METRICS, Better, Metric
+from diffusion_cli.ranges import Facts
 
 
 class Measurement(TypedDict):
@@ -48,7 +49,7 @@ class Measurement(TypedDict):
 # Powers of the scale of data by which their metrics grow.
 POWERS = {DATA: 1.0, DATA_SQUARED: 2.0, DATA_ROOT: 0.5}
 LENGTHS = ("value", "spread", "floor", "floor_spread", "error")
-Note = str | int | float | list[Any] | dict[str, Any] | None  # what else a report holds
+Note = str | float | Sequence[str | float | Facts] | Facts | None  # what else a report holds
 Report = Mapping[str, Measurement | Note]  # by the names of the metrics, ready for JSON
 
 

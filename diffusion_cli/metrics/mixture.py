@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from diffusion_cli.metrics.catalogue import ATOMS, MIXTURE
 from diffusion_cli.metrics.floors import kept
 from diffusion_cli.metrics.measurement import Measurement, aligned, beside_floor
 from diffusion_cli.metrics.progress import Progress, silent
+from diffusion_cli.ranges import Facts
 
 VERSION = 1  # of what `mode_errors` computes: with another one no floor is taken from the cache
 ROUNDING = 1e-6  # a floor below this is nothing to divide by
@@ -120,7 +121,7 @@ def evaluate_modes(
     return report
 
 
-def describe_modes(density: Points, sets: Sequence[Tensor]) -> list[dict[str, Any]]:
+def describe_modes(density: Points, sets: Sequence[Tensor]) -> list[Facts]:
     """For each mode its weight, mean and width in each set of samples, averaged, and the truth: plain values."""
     each = [measure_modes(density, x) for x in sets]
     ours = {name: torch.stack([getattr(modes, name) for modes in each]).mean(0) for name in Modes._fields}
@@ -131,7 +132,7 @@ def describe_modes(density: Points, sets: Sequence[Tensor]) -> list[dict[str, An
     ]
 
 
-def modes_table(modes: Sequence[dict[str, Any]]) -> str:
+def modes_table(modes: Sequence[Facts]) -> str:
     """The list of `describe_modes` as lines of text: each number with the truth in brackets."""
 
     def text(value: float | list[float]) -> str:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -135,7 +134,7 @@ def evaluate_points(
     seed: int = 0,
     trained: Density | None = None,
     progress: Progress = silent,
-    each: Each | None = None,
+    each: Each = one_by_one,
 ) -> dict[str, Measurement]:
     """Compare samples of a model with the distribution they should follow, and with true samples of it.
 
@@ -158,7 +157,7 @@ def evaluate_points(
     if draws < 1 or floor_draws < 1:
         raise ValueError(f"draws and floor_draws must be at least 1, not {draws} and {floor_draws}")
     real = trained or density
-    metrics, each = PointMetrics(density, n, seed, real.box()), each or one_by_one()
+    metrics = PointMetrics(density, n, seed, real.box())
     measure = partial(_measured, metrics)
     ours = each(measure, [draw(k) for k in range(draws)], NoBar())
     g = generator(seed, Stream.TRUE_SAMPLES)
@@ -176,7 +175,7 @@ def evaluate_points(
     return report
 
 
-def _measured(metrics: PointMetrics, here: Any, x: Tensor, bar: ProgressBar) -> dict[str, float]:
+def _measured(metrics: PointMetrics, here: object, x: Tensor, bar: ProgressBar) -> dict[str, float]:
     """The work of measuring one set."""
     bar.update()
     return metrics(x)

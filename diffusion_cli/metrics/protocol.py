@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import nn
@@ -16,23 +16,25 @@ from diffusion_cli.metrics.measurement import Report, table_of
 from diffusion_cli.metrics.progress import Progress, ProgressBar, silent
 from diffusion_cli.schedule import Schedule
 
-
-class Here(NamedTuple):
-    """Where work is done: the data and the device of one process."""
-
-    dataset: Any
-    device: torch.device | str
+Item = TypeVar("Item")
+Outcome = TypeVar("Outcome")
+# work(here, item, bar) -> what becomes of one item; here: what has the dataset and the device of one process, and more
+Work = Callable[[Any, Item, ProgressBar], Outcome]
 
 
-# work(here, item, bar) -> what becomes of one item; here: `Here`, or what has that and more
-Work = Callable[[Any, Any, ProgressBar], Any]
-# each(work, items, bar) -> the results, in the order of the items
-Each = Callable[[Work, Sequence[Any], ProgressBar], list[Any]]
+class Each(Protocol):
+    """each(work, items, bar) -> the results, in the order of the items."""
+
+    def __call__(
+        self, work: Work[Item, Outcome], items: Sequence[Item], bar: ProgressBar, /
+    ) -> list[Outcome]: ...
 
 
-def one_by_one(here: Any = None) -> Each:
+def one_by_one(
+    work: Work[Item, Outcome], items: Sequence[Item], bar: ProgressBar, here: object = None
+) -> list[Outcome]:
     """The `Each` of one process."""
-    return lambda work, items, bar: [work(here, item, bar) for item in items]
+    return [work(here, item, bar) for item in items]
 
 
 def no_samples(k: int) -> Batch:
@@ -64,12 +66,12 @@ class EvaluationInput:
     progress: Progress = silent
     group: Each | None = None
 
-    def each(self, work: Work, items: Sequence[Any], bar: ProgressBar) -> list[Any]:
+    def each(self, work: Work[Item, Outcome], items: Sequence[Item], bar: ProgressBar) -> list[Outcome]:
         """work(here, item, bar) of each item, in their order; of several processes each does a part of them.
 
         here: has the dataset and the device of the process that does it. work and items are sent to it, and must pickle.
         """
-        return (self.group or one_by_one(self))(work, items, bar)
+        return one_by_one(work, items, bar, self) if self.group is None else self.group(work, items, bar)
 
 
 class Evaluation(Protocol):

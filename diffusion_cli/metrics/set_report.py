@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -75,7 +75,7 @@ def evaluate_sets(
     family: StarFamily | ChairFamily | None = None,
     seed: int = 0,
     progress: Progress = silent,
-    each: Each | None = None,
+    each: Each = one_by_one,
 ) -> dict[str, Measurement]:
     """Compare a model's sets with held-out ones, and training sets with the same held-out ones.
 
@@ -115,7 +115,6 @@ def evaluate_sets(
     among = n * (n - 1) // 2
     pairs = among + (len(sides.ours) + len(sides.real)) * (n * n + among)
     few = among + 2 * (n * n + among) if emd_points else 0
-    each = each or one_by_one()
     with progress(pairs + few, unit="pair") as bar:
         report = _report(CHAMFER, sides, _scores(sides, chamfer, "_cd", each, bar), pairs)
         if emd_points:
@@ -130,7 +129,7 @@ def evaluate_sets(
     return report
 
 
-def _form(form: Callable[[Sets], Values], here: Any, x: Sets, bar: ProgressBar) -> Values:
+def _form(form: Callable[[Sets], Values], here: object, x: Sets, bar: ProgressBar) -> Values:
     """The work of judging the form of the sets of one collection."""
     return form(x)
 
@@ -143,7 +142,7 @@ class _Rows:
     distance: Callable[..., Matrix]
     collections: list[Sets]
 
-    def __call__(self, here: Any, item: tuple[int, int, int], bar: ProgressBar) -> Matrix:
+    def __call__(self, here: object, item: tuple[int, int, int], bar: ProgressBar) -> Matrix:
         x, y, first = item
         some, others = self.collections[x][first : first + ROWS], self.collections[y]
         if x != y:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.model.blocks2d import attend
 from diffusion_cli.model.conditioning import Conditioning, NoiseLevels, embedded_level, modulated
-from diffusion_cli.model.network import Network, precise, zeroed
+from diffusion_cli.model.network import Label, Network, Numbers, precise, zeroed
 from diffusion_cli.ranges import BelowOne, Count, Depth, Even, Pixels, Positive, Whole, Width, checked
 
 # of the longest wave of a position's embedding to the shortest (Vaswani et al. 2017)
@@ -81,9 +81,7 @@ class DiT(Network):
         self.modulation = zeroed(nn.Linear(width, 2 * width), zero_init)
         self.head = zeroed(nn.Linear(width, outputs * pixels), zero_init)
 
-    def forward(
-        self, x: Tensor, noise_level: Tensor, label: Tensor | None = None, numbers: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, noise_level: Tensor, label: Label = None, numbers: Numbers = None) -> Tensor:
         self.check_shape(x)
         context = F.silu(self.context(NoiseLevels(noise_level), label, numbers))
         h = self.stem(F.unfold(x, self.patch, stride=self.patch).transpose(1, 2)) + self.position.to(x.dtype)

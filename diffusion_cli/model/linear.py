@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
 # multiplications below which the call of oneDNN costs more than it saves
@@ -46,9 +47,9 @@ def onednn_suits(x: Tensor, weight: Tensor) -> bool:
 def onednn_pays() -> bool:
     """Whether this is such a CPU: the same in every run on it, so that a resumed one rounds as before."""
     # Neither is in every version of torch.
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     available = hasattr(torch.ops.mkldnn, "_linear_pointwise") and torch.backends.mkldnn.is_available()
-    return bool(available and capabilities.get("avx512_f") and "AMD" in capabilities.get("cpu_name", ""))
+    return bool(available and capabilities.get("avx512_f") and "AMD" in str(capabilities.get("cpu_name")))
 
 
 def _by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -69,11 +70,12 @@ class _OneDNN(torch.autograd.Function):
     """x weight^T + bias. Its backward pass is made of such products, so that it can be differentiated again."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
         return product_by_onednn(x, weight, bias)
 
     @staticmethod
+    # Of any type: torch's own stubs have tuples of one for both of its fields.
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         of_x, of_weight, of_bias = ctx.needs_input_grad

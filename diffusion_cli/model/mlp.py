@@ -13,7 +13,7 @@ from diffusion_cli.errors import ArgumentError
 from diffusion_cli.model.conditioning import Conditioning, NoiseLevels
 from diffusion_cli.model.embedding import embedding, fading
 from diffusion_cli.model.linear import Linear
-from diffusion_cli.model.network import Network, precise, zeroed
+from diffusion_cli.model.network import Label, Network, Numbers, precise, zeroed
 from diffusion_cli.ranges import Count, Depth, Even, Positive, Whole, Width, checked
 
 
@@ -103,7 +103,7 @@ class MLP(Network):
         self.head = zeroed(nn.Linear(width, outputs * coordinates), zero_init)
 
     def features(
-        self, x: Tensor, noise_level: Tensor, label: Tensor | None = None, numbers: Tensor | None = None
+        self, x: Tensor, noise_level: Tensor, label: Label = None, numbers: Numbers = None
     ) -> Tensor:
         """The hidden features in front of the head, (B, width)."""
         levels = NoiseLevels(noise_level)
@@ -126,9 +126,7 @@ class MLP(Network):
         """Leaves features() alone, without parameters that it does not need."""
         del self.head
 
-    def forward(
-        self, x: Tensor, noise_level: Tensor, label: Tensor | None = None, numbers: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, noise_level: Tensor, label: Label = None, numbers: Numbers = None) -> Tensor:
         h = self.features(x, noise_level, label, numbers)
         with precise(x):
             out = self.head(h.to(x.dtype))

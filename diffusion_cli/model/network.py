@@ -8,6 +8,10 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+# One for each sample; numbers also one row for all.
+Label = Tensor | None
+Numbers = Tensor | None
+
 
 class Network(nn.Module):
     """net(x, noise_level, label, numbers) -> like x, or (B, outputs, *shape) if outputs > 1.

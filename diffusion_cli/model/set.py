@@ -23,7 +23,7 @@ from diffusion_cli.errors import ArgumentError
 from diffusion_cli.model.conditioning import Conditioning, NoiseLevels, embedded_level, modulated
 from diffusion_cli.model.embedding import RingFourier, SphereFourier
 from diffusion_cli.model.linear import Linear
-from diffusion_cli.model.network import Network, precise, zeroed
+from diffusion_cli.model.network import Label, Network, Numbers, precise, zeroed
 from diffusion_cli.model.polar import AngularHarmonics, PlaneEmbedding
 from diffusion_cli.ranges import Count, Depth, Even, Positive, Whole, Width, checked
 
@@ -224,9 +224,7 @@ class SetNet(Network):
         if x.ndim != 3 or x.shape[2] != self.shape[1]:
             raise ValueError(f"x has shape {tuple(x.shape)}, not (B, P, {self.shape[1]})")
 
-    def forward(
-        self, x: Tensor, noise_level: Tensor, label: Tensor | None = None, numbers: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, noise_level: Tensor, label: Label = None, numbers: Numbers = None) -> Tensor:
         self.check_shape(x)
         g = self.context(NoiseLevels(noise_level), label, numbers)
         phi = self.embed_x(x)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from diffusion_cli.errors import ArgumentError
 from diffusion_cli.model.conditioning import Conditioning, NoiseLevels
 from diffusion_cli.model.embedding import GaussianFourier
-from diffusion_cli.model.network import Network, precise, zeroed
+from diffusion_cli.model.network import Label, Network, Numbers, precise, zeroed
 from diffusion_cli.ranges import Count, Even, Positive, Whole, Width, checked
 
 
@@ -99,9 +99,7 @@ class UNet1d(Network):
         head = nn.ConvTranspose1d(before, outputs, self.kernels[0], self.kernels[0])
         self.head = zeroed(head, zero_init)
 
-    def forward(
-        self, x: Tensor, noise_level: Tensor, label: Tensor | None = None, numbers: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, noise_level: Tensor, label: Label = None, numbers: Numbers = None) -> Tensor:
         self.check_shape(x)
         context = F.silu(self.context(NoiseLevels(noise_level), label, numbers))
         h, skips = x.unsqueeze(1), []

@@ -19,7 +19,7 @@ from diffusion_cli.model.blocks2d import (
     normalisation,
 )
 from diffusion_cli.model.conditioning import Conditioning, NoiseLevels, embedded_level
-from diffusion_cli.model.network import Network, precise, zeroed
+from diffusion_cli.model.network import Label, Network, Numbers, precise, zeroed
 from diffusion_cli.ranges import (
     BelowOne,
     Count,
@@ -146,9 +146,7 @@ class UNet2d(Network):
             # As the images lie in memory: a CPU need not rearrange the weights in every step.
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def forward(
-        self, x: Tensor, noise_level: Tensor, label: Tensor | None = None, numbers: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, noise_level: Tensor, label: Label = None, numbers: Numbers = None) -> Tensor:
         context = self._context(noise_level, label, numbers)
         h, kept = self._encode(x, context)
         for part, join in zip(self.decoder, self.joins, strict=True):

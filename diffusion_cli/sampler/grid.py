@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from diffusion_cli.denoiser import Denoiser
@@ -56,13 +57,13 @@ def fitted_times(
         *_, state = of(denoiser, x_T, label, times=times)
         return state.x.flatten(1).double()
 
-    def times_of(gaps: np.ndarray) -> list[float]:
+    def times_of(gaps: NDArray[np.float64]) -> list[float]:
         """gaps: their logarithms, but for the first one, which is 1."""
         size = np.exp(np.clip(np.concatenate([[0.0], gaps]), -8, 8))
         places = first + (last - first) * np.concatenate([[0.0], size.cumsum() / size.sum()])
         return [*schedule.time_of(torch.from_numpy(places)).tolist(), 0.0]
 
-    def distance(gaps: np.ndarray) -> float:
+    def distance(gaps: NDArray[np.float64]) -> float:
         tick()
         return float((ends(sampler, times_of(gaps)) - exact).norm(dim=1).mean())
 

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from diffusion_cli.components import Components
 from diffusion_cli.dataset.mask import make_mask, spread
 from diffusion_cli.dataset.own_images import read_own_images
 from diffusion_cli.errors import UserError, in_group
+from diffusion_cli.figures.space import Floats
 from diffusion_cli.inpainting import Inpainting, Known
 from diffusion_cli.metrics.progress import Progress, ProgressBar, silent
 from diffusion_cli.noise import NoiseStream
-
-if TYPE_CHECKING:
-    from diffusion_cli.components import Components
 
 
 class Completions(NamedTuple):
@@ -26,10 +26,10 @@ class Completions(NamedTuple):
     Rows i * k to i * k + k - 1 complete image i; each equals `original` exactly where the mask is true.
     """
 
-    x0: np.ndarray
-    label: np.ndarray | None
-    original: np.ndarray
-    mask: np.ndarray
+    x0: Floats
+    label: NDArray[np.int64] | None
+    original: Floats
+    mask: NDArray[np.bool_]
 
 
 def complete(components: Components, n: int, progress: Progress = silent) -> Completions:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from matplotlib.figure import Figure
 
+from diffusion_cli.components import Components
 from diffusion_cli.dataset.batch import Batch
 from diffusion_cli.errors import UserError
 from diffusion_cli.figures import curves
-from diffusion_cli.figures.recipes.material import evenly, run_of
+from diffusion_cli.figures.animation import evenly
+from diffusion_cli.figures.recipes.material import density_of, run_of
 from diffusion_cli.figures.recipes.study import MOST, fresh
 from diffusion_cli.metrics.network_error import velocity_errors
 from diffusion_cli.ranges import Many, checked
-
-if TYPE_CHECKING:
-    from diffusion_cli.components import Components
 
 
 @checked
@@ -27,8 +24,7 @@ def error_by_level(components: Components, n: Many | None = None) -> Figure:
     run = run_of(components)
     if not components.objective.generates or components.net is None:
         raise UserError("run", str(run.path), "is a classifier, which predicts no noise")
-    if components.dataset.density is None:
-        raise UserError("figure", "error_by_level", "needs data whose exact density is known")
+    density_of(components, "error_by_level")
     x0, label, noise = fresh(components, n)
     times = [1 + k for k in evenly(components.schedule.T, min(components.schedule.T, MOST))]
     network = components.network_denoiser(components.net.eval())

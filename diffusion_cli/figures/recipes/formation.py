@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from diffusion_cli.components import Components
 from diffusion_cli.figures import formation
+from diffusion_cli.figures.animation import evenly
 from diffusion_cli.figures.kinds import draws
-from diffusion_cli.figures.recipes.material import evenly, states_of
+from diffusion_cli.figures.recipes.material import states_of
+from diffusion_cli.figures.space import Floats
 from diffusion_cli.figures.view import States
 from diffusion_cli.ranges import Many, Pixels, Several, checked
-
-if TYPE_CHECKING:
-    from diffusion_cli.components import Components
 
 # Of the error at T: where a part begins to take its form, and where it has it.
 BEGUN, DONE = 0.75, 0.25
@@ -70,7 +70,7 @@ def formation_of(states: States, cell: int) -> Formation:
     )
 
 
-def _parts(x: NDArray, cell: int) -> NDArray[np.float64]:
+def _parts(x: Floats, cell: int) -> Floats:
     """Images (n, C, H, W) as parts (n, H // cell, W // cell, pixels); what is left over at the edges is left out."""
     n, channels, height, width = x.shape
     rows, columns = height // cell, width // cell
@@ -79,7 +79,7 @@ def _parts(x: NDArray, cell: int) -> NDArray[np.float64]:
     return x.reshape(n, rows, columns, -1)
 
 
-def _last_above(error: NDArray, bound: NDArray, times: Sequence[float]) -> NDArray[np.float64]:
+def _last_above(error: Floats, bound: Floats, times: Sequence[float]) -> NDArray[np.float64]:
     """The first time at which an error (K, ...) is at most its bound (...) and stays so."""
     above = error > bound
     # How many states, from the end, are all below.

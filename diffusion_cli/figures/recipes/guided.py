@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
 
 import torch
 from matplotlib.figure import Figure
 
+from diffusion_cli.components import Components
 from diffusion_cli.errors import ArgumentError, UserError
 from diffusion_cli.figures.kinds import draws
-from diffusion_cli.figures.recipes.material import run_of, view_of
-from diffusion_cli.guidance import AutoGuidance, ClassifierFree, Unguided
+from diffusion_cli.figures.recipes.material import density_of, run_of, view_of
+from diffusion_cli.guidance import AutoGuidance, ClassifierFree, Guidance, Unguided
 from diffusion_cli.metrics.contour import in_density
 from diffusion_cli.noise import Stream, generator
 from diffusion_cli.ranges import Finite, Several, Whole, checked
-
-if TYPE_CHECKING:
-    from diffusion_cli.components import Components
 
 
 @draws("plane")
@@ -39,13 +36,11 @@ def guidance_study(
     between: noise levels sigma/alpha of the third panel.
     """
     run_of(components)
-    density, classes = components.dataset.density, components.dataset.num_classes
-    if density is None:
-        raise UserError("figure", "guidance_study", "needs data whose exact density is known")
+    density, classes = density_of(components, "guidance_study"), components.dataset.num_classes
     if label >= max(classes, 1):
         raise ArgumentError("label", label, f"must be one of 0..{max(classes, 1) - 1}")
     dropout, own = components.guidance.label_dropout, components.guidance
-    kinds: dict[str, Any] = {"no guidance": Unguided(dropout)}
+    kinds: dict[str, Guidance] = {"no guidance": Unguided(dropout)}
     if classes and dropout:
         kinds[f"classifier-free, w = {w:g}"] = ClassifierFree(w, label_dropout=dropout)
         low, high = between

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from matplotlib.figure import Figure
 
+from diffusion_cli.components import Components
 from diffusion_cli.dataset.mask import NAMES
 from diffusion_cli.errors import UserError
 from diffusion_cli.figures.kinds import draws
 from diffusion_cli.figures.recipes.completions import Completions, complete
 from diffusion_cli.figures.recipes.material import view_of
 from diffusion_cli.ranges import Many, checked
-
-if TYPE_CHECKING:
-    from diffusion_cli.components import Components
 
 # Examples in a figure, and panels beside each other, at most: original, what is known, completions.
 SHOWN, ACROSS = 8, 10

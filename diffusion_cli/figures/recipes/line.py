@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
+from diffusion_cli.components import Components
 from diffusion_cli.dataset.box import Box
 from diffusion_cli.errors import UserError
 from diffusion_cli.figures.kinds import draws
 from diffusion_cli.figures.line import trajectories_1d, two_point_trajectories
 from diffusion_cli.figures.recipes.material import density_on_line, examples
+from diffusion_cli.figures.space import Floats
 from diffusion_cli.forward import forward_chain, reverse_chain
 from diffusion_cli.noise import NoiseStream, Stream
 from diffusion_cli.ranges import Count, Many, checked
-
-if TYPE_CHECKING:
-    from diffusion_cli.components import Components
 
 # Positions at which a density is drawn.
 GRID = 400
@@ -32,8 +30,8 @@ class Paths(NamedTuple):
     """Times (K,), the paths (shown, K) of the first chains, and where all of them end (n,)."""
 
     times: list[int]
-    paths: NDArray
-    ends: NDArray
+    paths: Floats
+    ends: Floats
 
 
 @draws("line")
@@ -109,13 +107,13 @@ def title(components: Components, name: str) -> str:
     return f"{name}, {components.schedule.name} schedule, T = {components.schedule.T}"
 
 
-def moments(ends: NDArray) -> str:
+def moments(ends: Floats) -> str:
     """Mean and standard deviation of the ends, with the standard error of the mean."""
     deviation = ends.std(ddof=1)
     return f"mean {ends.mean():.3f} ± {deviation / len(ends) ** 0.5:.3f}, deviation {deviation:.3f}"
 
 
-def kolmogorov_smirnov(ends: NDArray, cdf: Callable[[NDArray], NDArray] | str, name: str) -> str:
+def kolmogorov_smirnov(ends: Floats, cdf: Callable[[Floats], Floats] | str, name: str) -> str:
     """The test of Kolmogorov and Smirnov of the ends against a distribution: the largest distance D, and its p-value.
 
     cdf: the distribution function, or its name in scipy.stats.
@@ -127,7 +125,7 @@ def kolmogorov_smirnov(ends: NDArray, cdf: Callable[[NDArray], NDArray] | str, n
     return f"KS test against {name}: D = {found.statistic:.4f}, p = {found.pvalue:.2g}"
 
 
-def distribution(density: Callable[[NDArray], NDArray], box: Box) -> Callable[[NDArray], NDArray]:
+def distribution(density: Callable[[Floats], Floats], box: Box) -> Callable[[Floats], Floats]:
     """The distribution function of a density on the line, by integration over twice the range of the data."""
     from scipy.integrate import cumulative_trapezoid
 
@@ -137,7 +135,7 @@ def distribution(density: Callable[[NDArray], NDArray], box: Box) -> Callable[[N
     return lambda x: np.interp(x, grid, below)
 
 
-def atoms(components: Components) -> NDArray:
+def atoms(components: Components) -> Floats:
     """The few points (K,) of which the data consist; UserError where they do not."""
     density = components.dataset.density
     found = np.empty(0)

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any, SupportsInt
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from diffusion_cli.components import Components
 from diffusion_cli.dataset.batch import Batch
+from diffusion_cli.dataset.density import Density
 from diffusion_cli.dataset.protocol import NO_LABEL
 from diffusion_cli.dataset.remembered import Remembered
 from diffusion_cli.dataset.units import Units
 from diffusion_cli.errors import ArgumentError, UserError
+from diffusion_cli.figures.animation import evenly
 from diffusion_cli.figures.images import ImageView
 from diffusion_cli.figures.plane import Curve
 from diffusion_cli.figures.points import LineView, PlaneView, SpaceView
 from diffusion_cli.figures.sets import SetView
+from diffusion_cli.figures.space import Floats
 from diffusion_cli.figures.view import States, View
 from diffusion_cli.noise import NoiseStream, Stream, generator
 from diffusion_cli.options.build import build_component
@@ -25,9 +28,6 @@ from diffusion_cli.options.files import FOLDERS, names_of, node_of
 from diffusion_cli.options.signature import read
 from diffusion_cli.runs.directory import RunDirectory
 from diffusion_cli.sampler import Sampler, State
-
-if TYPE_CHECKING:
-    from diffusion_cli.components import Components
 
 # Points that stand for a density without an outline, and sets that tell the extent of all.
 TRUE_POINTS, TRUE_SETS = 5000, 64
@@ -58,13 +58,13 @@ def truth_of(components: Components) -> Curve | None:
     return in_file(density.reference(TRUE_POINTS)) if outline is None else [in_file(line) for line in outline]
 
 
-def density_on_line(components: Components) -> Callable[[NDArray], NDArray] | None:
+def density_on_line(components: Components) -> Callable[[Floats], Floats] | None:
     """Positions (G,) -> probability density of the data on a line; None where it is not known, or they are atoms."""
     density, units = components.dataset.density, components.units
     if density is None or not density.jitter:
         return None
 
-    def at(positions: NDArray) -> NDArray:
+    def at(positions: Floats) -> Floats:
         x = units.inward(torch.as_tensor(positions)[:, None])
         return density.log_prob(x, 1.0, 0.0).exp().numpy() / units.scale
 
@@ -96,8 +96,8 @@ def states_of(components: Components, n: int, most: int | None = None) -> States
 def collected(walk: Iterable[State], units: Units, kept: set[int] | None = None) -> States:
     """The states of a sampler's walk, those of these indices or all."""
     times: list[float] = []
-    x: list[NDArray] = []
-    x0: list[NDArray] = []
+    x: list[Floats] = []
+    x0: list[Floats] = []
     for k, state in enumerate(walk):
         # The prediction that comes with a state was made from the one before.
         if state.prediction is not None and (kept is None or k - 1 in kept):
@@ -108,9 +108,16 @@ def collected(walk: Iterable[State], units: Units, kept: set[int] | None = None)
     return States(times, np.stack(x), np.stack([*x0, x[-1]]))
 
 
-def evenly(count: int, chosen: int) -> list[int]:
-    """At most `chosen` indices below `count`, evenly spread, first and last among them."""
-    return np.unique(np.linspace(0, count - 1, chosen).round().astype(int)).tolist()
+def nearest_states(states: States, times: Iterable[float]) -> list[int]:
+    """The states nearest to these times, each once, in their order."""
+    return sorted({int(np.abs(np.array(states.times) - t).argmin()) for t in times})
+
+
+def density_of(components: Components, figure: str) -> Density:
+    """The exact density of the data; UserError where it is not known."""
+    if components.dataset.density is None:
+        raise UserError("figure", figure, "needs data whose exact density is known")
+    return components.dataset.density
 
 
 def run_of(components: Components) -> RunDirectory:
@@ -120,7 +127,7 @@ def run_of(components: Components) -> RunDirectory:
     return components.run
 
 
-def label_names(components: Components, label: Iterable[Any] | None) -> list[str] | None:
+def label_names(components: Components, label: Iterable[SupportsInt] | None) -> list[str] | None:
     """The names of classes (n,); None for data without labels."""
     if label is None:
         return None
@@ -128,7 +135,7 @@ def label_names(components: Components, label: Iterable[Any] | None) -> list[str
     return [names[k] for k in map(int, label)]
 
 
-def option(argument: str, group: str, name: str, **keys: Any) -> Any:
+def option(argument: str, group: str, name: str, **keys: object) -> Any:
     """The component of an option by its name, as GROUP=NAME on the command line, with some of its keys.
 
     argument: of the recipe that lists such names, for the error.
@@ -139,7 +146,7 @@ def option(argument: str, group: str, name: str, **keys: Any) -> Any:
     return build_component({group: node_of(group, name, FOLDERS) | keys}, group)
 
 
-def sampler_of(components: Components, name: str, **keys: Any) -> Sampler:
+def sampler_of(components: Components, name: str, **keys: object) -> Sampler:
     """A sampler by its name with some of its keys, clipped as that of the run; also one of the user's own, of which only those
     keys are set that it has."""
     ours = components.sampler

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
+from diffusion_cli.components import Components
 from diffusion_cli.errors import ArgumentError, UserError
 from diffusion_cli.figures import paths
 from diffusion_cli.figures.kinds import draws
 from diffusion_cli.figures.plane import Limits, limits_of
-from diffusion_cli.figures.recipes.material import examples, run_of, states_of, truth_of
+from diffusion_cli.figures.recipes.material import examples, nearest_states, run_of, states_of, truth_of
 from diffusion_cli.figures.recipes.process import without_noise
+from diffusion_cli.figures.space import Floats
 from diffusion_cli.figures.style import time_title
 from diffusion_cli.noise import Stream, generator
 from diffusion_cli.ranges import Finite, Many, NonNegative, Whole, checked
-
-if TYPE_CHECKING:
-    from diffusion_cli.components import Components
 
 # Of a density image, along each side; and of a histogram.
 PIXELS, BINS = 300, 75
@@ -38,7 +36,7 @@ STRENGTHS = ("w", "s")
 Estimate = Literal["histogram", "kde"]
 
 
-def exact_density(components: Components, extent: Limits, t: float) -> NDArray:
+def exact_density(components: Components, extent: Limits, t: float) -> Floats:
     """log q(x_t) on the grid of an image (H, W), row 0 at the bottom."""
     density = components.dataset.density
     if density is None or (t == 0 and not density.jitter):
@@ -52,7 +50,7 @@ def exact_density(components: Components, extent: Limits, t: float) -> NDArray:
     return density.log_prob(grid, level.alpha, level.sigma).view(PIXELS, PIXELS).numpy()
 
 
-def estimated_density(x: NDArray, extent: Limits, kind: Estimate) -> NDArray:
+def estimated_density(x: Floats, extent: Limits, kind: Estimate) -> Floats:
     """log of the density of samples x (n, 2), up to a constant, on the grid of an image, row 0 at the bottom.
 
     histogram, or kde: a Gaussian kernel as wide as the median distance to the sqrt(n)-th nearest neighbour, which
@@ -113,7 +111,7 @@ def trajectory_density(
     if sample >= n:
         raise ArgumentError("sample", sample, f"must be one of 0..{n - 1}")
     states = states_of(components, n)
-    chosen = sorted({int(np.abs(np.array(states.times) - t).argmin()) for t in times})
+    chosen = nearest_states(states, times)
     path = states.x[:, sample]
     extent = limits_of([*(most_of(states.x[k]) for k in chosen), path])
     panels = {time_title(states.times[k]): estimated_density(states.x[k], extent, estimate) for k in chosen}
@@ -125,12 +123,12 @@ def trajectory_density(
     )
 
 
-def most_of(x: NDArray) -> NDArray:
+def most_of(x: Floats) -> Floats:
     """The corners (2, 2) of the box that holds all but a fraction TAILS of samples x (n, 2) on each side."""
     return np.quantile(x, [TAILS, 1 - TAILS], axis=0)
 
 
-def true_density(components: Components, extent: Limits, n: int, estimate: Estimate) -> NDArray:
+def true_density(components: Components, extent: Limits, n: int, estimate: Estimate) -> Floats:
     """The data's density where it is known, else its estimate from n of them."""
     density = components.dataset.density
     if density is not None and density.jitter:

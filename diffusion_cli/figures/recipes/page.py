@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import yaml
-from numpy.typing import NDArray
 
-from diffusion_cli.components import trained
+from diffusion_cli.components import Components, trained
 from diffusion_cli.dataset.density import Density
+from diffusion_cli.dataset.protocol import Kind
 from diffusion_cli.dataset.units import Units
 from diffusion_cli.errors import shown
 from diffusion_cli.figures.page import Page, Table, pictures
 from diffusion_cli.figures.plane import limits_of
 from diffusion_cli.figures.recipes.material import states_of
 from diffusion_cli.figures.reverse import Process
-from diffusion_cli.figures.space import flat
-from diffusion_cli.ranges import Config, Many, Several, Whole, checked
+from diffusion_cli.figures.space import Floats, flat
+from diffusion_cli.ranges import Config, Facts, Many, Several, Whole, checked
 from diffusion_cli.runs import comparison, ranking
 from diffusion_cli.runs.directory import FINISHED, RunDirectory
 from diffusion_cli.runs.results import Result
 from diffusion_cli.schedule import Level
-
-if TYPE_CHECKING:
-    from diffusion_cli.components import Components
-    from diffusion_cli.dataset.protocol import Kind
 
 # Samples that a page holds.
 MOST: dict[Kind, int] = {"line": 20_000, "plane": 5_000, "space": 5_000, "sets": 9, "images": 16}
@@ -134,7 +129,7 @@ def dataset_of(config: Config) -> str:
     return str(config["dataset"]["_target_"]).rpartition(".")[2]
 
 
-def training(summary: dict[str, Any]) -> list[str]:
+def training(summary: Facts) -> list[str]:
     """The training of a summary, in words."""
     named = {"steps": "{} training steps", "seconds": "{} s", "loss": "loss {}", "status": "{}"}
     return [form.format(text(summary[key])) for key, form in named.items() if summary.get(key) is not None]
@@ -188,7 +183,7 @@ def densities(
     cells: int,
     d: int,
     units: Units,
-) -> NDArray:
+) -> Floats:
     """q(x_t) at each level on the cells of a grid, (K, cells) or (K, cells, cells), row 0 at the bottom.
 
     It is blurred by a Gaussian of the size of a cell, which is exact: the variances of Gaussians add.
@@ -205,7 +200,7 @@ def densities(
     return torch.stack(grids).view(len(levels), *[cells] * d).numpy()
 
 
-def tables(metrics: Any) -> list[Table]:
+def tables(metrics: object) -> list[Table]:
     """The metrics of a summary: measured ones with value, floor and ratio in one table, lists in one each, then the rest."""
     if not isinstance(metrics, dict) or not metrics:
         return []
@@ -237,11 +232,11 @@ def tables(metrics: Any) -> list[Table]:
     return result
 
 
-def spaced(name: Any) -> str:
+def spaced(name: object) -> str:
     return str(name).replace("_", " ")
 
 
-def text(value: Any) -> str:
+def text(value: object) -> str:
     """A value of a summary for a reader: numbers with four digits."""
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "–"}[value]
@@ -254,5 +249,5 @@ def text(value: Any) -> str:
     return str(value)
 
 
-def dump(content: Any) -> str:
+def dump(content: object) -> str:
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
-import numpy as np
 from matplotlib.figure import Figure
 
+from diffusion_cli.components import Components
 from diffusion_cli.errors import ArgumentError, in_group
 from diffusion_cli.figures.animation import FRAMES, Animation
 from diffusion_cli.figures.paths import trajectories_2d
 from diffusion_cli.figures.recipes.material import (
     collected,
     examples,
+    nearest_states,
     noised,
     states_of,
     truth_of,
@@ -26,9 +26,6 @@ from diffusion_cli.figures.view import States, View
 from diffusion_cli.noise import NoiseStream
 from diffusion_cli.ranges import Many, Percent, Several, checked
 from diffusion_cli.sampler import DDIM, DDPM, Sampler
-
-if TYPE_CHECKING:
-    from diffusion_cli.components import Components
 
 
 @checked
@@ -64,7 +61,7 @@ def reverse_strip(
     wanted = times_at(components, percents)
     from_noise = wanted[0] in (0, components.schedule.T)
     states = states_of(components, n) if from_noise else from_data(components, n, wanted[0])
-    chosen = sorted({int(np.abs(np.array(states.times) - t).argmin()) for t in wanted})
+    chosen = nearest_states(states, wanted)
     return view.strip([states.x[k] for k in chosen], [time_title(states.times[k]) for k in chosen], wide=True)
 
 

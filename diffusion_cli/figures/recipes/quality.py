@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from torch import Tensor
 
-from diffusion_cli.components import trained
+from diffusion_cli.components import Components, trained
+from diffusion_cli.denoiser import Label, Time
 from diffusion_cli.errors import ArgumentError, UserError
 from diffusion_cli.figures import quality
 from diffusion_cli.figures.recipes.material import sampler_of
@@ -26,9 +28,6 @@ from diffusion_cli.runs.directory import RunDirectory
 from diffusion_cli.runs.results import OF_THE_LOSS, Result
 from diffusion_cli.sampler import DDPM, Sampler
 from diffusion_cli.schedule import Schedule
-
-if TYPE_CHECKING:
-    from diffusion_cli.components import Components
 
 # The weighting of a loss -> its name in the papers.
 LOSSES = {"simple": "L simple", "vlb": "L", "min_snr": "min-SNR"}
@@ -105,7 +104,7 @@ def objective_table(
     n: samples in each cell; null: as many as the evaluation has.
     draws: independent sets of them.
     """
-    runs = list(finished(results))
+    runs = finished(results)
     refuse_others([key for key in comparison.varied(runs) if key.partition(".")[0] not in OF_THE_LOSS[1:]])
     cells: dict[tuple[str, tuple[str, str]], list[Result]] = {}
     found: dict[tuple[str, tuple[str, str]], list[dict[str, Number]]] = {}
@@ -164,12 +163,12 @@ def averaged_table(cells: Sequence[Sequence[Sequence[Number]]]) -> quality.Numbe
     return quality.NumberTable(values, errors, None if best is None else places[best])
 
 
-def finished(results: Sequence[Result]) -> Iterator[Result]:
+def finished(results: Sequence[Result]) -> list[Result]:
     """The finished runs among these; UserError where there is none."""
     found = [result for result in results if result.status == "finished"]
     if not found:
         raise UserError("sweep", ..., "has no finished run")
-    yield from found
+    return found
 
 
 class Number(NamedTuple):
@@ -241,12 +240,6 @@ class CallCounter:
     def __init__(self, schedule: Schedule) -> None:
         self.schedule, self.calls = schedule, 0
 
-    def __call__(
-        self,
-        x_t: torch.Tensor,
-        t: float | torch.Tensor,
-        label: torch.Tensor | None = None,
-        to: float | None = None,
-    ) -> Prediction:
+    def __call__(self, x_t: Tensor, t: Time, label: Label = None, to: float | None = None) -> Prediction:
         self.calls += 1
         return Prediction(torch.zeros_like(x_t), x_t, torch.zeros_like(x_t))

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from torch import Tensor
 
+from diffusion_cli.components import Components
+from diffusion_cli.dataset.protocol import Dataset
 from diffusion_cli.errors import UserError
 from diffusion_cli.figures import images, sets
 from diffusion_cli.figures.kinds import draws
 from diffusion_cli.figures.points import beside_nearest_points
 from diffusion_cli.figures.recipes.material import examples, label_names, view_of
+from diffusion_cli.figures.space import Floats
 from diffusion_cli.metrics.memory import COPY, nearest_examples, ratio_of_two
 from diffusion_cli.metrics.sets import chamfer
 from diffusion_cli.noise import NoiseStream
 from diffusion_cli.ranges import Count, Many, checked
-
-if TYPE_CHECKING:
-    from diffusion_cli.components import Components
-    from diffusion_cli.dataset.protocol import Dataset
 
 log = logging.getLogger(__name__)
 # Points of a scatter plot; more are drawn over each other, and take minutes.
@@ -119,7 +116,7 @@ def _of_examples(dataset: Dataset, rows: Tensor) -> Tensor:
     return found
 
 
-def _nearest_images(dataset: Dataset, x0: NDArray, in_row: int) -> Figure:
+def _nearest_images(dataset: Dataset, x0: Floats, in_row: int) -> Figure:
     near, rows = nearest_examples(torch.from_numpy(x0), dataset.examples() or ())
     examples, ratios = _of_examples(dataset, rows[:, 0]).numpy(), ratio_of_two(near)
     panels, titles, names = [], [], []

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 from matplotlib.figure import Figure
 
+from diffusion_cli.components import Components
 from diffusion_cli.denoiser import NetworkDenoiser
 from diffusion_cli.errors import UserError
 from diffusion_cli.figures import curves
+from diffusion_cli.figures.animation import evenly
 from diffusion_cli.figures.recipes.material import (
-    evenly,
     examples,
     label_names,
     option,
@@ -25,9 +25,6 @@ from diffusion_cli.metrics.likelihood import bits, variational_terms
 from diffusion_cli.noise import NoiseStream, Stream, generator
 from diffusion_cli.objective import Objective, TrainingBatch
 from diffusion_cli.ranges import Many, Steps, checked
-
-if TYPE_CHECKING:
-    from diffusion_cli.components import Components
 
 # Times at which a loss is measured; of more, as many evenly chosen ones.
 MOST = 100

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from diffusion_cli.components import build
 from diffusion_cli.errors import UserError, shown
 from diffusion_cli.figures import sweep as pictures
 from diffusion_cli.figures.recipes.material import examples, view_of
+from diffusion_cli.figures.space import Floats
 from diffusion_cli.ranges import checked
 from diffusion_cli.runs.comparison import Cell, Comparison, place
 from diffusion_cli.runs.directory import RunDirectory
@@ -50,7 +49,7 @@ def sweep_grid(results: Comparison, truth: bool = False) -> Figure:
     truth: whether a last column shows the data themselves.
     """
     rows = results.by_hue()
-    by_column: dict[Any, list[Cell]] = {}
+    by_column: dict[object, list[Cell]] = {}
     for cell in (cell for cells in rows.values() for cell in cells):
         by_column.setdefault(cell.values[0], []).append(cell)
     columns = sorted(by_column, key=place)
@@ -72,7 +71,7 @@ def sweep_grid(results: Comparison, truth: bool = False) -> Figure:
     return pictures.sample_grid(panels, heads, [f"{keys} = {row}" if keys else row for row in rows])
 
 
-def heading(x: str, value: Any, cells: list[Cell]) -> str:
+def heading(x: str, value: object, cells: list[Cell]) -> str:
     """Of a column of samples, at this value of the key x; it says where all of them are students'."""
     students = all(result.command == "distill" for cell in cells for result in cell.results)
     return f"{x} = {shown(value)}" + ", student" * students
@@ -84,7 +83,7 @@ def outliers(cell: Cell) -> str:
     return "" if fraction is None else f"\noutliers: {100 * fraction:.3g} %"
 
 
-def stored_samples(result: Result) -> NDArray:
+def stored_samples(result: Result) -> Floats:
     """The samples that a run has left."""
     file = RunDirectory(result.path).samples_file
     try:

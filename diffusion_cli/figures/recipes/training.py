@@ -4,24 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from diffusion_cli.components import Components
 from diffusion_cli.denoiser import ExactDenoiser
 from diffusion_cli.errors import ArgumentError, UserError
 from diffusion_cli.figures import curves
-from diffusion_cli.figures.recipes.material import evenly, run_of, view_of
+from diffusion_cli.figures.animation import evenly
+from diffusion_cli.figures.recipes.material import run_of, view_of
 from diffusion_cli.metrics.catalogue import label_of
 from diffusion_cli.noise import Stream
 from diffusion_cli.objective import Objective
 from diffusion_cli.ranges import Count, Many, checked
 from diffusion_cli.runs.rows import read_csv
-
-if TYPE_CHECKING:
-    from diffusion_cli.components import Components
 
 FLOOR = "_floor"
 

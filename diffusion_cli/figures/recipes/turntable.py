@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from matplotlib.figure import Figure
 
+from diffusion_cli.components import Components
 from diffusion_cli.errors import UserError
 from diffusion_cli.figures.animation import FRAMES, STEP_MS, Animation
 from diffusion_cli.figures.kinds import draws
 from diffusion_cli.figures.recipes.material import view_of
 from diffusion_cli.figures.space import turned
 from diffusion_cli.ranges import Many, checked
-
-if TYPE_CHECKING:
-    from diffusion_cli.components import Components
 
 
 @draws("space", "sets")
