@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -144,7 +143,7 @@ def shared_sum(
         return None
     if rank == 0:
         memory.view(torch.uint8)[:MARK].zero_()
-    everybody: list[Any] = [None] * size
+    everybody = [(0, "")] * size
     dist.all_gather_object(everybody, (os.getpid(), namespace()))
     pids, places = zip(*everybody, strict=True)
     return SharedSum(memory.view(shape), len(words), rank, size, watch, pids if len({*places}) == 1 else ())
