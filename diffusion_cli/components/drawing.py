@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -185,7 +185,7 @@ class Order(Generic[Item, Made]):
         own = components.group.own(len(self.items))
         return [self.work(components, self.items[k], bar) for k in own]
 
-    def __call__(self, components: Components) -> list[Made | Tensor]:
+    def __call__(self, components: Components) -> list[Any]:
         before = components.config
         changed = {k: v for k, v in self.config.items() if k in GROUPS and k != "figure" and v != before[k]}
         net = None if self.exact else components.net
