@@ -7,12 +7,11 @@ import logging
 import math
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from diffusion_cli.commands.ending import safe
-from diffusion_cli.commands.header import header
-from diffusion_cli.commands.lesson import Lesson, new_state, score, steps_of
-from diffusion_cli.commands.monitor import RepeatedEvaluation
+from diffusion_cli.commands.lesson import Lesson, header, new_state, score, steps_of
+from diffusion_cli.commands.monitor import RepeatedEvaluation, RepeatedSampling
 from diffusion_cli.commands.output import (
     describe,
     evaluate,
@@ -22,9 +21,9 @@ from diffusion_cli.commands.output import (
     wanted_figures,
 )
 from diffusion_cli.commands.sample import write_samples
-from diffusion_cli.commands.stages import RepeatedSampling
 from diffusion_cli.errors import RunFailed, TimeIsUp
 from diffusion_cli.metrics.progress import Progress, silent
+from diffusion_cli.ranges import Facts
 from diffusion_cli.runs.directory import RUNNING, RunDirectory
 from diffusion_cli.runs.resume import check_made_with, check_same
 from diffusion_cli.runs.rows import Metrics
@@ -43,15 +42,13 @@ class PutOff(Exception):
 class Training:
     """One run's course: what is logged, saved and drawn, and when."""
 
-    def __init__(
-        self, components: Components, run: RunDirectory, session: Session, lesson: Lesson | None = None
-    ) -> None:
+    def __init__(self, components: Components, run: RunDirectory, session: Session, lesson: Lesson) -> None:
         from diffusion_cli.dataset.description import description_of
 
         self.components, self.run, self.config, self.session = components, run, components.config, session
         # What is wrong with these is said before anything is written.
-        _ = components.times, self.config["logger"]
-        self.logger, self.lesson = components.logger, lesson or Lesson()
+        _ = components.times
+        self.logger, self.lesson = components.logger, lesson
         # for the checkpoints, where config.json should be lost
         self.record = run.record.content
         self.figures = wanted_figures(components)
@@ -62,9 +59,9 @@ class Training:
         self.training_seconds: float | None = None
         # whether max_minutes are over
         self.timed_out = False
-        self.metrics: dict[str, Any] = {}
+        self.metrics: Facts = {}
         # step and score of the best checkpoint so far
-        self.best: dict[str, Any] | None = None
+        self.best: Facts | None = None
         if self.config["resume"] and run.checkpoints():
             self.resume()
         self.table = Metrics(run.metrics_file, since=self.state.step)
@@ -206,7 +203,7 @@ class Training:
         checkpoint.save(self.run.checkpoint_file(state.step), content)
         self.run.prune(kept["keep"], self.best["step"] if self.best else None)
 
-    def made_with(self) -> dict[str, Any]:
+    def made_with(self) -> Facts:
         """What the bits of this run depend on beside its config; resume.check_made_with compares it."""
         import torch
 

@@ -8,7 +8,6 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from diffusion_cli import __version__
 from diffusion_cli.errors import UserError, shown
@@ -48,16 +47,17 @@ def selected(keys: Config, others: Mapping[str, str]) -> list[Listed]:
         if status not in (*STATUSES, ANY):
             raise UserError("status", status, "no such status", (*STATUSES, ANY))
     if keys["runs"]:
-        runs = [
-            listed(RunDirectory.find(name, "runs").path if name == "latest" else Path(name))
-            for name in keys["runs"]
-        ]
-        wanted = {name: keys[name] for name in FILTERS[1:] if keys[name] is not None}
+        paths = (
+            RunDirectory.find(name, "runs").path if name == "latest" else Path(name) for name in keys["runs"]
+        )
+        runs = [listed(path) for path in paths]
     else:
         runs, damaged = found_below(keys["root"])
         for error in damaged:
             print(f"left out: {error}", file=sys.stderr)
-        wanted = {name: keys[name] for name in FILTERS if keys[name] is not None}
+    # a run that is named may be of any command
+    names = FILTERS[1:] if keys["runs"] else FILTERS
+    wanted = {name: keys[name] for name in names if keys[name] is not None}
     return sorted_by(filtered(runs, wanted | dict(others)), keys["sort"])
 
 
@@ -231,14 +231,14 @@ def count_of(runs: Sequence[Listed]) -> str:
     return "1 run" if len(runs) == 1 else f"{len(runs)} runs"
 
 
-def cell(value: Any) -> str:
+def cell(value: object) -> str:
     """A value in a table; "" where there is none."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return number_text(float(value))
     return "" if value is None else shown(value)
 
 
-ACTIONS: dict[str, Callable[[dict[str, Any], Mapping[str, str]], None]] = {
+ACTIONS: dict[str, Callable[[Config, Mapping[str, str]], None]] = {
     "list": list_runs,
     "show": show_runs,
     "compare": compare,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ from diffusion_cli.noise import Stream, seeded
 from diffusion_cli.objective import Loss
 from diffusion_cli.options.build import build_component
 from diffusion_cli.prediction import Parameterization
-from diffusion_cli.ranges import Config
+from diffusion_cli.ranges import Config, Facts
 from diffusion_cli.runs.directory import RunDirectory
 from diffusion_cli.runs.restore import fit_in
 from diffusion_cli.schedule import Schedule
@@ -96,7 +96,7 @@ class Learned:
         return replace(self, net=net.eval(), run=run)
 
     @property
-    def remembered(self) -> dict[str, Any]:
+    def remembered(self) -> Facts:
         """What a student's checkpoint keeps of its teacher: this config, and the weights of the network."""
         assert self.net is not None
         return {"config": self.config, "ema": self.net.state_dict()}
