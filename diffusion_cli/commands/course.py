@@ -9,17 +9,10 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from diffusion_cli.commands import output
 from diffusion_cli.commands.ending import safe
 from diffusion_cli.commands.lesson import Lesson, header, new_state, score, steps_of
 from diffusion_cli.commands.monitor import RepeatedEvaluation, RepeatedSampling
-from diffusion_cli.commands.output import (
-    describe,
-    evaluate,
-    is_evaluated,
-    log_metrics,
-    save_figures,
-    wanted_figures,
-)
 from diffusion_cli.commands.sample import write_samples
 from diffusion_cli.errors import RunFailed, TimeIsUp
 from diffusion_cli.metrics.progress import Progress, silent
@@ -51,7 +44,7 @@ class Training:
         self.logger, self.lesson = components.logger, lesson
         # for the checkpoints, where config.json should be lost
         self.record = run.record.content
-        self.figures = wanted_figures(components)
+        self.figures = output.wanted_figures(components)
         self.state = new_state(components)
         self.facts = description_of(components.dataset)
         log.info("%s", header(components, self.state.net, self.facts, run))
@@ -207,7 +200,7 @@ class Training:
         """What the bits of this run depend on beside its config; resume.check_made_with compares it."""
         import torch
 
-        about = describe(self.components.device)
+        about = output.describe(self.components.device)
         versions = about.pop("versions")
         return about | {
             "torch": versions["torch"],
@@ -230,19 +223,20 @@ class Training:
         if finished.objective.generates:
             with phase(f"sampling {self.config['n']:,}"):
                 finished = write_samples(finished, self.run, self.session.bar).components
-        if is_evaluated(self.config):
+        if output.is_evaluated(self.config):
             with phase("evaluating") as tick:
-                self.metrics = evaluate(replace(finished, tick=tick), self.session.bar)
-            log_metrics(finished, self.metrics)
+                self.metrics = output.evaluate(replace(finished, tick=tick), self.session.bar)
+            output.log_metrics(finished, self.metrics)
         if not self.figures:
             return
         from diffusion_cli.figures.draw import drawable
 
         figures = drawable(self.figures, finished.dataset)
         with phase(f"drawing {', '.join(figures)}") as tick:
-            for file in save_figures(figures, self.run.figures, replace(finished, tick=tick)):
+            for name, graphic in output.draw_figures(figures, replace(finished, tick=tick)):
+                file = graphic.save(self.run.figures / f"{name}{graphic.suffix}")
                 if self.logger.wants_pictures and file.suffix == ".png":
-                    self.logger.picture(self.state.step, f"figures/{file.stem}", file.read_bytes())
+                    self.logger.picture(self.state.step, f"figures/{name}", file.read_bytes())
 
     def write_summary(self, status: str, error: BaseException | None = None) -> None:
         seconds = time.monotonic() - self.started if self.training_seconds is None else self.training_seconds
@@ -260,5 +254,5 @@ class Training:
             data=self.facts,
             seed=self.components.seed,
             processes=self.components.group.size,
-            **describe(self.components.device),
+            **output.describe(self.components.device),
         )

@@ -7,7 +7,6 @@ import logging
 import platform
 from collections.abc import Iterator
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffusion_cli import __version__
@@ -143,12 +142,6 @@ def draw_figures(
         figure = draw(node, components, results)
         if figure is not None:
             yield name, Graphic(figure, facts(components))
-
-
-def save_figures(nodes: Config, folder: Path, components: Components) -> Iterator[Path]:
-    """Draws the figures configured in `nodes`, each into folder/NAME.png (or .gif, .html), and yields their files."""
-    for name, graphic in draw_figures(nodes, components):
-        yield graphic.save(folder / f"{name}{graphic.suffix}")
 
 
 def facts(components: Components) -> dict[str, str]:

@@ -40,9 +40,8 @@ def check(config: Config, directory: str | None) -> None:
 def check_image(config: Config) -> None:
     """UserError for a picture to complete of which nothing is hidden."""
     if config["image"] is not None and config["inpaint"] is None:
-        raise UserError(
-            "image", config["image"], "is completed where a mask hides it; say inpaint=box", MASKS
-        )
+        reason = "is completed where a mask hides it; say inpaint=box"
+        raise UserError("image", config["image"], reason, MASKS)
 
 
 def main(config: Config, run: RunDirectory, session: Session) -> None:

@@ -122,9 +122,8 @@ class Composed(Learned):
             student = student_of(self.network_denoiser(self.net.eval()), teacher, jumps, w)
             return Batched(student, self.config["sample_batch"], self.tick)
         if isinstance(self.sampler, Multistep) and self.sampler.order == 3 and self.net is not None:
-            log.warning(
-                "sampler.order=3: third order amplifies the error of a trained network; compare order 2"
-            )
+            effect = "third order amplifies the error of a trained network; compare order 2"
+            log.warning("sampler.order=3: %s", effect)
         denoiser = self.unguided
         if isinstance(self.sampler, DDPM) and self.sampler.variance == "analytic":
             denoiser = MeasuredVariance(denoiser, self.dataset, self.seed, self.device)

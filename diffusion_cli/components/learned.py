@@ -57,9 +57,8 @@ class Learned:
         if self.net is None:
             return self.exact
         if not self.objective.generates:
-            raise UserError(
-                "run", str(self.run.path if self.run else ...), "is a classifier, which draws no samples"
-            )
+            name = str(self.run.path if self.run else ...)
+            raise UserError("run", name, "is a classifier, which draws no samples")
         return Batched(self.network_denoiser(self.net.eval()), self.config["sample_batch"], self.tick)
 
     @property

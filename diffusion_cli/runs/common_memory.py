@@ -161,11 +161,10 @@ def lives(pid: int) -> bool:
     """Whether a process of this namespace is there, and has not ended."""
     try:
         # the name of the program, in brackets, may hold anything
-        return (
-            Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[0] not in "ZX"
-        )
+        state = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[0]
     except OSError:
         return False
+    return state not in "ZX"
 
 
 def memory_of_file(path: str, mark: bytes, count: int, dtype: torch.dtype) -> Tensor | None:

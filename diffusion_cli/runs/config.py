@@ -96,9 +96,8 @@ def read_record(folder: Path, key: str = "run") -> Record:
             log.warning("%s is lost; its copy in %s is taken", file, copy[0])
         return _checked(copy[1], refused)
     if (folder / ".hydra" / "config.yaml").is_file() and not file.exists():
-        raise UserError(
-            key, str(folder), f"has no {FILE}: it was made by an older version, whose runs are not read"
-        )
+        reason = f"has no {FILE}: it was made by an older version, whose runs are not read"
+        raise UserError(key, str(folder), reason)
     try:
         return _checked(read_json(file), refused)
     except FileNotFoundError:
@@ -114,9 +113,8 @@ def copy_in(folder: Path) -> tuple[Path, object] | None:
 
     Only what the copy itself is written in is read and verified here; the tensors are when they are loaded.
     """
-    for file in sorted(
-        folder.glob(f"{CHECKPOINTS}/step_*.safetensors"), key=lambda f: (len(f.name), f.name), reverse=True
-    ):
+    files = folder.glob(f"{CHECKPOINTS}/step_*.safetensors")
+    for file in sorted(files, key=lambda file: (len(file.name), file.name), reverse=True):
         try:
             if not file.is_file():
                 continue
@@ -140,9 +138,9 @@ def digest_of(text: str) -> str:
 def _is_lost(file: Path) -> bool:
     """Whether a file is missing or has nothing in it, as a crash of the machine may leave it."""
     try:
-        return not file.exists() or (
-            file.is_file() and file.stat().st_size <= LARGEST and not file.read_bytes().strip(b"\0 \n")
-        )
+        if not file.exists():
+            return True
+        return file.is_file() and file.stat().st_size <= LARGEST and not file.read_bytes().strip(b"\0 \n")
     except OSError:
         return False
 

@@ -60,10 +60,8 @@ class RunDirectory:
         below = Path(root, "train")
         path = Path(name) if name == "latest" or Path(name).exists() else below / name
         if name == "latest" or (path.parent == below and path.is_dir()):
-            found = below.glob(f"{'*' if name == 'latest' else path.name}/*/summary.json")
-            runs = [
-                run for file in found if (run := cls(file.parent)).status == FINISHED and run.checkpoints()
-            ]
+            found = below.glob(f"{'*' if name == 'latest' else path.name}/*/")
+            runs = [run for run in map(cls, found) if run.status == FINISHED and run.checkpoints()]
             if not runs:
                 reason = f"there is no finished run below {below}; train one, or say {key}=DIR"
                 raise UserError(key, name, reason)

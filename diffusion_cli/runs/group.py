@@ -76,10 +76,8 @@ class Processes:
             while missing := [k for k in range(1, self.size) if not self.store.check([f"{READY}{k}"])]:
                 self._look()
                 if time.monotonic() > until:
-                    which = ", ".join(map(str, missing))
-                    raise RunFailed(
-                        f"waited {COMING.total_seconds() / 60:g} minutes for process {which} of {self.size}"
-                    )
+                    which, minutes = ", ".join(map(str, missing)), COMING.total_seconds() / 60
+                    raise RunFailed(f"waited {minutes:g} minutes for process {which} of {self.size}")
                 time.sleep(LOOK)
                 self.stop.check()
         found = {place_of(device): 0}
@@ -278,13 +276,15 @@ def together(config: Config, stop: Stop) -> Iterator[Processes | None]:
         return
     _begun = True
     group = _started(size, stop) if member().size == 1 else _joined(stop)
-    code = 0
+    code = 1
     try:
         yield group
-    except BaseException as error:
-        code = (
-            128 + error.signum if isinstance(error, Interrupted) else 2 if isinstance(error, UserError) else 1
-        )
+        code = 0
+    except Interrupted as error:
+        code = 128 + error.signum
+        raise
+    except UserError:
+        code = 2
         raise
     finally:
         group.end(code)

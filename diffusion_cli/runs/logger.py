@@ -56,9 +56,8 @@ class TensorBoard(Logger):
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            raise UserError(
-                "logger", "tensorboard", "needs the package tensorboard: pip install tensorboard"
-            ) from None
+            reason = "needs the package tensorboard: pip install tensorboard"
+            raise UserError("logger", "tensorboard", reason) from None
         self._writer = SummaryWriter(str(folder / "tensorboard"))
 
     def log(self, step: int, row: dict[str, float]) -> None:

@@ -72,9 +72,8 @@ def take(folder: Path, wait: Callable[[], None] | None = None) -> Place:
     missing = _no_locks(folder / LOCK)
     lock: BaseFileLock = FileLock(folder / LOCK) if missing is None else SoftFileLock(folder / HELD)
     if missing is not None:
-        log.warning(
-            "%s: no locks on this file system (%s); the file %s stands for one", folder, missing, HELD
-        )
+        why = f"no locks on this file system ({missing})"
+        log.warning("%s: %s; the file %s stands for one", folder, why, HELD)
     while True:
         try:
             lock.acquire(timeout=POLL)

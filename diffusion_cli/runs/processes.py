@@ -97,9 +97,8 @@ def settled(config: Config, before: Config | None = None) -> Config:
     if config["batch_size"] < shards:
         raise UserError("shards", shards, f"is more than batch_size={config['batch_size']}")
     if size > 1 and str(config["device"]).startswith("cuda:"):
-        raise UserError(
-            "device", config["device"], "is one GPU; of several processes each takes its own: device=cuda"
-        )
+        reason = "is one GPU; of several processes each takes its own: device=cuda"
+        raise UserError("device", config["device"], reason)
     return config | {"shards": shards}
 
 

@@ -75,9 +75,8 @@ def check_made_with(now: Facts, then: Facts) -> None:
                         "another run")  # fmt: skip
     for name, effect in MADE_WITH.items():
         if name in then and now.get(name) != then[name]:
-            log.warning(
-                "%s=%s, but the checkpoint was made with %s: %s", name, now.get(name), then[name], effect
-            )
+            made = f"the checkpoint was made with {then[name]}"
+            log.warning("%s=%s, but %s: %s", name, now.get(name), made, effect)
 
 
 def differences(new: object, old: object, path: str = "") -> Iterator[Difference]:

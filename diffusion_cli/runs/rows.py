@@ -36,9 +36,8 @@ class Metrics:
 
     def add(self, row: dict[str, float]) -> None:
         """Floats are written with 9 significant digits: enough for float32 to come back exactly."""
-        self.rows.append(
-            {key: f"{value:.9g}" if isinstance(value, float) else value for key, value in row.items()}
-        )
+        texts = {key: f"{value:.9g}" if isinstance(value, float) else value for key, value in row.items()}
+        self.rows.append(texts)
         if time.monotonic() - self.written > REWRITE:
             self.write()
 

@@ -89,9 +89,8 @@ class Stop:
             self.signum = REQUEUE if REQUEUE in (self.signum, number) else number
         elif self.signum is None:
             self.signum = number
-            say(
-                f"{signal.Signals(number).name}: stopping once what is in hand is saved; once more to leave at once"
-            )
+            name = signal.Signals(number).name
+            say(f"{name}: stopping once what is in hand is saved; once more to leave at once")
         else:
             with contextlib.suppress(Exception):
                 self.at_once(number)
