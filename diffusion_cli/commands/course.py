@@ -68,7 +68,7 @@ class Training:
         saved = newest(self.run, "hydra.run.dir")
         check_same(self.config, saved["config"])
         check_made_with(self.made_with(), saved["made_with"])
-        fit_in(self.state, saved["state"], "hydra.run.dir", self.run)
+        fit_in(self.state.load_state_dict, saved["state"], "hydra.run.dir", self.run)
         self.best = saved.get("best")
         self.first_step = self.state.step
         log.info("resumed at step %d", self.state.step)

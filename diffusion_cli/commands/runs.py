@@ -55,10 +55,10 @@ def list_runs(keys: Config, others: Mapping[str, str]) -> None:
     """A line for each run; the numbers that the line speaks of have a column each."""
     runs = selected(keys, others)
     results = [run.result for run in runs]
-    told = [name for name in dict.fromkeys([*others, keys["sort"].removeprefix("-")])
-            if name not in ("age", "size", "status", "dataset", "steps", "loss")]  # fmt: skip
-    measured = [name for name in metrics(results) if name != "loss" and not told][:SHOWN]
-    numbers = ["steps", "loss", *measured, *told]
+    wanted = [name for name in dict.fromkeys([*others, keys["sort"].removeprefix("-")])
+              if name not in ("age", "size", "status", "dataset", "steps", "loss")]  # fmt: skip
+    measured = [name for name in metrics(results) if name != "loss" and not wanted][:SHOWN]
+    numbers = ["steps", "loss", *measured, *wanted]
     head = ["run", "dataset", "status", *(name.removeprefix("metrics.") for name in numbers), "age", "size"]
     rows = [
         [str(run.result.path), shown(run.value("dataset")), run.result.status or "not begun",

@@ -91,7 +91,7 @@ class Learned:
     def with_weights(self, weights: Mapping[str, Tensor], run: RunDirectory) -> Self:
         """The same with a network of these weights of a run; UserError where they do not fit."""
         net = self.new_net()
-        fit_in(net, dict(weights), "run", run)
+        fit_in(net.load_state_dict, dict(weights), "run", run)
         return replace(self, net=net.eval(), run=run)
 
     @property

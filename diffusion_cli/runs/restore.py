@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from diffusion_cli.errors import UserError, shown
 from diffusion_cli.ranges import Facts
@@ -104,16 +105,10 @@ def start_from(net: nn.Module, name: str, weights: str | int) -> None:
         log.warning("%d of %d weights do not fit and start at random: %s", len(others), len(ours), shown)
 
 
-class Loadable(Protocol):
-    """What takes a saved state: a network, or a training."""
-
-    def load_state_dict(self, state_dict: Facts, /) -> object: ...
-
-
-def fit_in(net: Loadable, state: Facts, key: str, run: RunDirectory) -> None:
-    """net.load_state_dict(state); UserError for `key` where these weights are another network's."""
+def fit_in(load: Callable[[Facts], object], state: Facts, key: str, run: RunDirectory) -> None:
+    """load(state), of a network or a training; UserError for `key` where these weights are another network's."""
     try:
-        net.load_state_dict(state)
+        load(state)
     except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
         reason = f"its weights do not fit the network of its configuration ({type(error).__name__})"
         raise UserError(key, str(run.path), reason) from error
