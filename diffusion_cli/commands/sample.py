@@ -84,8 +84,8 @@ class Samples:
     label: NDArray[np.int64] | None
     class_names: tuple[str, ...]
     components: Components
-    original: Array | None = None
-    mask: Array | None = None
+    original: NDArray[np.floating] | None = None
+    mask: NDArray[np.bool_] | None = None
 
     def __repr__(self) -> str:
         return f"{len(self)} samples, x0 {self.x0.shape}"
@@ -129,10 +129,10 @@ def write_samples(components: Components, run: RunDirectory, progress: Progress)
 
     config, names = components.config, components.dataset.class_names
     more: dict[str, Array] = {}
-    if config.get("inpaint") is None:
+    done = None if config.get("inpaint") is None else completed(components, progress)
+    if done is None:
         n, drawn = config["n"], components.stream(progress)
     else:
-        done = completed(components, progress)
         n, drawn = len(done.x0), iter([(done.x0, done.label)])
         more = {"original": done.original, "mask": done.mask}
     if names:
@@ -147,7 +147,8 @@ def write_samples(components: Components, run: RunDirectory, progress: Progress)
             yield x0, label
 
     first = run.write_samples(n, lots(), **more)
-    return Samples(*first, names, replace(components, drawn=first), more.get("original"), more.get("mask"))
+    samples = Samples(*first, names, replace(components, drawn=first))
+    return samples if done is None else replace(samples, original=done.original, mask=done.mask)
 
 
 def new_samples(components: Components, progress: Progress) -> Samples:
