@@ -7,24 +7,16 @@ import logging
 import math
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from diffusion_cli.commands import output
 from diffusion_cli.commands.ending import safe
-from diffusion_cli.commands.header import header
-from diffusion_cli.commands.lesson import Lesson, new_state, score, steps_of
-from diffusion_cli.commands.monitor import RepeatedEvaluation
-from diffusion_cli.commands.output import (
-    describe,
-    evaluate,
-    is_evaluated,
-    log_metrics,
-    save_figures,
-    wanted_figures,
-)
+from diffusion_cli.commands.lesson import Lesson, header, new_state, score, steps_of
+from diffusion_cli.commands.monitor import RepeatedEvaluation, RepeatedSampling
 from diffusion_cli.commands.sample import write_samples
-from diffusion_cli.commands.stages import RepeatedSampling
 from diffusion_cli.errors import RunFailed, TimeIsUp
 from diffusion_cli.metrics.progress import Progress, silent
+from diffusion_cli.ranges import Facts
 from diffusion_cli.runs.directory import RUNNING, RunDirectory
 from diffusion_cli.runs.resume import check_made_with, check_same
 from diffusion_cli.runs.rows import Metrics
@@ -43,18 +35,16 @@ class PutOff(Exception):
 class Training:
     """One run's course: what is logged, saved and drawn, and when."""
 
-    def __init__(
-        self, components: Components, run: RunDirectory, session: Session, lesson: Lesson | None = None
-    ) -> None:
+    def __init__(self, components: Components, run: RunDirectory, session: Session, lesson: Lesson) -> None:
         from diffusion_cli.dataset.description import description_of
 
         self.components, self.run, self.config, self.session = components, run, components.config, session
         # What is wrong with these is said before anything is written.
-        _ = components.times, self.config["logger"]
-        self.logger, self.lesson = components.logger, lesson or Lesson()
+        _ = components.times
+        self.logger, self.lesson = components.logger, lesson
         # for the checkpoints, where config.json should be lost
         self.record = run.record.content
-        self.figures = wanted_figures(components)
+        self.figures = output.wanted_figures(components)
         self.state = new_state(components)
         self.facts = description_of(components.dataset)
         log.info("%s", header(components, self.state.net, self.facts, run))
@@ -62,9 +52,9 @@ class Training:
         self.training_seconds: float | None = None
         # whether max_minutes are over
         self.timed_out = False
-        self.metrics: dict[str, Any] = {}
+        self.metrics: Facts = {}
         # step and score of the best checkpoint so far
-        self.best: dict[str, Any] | None = None
+        self.best: Facts | None = None
         if self.config["resume"] and run.checkpoints():
             self.resume()
         self.table = Metrics(run.metrics_file, since=self.state.step)
@@ -78,7 +68,7 @@ class Training:
         saved = newest(self.run, "hydra.run.dir")
         check_same(self.config, saved["config"])
         check_made_with(self.made_with(), saved["made_with"])
-        fit_in(self.state, saved["state"], "hydra.run.dir", self.run)
+        fit_in(self.state.load_state_dict, saved["state"], "hydra.run.dir", self.run)
         self.best = saved.get("best")
         self.first_step = self.state.step
         log.info("resumed at step %d", self.state.step)
@@ -206,11 +196,11 @@ class Training:
         checkpoint.save(self.run.checkpoint_file(state.step), content)
         self.run.prune(kept["keep"], self.best["step"] if self.best else None)
 
-    def made_with(self) -> dict[str, Any]:
+    def made_with(self) -> Facts:
         """What the bits of this run depend on beside its config; resume.check_made_with compares it."""
         import torch
 
-        about = describe(self.components.device)
+        about = output.describe(self.components.device)
         versions = about.pop("versions")
         return about | {
             "torch": versions["torch"],
@@ -233,19 +223,20 @@ class Training:
         if finished.objective.generates:
             with phase(f"sampling {self.config['n']:,}"):
                 finished = write_samples(finished, self.run, self.session.bar).components
-        if is_evaluated(self.config):
+        if output.is_evaluated(self.config):
             with phase("evaluating") as tick:
-                self.metrics = evaluate(replace(finished, tick=tick), self.session.bar)
-            log_metrics(finished, self.metrics)
+                self.metrics = output.evaluate(replace(finished, tick=tick), self.session.bar)
+            output.log_metrics(finished, self.metrics)
         if not self.figures:
             return
         from diffusion_cli.figures.draw import drawable
 
         figures = drawable(self.figures, finished.dataset)
         with phase(f"drawing {', '.join(figures)}") as tick:
-            for file in save_figures(figures, self.run.figures, replace(finished, tick=tick)):
+            for name, graphic in output.draw_figures(figures, replace(finished, tick=tick)):
+                file = graphic.save(self.run.figures / f"{name}{graphic.suffix}")
                 if self.logger.wants_pictures and file.suffix == ".png":
-                    self.logger.picture(self.state.step, f"figures/{file.stem}", file.read_bytes())
+                    self.logger.picture(self.state.step, f"figures/{name}", file.read_bytes())
 
     def write_summary(self, status: str, error: BaseException | None = None) -> None:
         seconds = time.monotonic() - self.started if self.training_seconds is None else self.training_seconds
@@ -263,5 +254,5 @@ class Training:
             data=self.facts,
             seed=self.components.seed,
             processes=self.components.group.size,
-            **describe(self.components.device),
+            **output.describe(self.components.device),
         )

@@ -28,9 +28,8 @@ def explained(error: BaseException, run: RunDirectory) -> BaseException:
         return error
     remedy = REMEDIES.get(error.errno, "put that right")
     reason = f"{error.filename or run.path}: {error.strerror}; {safe(run)}"
-    return RunFailed(
-        f"{reason}; {remedy}, then the same line with hydra.run.dir={run.path} resume=true goes on"
-    )
+    way = f"the same line with hydra.run.dir={run.path} resume=true goes on"
+    return RunFailed(f"{reason}; {remedy}, then {way}")
 
 
 def safe(run: RunDirectory) -> str:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from diffusion_cli.errors import UserError
-from diffusion_cli.ranges import Config
+from diffusion_cli.ranges import Config, Facts
 from diffusion_cli.runs.directory import RunDirectory
 from diffusion_cli.runs.session import Session
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 # Batches by which two states of a network are compared.
 SCORE_BATCHES = 4
+# Groups that say what the network learns.
+LEARNED = ("parameterization", "objective", "schedule")
 
 
 class Lesson:
@@ -95,6 +97,32 @@ def equalize(state: TrainState, group: Processes) -> None:
     vectors = state.weights.values, state.averages.values, *state.optimizer.state_dict().values()
     group.equalize([step, *vectors, *state.net.buffers()])
     state.step = int(step)
+
+
+def header(components: Components, net: Network, facts: Facts, run: RunDirectory) -> str:
+    """What a training says before its first step: what was read, and what is trained with what, where, and into which
+    directory.
+
+    facts: of the dataset (`description_of`).
+    """
+    import torch
+
+    from diffusion_cli.dataset.description import lines_of
+
+    config, chosen = components.config, run.record.choices
+    size = sum(parameter.numel() for parameter in net.parameters())
+    precision = components.network_denoiser(net).precision_name
+    threads = torch.get_num_threads()
+    of_run = {
+        "network": f"{chosen['model']}, {size:,} parameters",
+        "learns": ", ".join(f"{group} {chosen[group]}" for group in LEARNED if group in chosen),
+        "training": f"{config['steps']:,} steps of {config['batch_size']:,}, {chosen['optimizer']}"
+        f" with learning rate {components.optimizer.lr:g}, seed {components.seed}",
+        "device": f"{components.device}, {precision}, {threads} thread{'s' if threads > 1 else ''}",
+        "directory": f"{run.path}    (Ctrl-C saves, resume=true goes on)",
+    }
+    data = f"data: {chosen['dataset']}\n{lines_of(facts)}"
+    return f"{data}\nrun\n{lines_of(of_run)}"
 
 
 def compared_on(batches: Batches) -> Batches:

@@ -16,21 +16,13 @@ def main(line: Line) -> None:
         raise UserError(name, value, "no such key; say the name of a group alone: diffusion list datasets")
     chosen = line.keys["group"]
     if chosen is None:
-        rows = [(plural, purpose_of(plural.removesuffix("s"))) for plural in plurals()]
+        argument = keys_of("list")["group"]
+        assert isinstance(argument, Argument) and argument.range is not None
+        groups = {plural: GROUPS.get(plural.removesuffix("s")) for plural in argument.range.choices}
+        rows = [(plural, group.text if group else EXPERIMENT) for plural, group in groups.items()]
     else:
-        group = chosen.removesuffix("s")
-        rows = [(name, title_of(group, name, line.folders)) for name in names_of(group, line.folders)]
+        one = chosen.removesuffix("s")
+        rows = [(name, title_of(one, name, line.folders)) for name in names_of(one, line.folders)]
     width = max(len(name) for name, _ in rows)
     for name, text in rows:
         print(f"{name:<{width}}  {text}")
-
-
-def plurals() -> tuple[str, ...]:
-    """The names of the groups as they are typed."""
-    argument = keys_of("list")["group"]
-    assert isinstance(argument, Argument) and argument.range is not None
-    return argument.range.choices
-
-
-def purpose_of(group: str) -> str:
-    return GROUPS[group].text if group in GROUPS else EXPERIMENT

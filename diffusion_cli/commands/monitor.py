@@ -1,4 +1,4 @@
-"""The evaluation repeated during training: its rows in evaluations.csv, and what it costs."""
+"""What is repeated during training: the evaluation, with its rows in evaluations.csv, and samples."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from diffusion_cli.metrics.progress import Progress, silent
 from diffusion_cli.runs.directory import RunDirectory
 from diffusion_cli.runs.rows import Metrics
 from diffusion_cli.runs.session import Session
@@ -15,6 +16,7 @@ from diffusion_cli.runs.session import Session
 if TYPE_CHECKING:
     from diffusion_cli.components import Components
     from diffusion_cli.model.network import Network
+    from diffusion_cli.runs.logger import Logger
 
 log = logging.getLogger(__name__)
 # Noise levels at which the network itself is compared with the exact denoiser, and on how many points.
@@ -105,3 +107,32 @@ def smaller(components: Components) -> Components:
     if monitor["steps"] is not None:
         changes["sampler"] = {"steps": monitor["steps"]}
     return components.varied(**changes)
+
+
+class RepeatedSampling:
+    """Draws the stages that are due, and not there, always from the same noise: a run that goes on makes up for what a signal
+    has put off."""
+
+    def __init__(self, components: Components, run: RunDirectory, logger: Logger) -> None:
+        self.components, self.run, self.logger = components, run, logger
+        stages = components.config["stages"]
+        self.every = (stages["every"] or 0) if components.objective.generates else 0
+        self.n = stages["n"]
+
+    def due(self, step: int) -> bool:
+        """Whether samples of this step are wanted and not there."""
+        return bool(self.every) and step % self.every == 0 and not self.run.stage_file(step).exists()
+
+    def draw(self, net: Network, step: int, tick: Callable[[], None], progress: Progress = silent) -> None:
+        """Samples of the averaged network as it is now. tick: called between the steps of samplers; it may raise."""
+        drawn = replace(self.components, net=net, tick=tick).draw(self.n, progress=progress)
+        x0 = self.components.units.array(drawn.x0)
+        self.run.write_stage(step, x0)
+        if self.logger.wants_pictures:
+            from diffusion_cli.figures.files import encoded
+            from diffusion_cli.figures.pictures import GRID
+            from diffusion_cli.figures.recipes.material import view_of
+
+            view = view_of(self.components)
+            figure = view.grid(x0[:GRID] if view.panels else x0)
+            self.logger.picture(step, "samples", encoded(figure, ".png"))

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import fields, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from diffusion_cli import __version__
 from diffusion_cli.options.files import is_default_figure
-from diffusion_cli.ranges import Config
+from diffusion_cli.ranges import Config, Facts
 from diffusion_cli.runs import garbage
 from diffusion_cli.runs.comparison import Compared
 from diffusion_cli.runs.resume import fingerprint
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from diffusion_cli.metrics.measurement import Report
     from diffusion_cli.metrics.progress import Progress
     from diffusion_cli.runs.session import Session
+    from diffusion_cli.sampler import Sampler
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def joint_components(config: Config, session: Session) -> Iterator[Components]:
         yield components
 
 
-class Measured(dict[str, Any]):
+class Measured(Facts):
     """Metrics: name -> measurement, with value, spread, floor, ratio, unit (see metrics/measurement.py), and notes; shown as
     a table.
 
@@ -103,14 +103,14 @@ def log_metrics(components: Components, measured: Measured) -> None:
         log.info("%s, seed %d\n%r", in_short(components.sampler), components.seed, measured)
 
 
-def in_short(options: Any) -> str:
-    """What a dataclass was built with: its name, and those of its plain values that are not the default."""
+def in_short(options: Sampler) -> str:
+    """What a sampler was built with: its name, and those of its plain values that are not the default."""
     values = {field: getattr(options, field.name) for field in fields(options)}
     plain = {f.name: v for f, v in values.items() if isinstance(v, str | int | float) and v != f.default}
     return " ".join([type(options).__name__, *(f"{name}={value}" for name, value in plain.items())])
 
 
-def wanted_figures(components: Components) -> dict[str, Any]:
+def wanted_figures(components: Components) -> Config:
     """The figures to draw at the end of a training, where they draw such data; UserError for one of the user's own that does
     not."""
     config = components.config
@@ -127,7 +127,7 @@ def wanted_figures(components: Components) -> dict[str, Any]:
 
 
 def draw_figures(
-    nodes: Mapping[str, Any], components: Components, results: Compared | None = None
+    nodes: Config, components: Components, results: Compared | None = None
 ) -> Iterator[tuple[str, Graphic]]:
     """Draws the figures configured in `nodes`, name -> figure: (name, graphic) of each of which there is something.
 
@@ -144,12 +144,6 @@ def draw_figures(
             yield name, Graphic(figure, facts(components))
 
 
-def save_figures(nodes: Mapping[str, Any], folder: Path, components: Components) -> Iterator[Path]:
-    """Draws the figures configured in `nodes`, each into folder/NAME.png (or .gif, .html), and yields their files."""
-    for name, graphic in draw_figures(nodes, components):
-        yield graphic.save(folder / f"{name}{graphic.suffix}")
-
-
 def facts(components: Components) -> dict[str, str]:
     """What a figure file says of itself: version, run, seed, and a hash of the whole config."""
     config = components.config
@@ -162,7 +156,7 @@ def facts(components: Components) -> dict[str, str]:
     }
 
 
-def describe(device: torch.device) -> dict[str, Any]:
+def describe(device: torch.device) -> Facts:
     """What a result depends on beside its config."""
     import numpy as np
     import torch

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from diffusion_cli.errors import UserError
+from diffusion_cli.ranges import Facts
 from diffusion_cli.runs.directory import RunDirectory
 from diffusion_cli.runs.session import Session
 
@@ -69,7 +70,7 @@ def kept_paths(
 
 def drawn_paths(
     c: Components, run: RunDirectory, session: Session, total: int, times: list[float]
-) -> list[dict[str, Any]]:
+) -> list[Facts]:
     """The teacher's paths in lots: x (K, n, *shape) at these times; where there are any label and w, (n,)."""
     from diffusion_cli.noise import ROWS
     from diffusion_cli.runs import checkpoint
@@ -77,7 +78,7 @@ def drawn_paths(
     teacher = teacher_of(c)
     made_by = "" if teacher.net is None else checkpoint.digest(teacher.net.state_dict())
     size = ROWS * max(1, min(LOT, c.config["sample_batch"]) // ROWS)
-    lots: list[dict[str, Any]] = []
+    lots: list[Facts] = []
     with session.bar(total, unit="path") as progress:
         for first in range(0, total, size):
             file, rows = run.paths_file(len(lots)), min(size, total - first)
@@ -115,7 +116,7 @@ def sampler_of_teacher(c: Components) -> Sampler:
 
 def draw_lot(
     c: Components, first: int, rows: int, times: list[float], tick: Callable[[], None]
-) -> dict[str, Any]:
+) -> dict[str, Tensor]:
     """One lot of paths, from the path of this number on; a function of the seed, drawn by all processes."""
     import torch
 
@@ -123,7 +124,7 @@ def draw_lot(
     from diffusion_cli.noise import Stream, generator
 
     g = generator(c.seed, Stream.PATHS, first, device=c.device)
-    lot: dict[str, Any] = {}
+    lot: dict[str, Tensor] = {}
     label = c.dataset.draw_labels(rows, g) if c.dataset.num_classes else None
     if label is not None:
         dropped = torch.rand(rows, generator=g, device=c.device) < c.guidance.label_dropout

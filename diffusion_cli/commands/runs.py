@@ -8,27 +8,16 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from diffusion_cli import __version__
 from diffusion_cli.errors import UserError, shown
 from diffusion_cli.options.browsing import Line
 from diffusion_cli.ranges import Config
+from diffusion_cli.runs import listing
 from diffusion_cli.runs.atomic import replacing
 from diffusion_cli.runs.comparison import metrics
 from diffusion_cli.runs.config import read_record
 from diffusion_cli.runs.directory import FAILED, FINISHED, INTERRUPTED, STATUSES, RunDirectory
-from diffusion_cli.runs.listing import (
-    ANY,
-    Listed,
-    age_text,
-    best_of,
-    filtered,
-    found_below,
-    listed,
-    size_text,
-    sorted_by,
-)
 from diffusion_cli.runs.ranking import leaders
 from diffusion_cli.runs.results import COMPARED
 from diffusion_cli.runs.session import bar
@@ -42,44 +31,47 @@ def main(line: Line) -> None:
     ACTIONS[line.keys["action"]](line.keys, line.others)
 
 
-def selected(keys: Config, others: Mapping[str, str]) -> list[Listed]:
+def selected(keys: Config, others: Mapping[str, str]) -> list[listing.Listed]:
     """The runs that the line names, or all below `root`; of these those that its filters leave."""
-    for status in (keys["status"] or ANY).split(","):
-        if status not in (*STATUSES, ANY):
-            raise UserError("status", status, "no such status", (*STATUSES, ANY))
+    for status in (keys["status"] or listing.ANY).split(","):
+        if status not in (*STATUSES, listing.ANY):
+            raise UserError("status", status, "no such status", (*STATUSES, listing.ANY))
     if keys["runs"]:
-        runs = [
-            listed(RunDirectory.find(name, "runs").path if name == "latest" else Path(name))
-            for name in keys["runs"]
-        ]
-        wanted = {name: keys[name] for name in FILTERS[1:] if keys[name] is not None}
+        paths = (
+            RunDirectory.find(name, "runs").path if name == "latest" else Path(name) for name in keys["runs"]
+        )
+        runs = [listing.listed(path) for path in paths]
     else:
-        runs, damaged = found_below(keys["root"])
+        runs, damaged = listing.found_below(keys["root"])
         for error in damaged:
             print(f"left out: {error}", file=sys.stderr)
-        wanted = {name: keys[name] for name in FILTERS if keys[name] is not None}
-    return sorted_by(filtered(runs, wanted | dict(others)), keys["sort"])
+    # a run that is named may be of any command
+    names = FILTERS[1:] if keys["runs"] else FILTERS
+    wanted = {name: keys[name] for name in names if keys[name] is not None}
+    return listing.sorted_by(listing.filtered(runs, wanted | dict(others)), keys["sort"])
 
 
 def list_runs(keys: Config, others: Mapping[str, str]) -> None:
     """A line for each run; the numbers that the line speaks of have a column each."""
     runs = selected(keys, others)
     results = [run.result for run in runs]
-    told = [name for name in dict.fromkeys([*others, keys["sort"].removeprefix("-")])
-            if name not in ("age", "size", "status", "dataset", "steps", "loss")]  # fmt: skip
-    measured = [name for name in metrics(results) if name != "loss" and not told][:SHOWN]
-    numbers = ["steps", "loss", *measured, *told]
+    wanted = [name for name in dict.fromkeys([*others, keys["sort"].removeprefix("-")])
+              if name not in ("age", "size", "status", "dataset", "steps", "loss")]  # fmt: skip
+    measured = [name for name in metrics(results) if name != "loss" and not wanted][:SHOWN]
+    numbers = ["steps", "loss", *measured, *wanted]
     head = ["run", "dataset", "status", *(name.removeprefix("metrics.") for name in numbers), "age", "size"]
     rows = [
         [str(run.result.path), shown(run.value("dataset")), run.result.status or "not begun",
-         *(cell(run.value(name)) for name in numbers), age_text(run.age), size_text(run.size)]
+         *(cell(run.value(name)) for name in numbers), listing.age_text(run.age), listing.size_text(run.size)]
         for run in runs
     ]  # fmt: skip
     limit = keys["limit"] or len(rows)
     if rows:
         print(columns(head, rows[:limit]))
     hidden = f", {len(rows) - limit} of them not shown" if limit < len(rows) else ""
-    print(f"{count_of(runs)} below {keys['root']}, {size_text(sum(run.size for run in runs))}{hidden}")
+    print(
+        f"{count_of(runs)} below {keys['root']}, {listing.size_text(sum(run.size for run in runs))}{hidden}"
+    )
 
 
 def show_runs(keys: Config, others: Mapping[str, str]) -> None:
@@ -90,12 +82,12 @@ def show_runs(keys: Config, others: Mapping[str, str]) -> None:
         words = " ".join(directory.record.overrides)
         facts = {
             "run": str(result.path),
-            "status": f"{result.status or 'not begun'}, {age_text(run.age)} ago",
+            "status": f"{result.status or 'not begun'}, {listing.age_text(run.age)} ago",
             "line": f"diffusion {result.command} {words}".rstrip(),
             "data": shown(run.value("dataset")),
             "steps": f"{cell(run.value('steps'))}, {cell(run.value('steps_per_second'))} a second",
             "loss": cell(run.value("loss")),
-            "size": size_text(run.size),
+            "size": listing.size_text(run.size),
         }
         if result.error:
             facts["error"] = result.error
@@ -132,7 +124,7 @@ def compare(keys: Config, others: Mapping[str, str]) -> None:
         print("\n" + columns(["came of it", *names], rows))
 
 
-def starred(runs: Sequence[Listed], name: str) -> list[str]:
+def starred(runs: Sequence[listing.Listed], name: str) -> list[str]:
     """The values of a number, the best of them with a star where it is clearly the best."""
     best = leaders([run.result for run in runs], name)
     return [cell(run.value(name)) + (" *" if place in best else "") for place, run in enumerate(runs)]
@@ -141,7 +133,7 @@ def starred(runs: Sequence[Listed], name: str) -> list[str]:
 def best(keys: Config, others: Mapping[str, str]) -> None:
     """The best finished run of each dataset, and from how many it is not clearly different."""
     runs = selected(keys | {"status": keys["status"] or FINISHED}, others)
-    found = best_of(runs, keys["by"])
+    found = listing.best_of(runs, keys["by"])
     rows = [
         [
             dataset,
@@ -205,10 +197,9 @@ def clean(keys: Config, others: Mapping[str, str]) -> None:
         print("nothing to remove")
         return
     for run in runs:
-        print(
-            f"{run.result.path}  {run.result.status or 'not begun'}, {age_text(run.age)}, {size_text(run.size)}"
-        )
-    total = f"{count_of(runs)}, {size_text(sum(run.size for run in runs))}"
+        about = run.result.status or "not begun", listing.age_text(run.age), listing.size_text(run.size)
+        print(f"{run.result.path}  {', '.join(about)}")
+    total = f"{count_of(runs)}, {listing.size_text(sum(run.size for run in runs))}"
     if not keys["yes"] and not agreed(f"remove these {total}? [y/N] "):
         print("nothing removed")
         return
@@ -227,18 +218,18 @@ def agreed(question: str) -> bool:
     return input(question).strip().lower() in ("y", "yes")
 
 
-def count_of(runs: Sequence[Listed]) -> str:
+def count_of(runs: Sequence[listing.Listed]) -> str:
     return "1 run" if len(runs) == 1 else f"{len(runs)} runs"
 
 
-def cell(value: Any) -> str:
+def cell(value: object) -> str:
     """A value in a table; "" where there is none."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return number_text(float(value))
     return "" if value is None else shown(value)
 
 
-ACTIONS: dict[str, Callable[[dict[str, Any], Mapping[str, str]], None]] = {
+ACTIONS: dict[str, Callable[[Config, Mapping[str, str]], None]] = {
     "list": list_runs,
     "show": show_runs,
     "compare": compare,

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from diffusion_cli.commands.output import describe, draw_figures, facts, joint_components
 from diffusion_cli.errors import ArgumentError, UserError
@@ -16,14 +16,18 @@ from diffusion_cli.runs.directory import FINISHED, RunDirectory
 from diffusion_cli.runs.session import Session
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from diffusion_cli.components import Components
     from diffusion_cli.figures.graphic import Graphic
+    from diffusion_cli.figures.recipes.completions import Completions
     from diffusion_cli.metrics.progress import Progress
-    from diffusion_cli.runs.directory import Arrays
+    from diffusion_cli.runs.directory import Array, Arrays
 
 log = logging.getLogger(__name__)
+# Keys that summary.json repeats; the last ones of in-painting.
+NAMED = ("run", "weights", "n", "sampler", "guidance", "label", "seed")
 PAINTED = ("inpaint", "image", "completions", "repaint")
 MASKS = ("inpaint=box", "inpaint=left_half", "inpaint=FILE")
 
@@ -36,9 +40,8 @@ def check(config: Config, directory: str | None) -> None:
 def check_image(config: Config) -> None:
     """UserError for a picture to complete of which nothing is hidden."""
     if config["image"] is not None and config["inpaint"] is None:
-        raise UserError(
-            "image", config["image"], "is completed where a mask hides it; say inpaint=box", MASKS
-        )
+        reason = "is completed where a mask hides it; say inpaint=box"
+        raise UserError("image", config["image"], reason, MASKS)
 
 
 def main(config: Config, run: RunDirectory, session: Session) -> None:
@@ -58,10 +61,7 @@ def main(config: Config, run: RunDirectory, session: Session) -> None:
         painted = PAINTED if config["inpaint"] else ()
         run.write_summary(
             status=FINISHED,
-            **{
-                key: config[key]
-                for key in ("run", "weights", "n", "sampler", "guidance", "label", "seed", *painted)
-            },
+            **{key: config[key] for key in (*NAMED, *painted)},
             seconds=round(seconds, 3),
             **describe(components.device),
         )
@@ -80,12 +80,12 @@ class Samples:
     original, mask: of in-painting: what was completed, and where it was given; else None.
     """
 
-    x0: NDArray[Any]
-    label: NDArray[Any] | None
+    x0: NDArray[np.floating]
+    label: NDArray[np.int64] | None
     class_names: tuple[str, ...]
     components: Components
-    original: NDArray[Any] | None = None
-    mask: NDArray[Any] | None = None
+    original: NDArray[np.floating] | None = None
+    mask: NDArray[np.bool_] | None = None
 
     def __repr__(self) -> str:
         return f"{len(self)} samples, x0 {self.x0.shape}"
@@ -101,12 +101,6 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.x0)
-
-    def arrays(self) -> dict[str, Any]:
-        """What samples.npz holds of them, by name."""
-        names = ("x0", "label", "original", "mask")
-        found = {name: array for name in names if (array := getattr(self, name)) is not None}
-        return found | named(self.class_names)
 
     def graphics(self) -> Iterator[tuple[str, Graphic]]:
         """The figure of them, with its name, where the data allow one."""
@@ -129,15 +123,20 @@ def write_samples(components: Components, run: RunDirectory, progress: Progress)
 
     Of very many only a lot is in memory at once, and the first lot is returned, which is what figures show.
     """
+    import numpy as np
+
     from diffusion_cli.figures.pictures import write_pictures
 
     config, names = components.config, components.dataset.class_names
-    if config.get("inpaint") is None:
-        n, drawn, more = config["n"], components.stream(progress), named(names)
+    more: dict[str, Array] = {}
+    done = None if config.get("inpaint") is None else completed(components, progress)
+    if done is None:
+        n, drawn = config["n"], components.stream(progress)
     else:
-        whole = new_samples(components, progress)
-        n, drawn, more = len(whole), iter([(whole.x0, whole.label)]), whole.arrays()
-        more = {name: more[name] for name in more if name not in ("x0", "label")}
+        n, drawn = len(done.x0), iter([(done.x0, done.label)])
+        more = {"original": done.original, "mask": done.mask}
+    if names:
+        more["class_names"] = np.array(names)
 
     def lots() -> Iterator[Arrays]:
         done = 0
@@ -148,27 +147,26 @@ def write_samples(components: Components, run: RunDirectory, progress: Progress)
             yield x0, label
 
     first = run.write_samples(n, lots(), **more)
-    return Samples(*first, names, replace(components, drawn=first), more.get("original"), more.get("mask"))
-
-
-def named(class_names: tuple[str, ...]) -> dict[str, Any]:
-    """The array class_names of samples.npz; {} for classes without names."""
-    import numpy as np
-
-    return {"class_names": np.array(class_names)} if class_names else {}
+    samples = Samples(*first, names, replace(components, drawn=first))
+    return samples if done is None else replace(samples, original=done.original, mask=done.mask)
 
 
 def new_samples(components: Components, progress: Progress) -> Samples:
     """The samples that the components' config means; where it says `inpaint`, completions of held-out data or pictures."""
+    names = components.dataset.class_names
+    if components.config["inpaint"] is None:
+        return Samples(*components.samples, names, components)
+    done = completed(components, progress)
+    return Samples(done.x0, done.label, names, components, done.original, done.mask)
+
+
+def completed(components: Components, progress: Progress) -> Completions:
+    """The completions that the components' config means; UserError for more than fit into memory."""
     from diffusion_cli.figures.recipes.completions import complete
 
-    config, names = components.config, components.dataset.class_names
-    painted = config["inpaint"] is not None
-    components.refuse_too_many("n", config["n"] * (config["completions"] if painted else 1))
-    if not painted:
-        return Samples(*components.samples, names, components)
-    done = complete(components, config["n"], progress)
-    return Samples(done.x0, done.label, names, components, done.original, done.mask)
+    n = components.config["n"]
+    components.refuse_too_many("n", n * components.config["completions"])
+    return complete(components, n, progress)
 
 
 def export_weights(components: Components, run: RunDirectory) -> None:

@@ -58,19 +58,14 @@ def check(config: Config, directory: str | None) -> None:
 
 
 def main(config: Config, run: RunDirectory, session: Session) -> float | None:
-    train_run(config, run, session)
+    train_run(config, run, session, Lesson())
     return value_of(run, config["optimize"])
 
 
-def train_run(
-    config: Config,
-    run: RunDirectory,
-    session: Session,
-    lesson: Lesson | None = None,
-) -> None:
+def train_run(config: Config, run: RunDirectory, session: Session, lesson: Lesson) -> None:
     """Trains in `run`, resuming where `resume` says so; a finished run goes on where more steps are asked for.
 
-    lesson: what is trained; None: a network, by the data.
+    lesson: what is trained.
 
     A job of a sweep waits for another process that trains here: the same job, left over from a sweep that was killed.
     """
@@ -80,8 +75,6 @@ def train_run(
             log.info("%s is finished already", run.path)
             return
         from diffusion_cli.runs.group import together
-
-        lesson = lesson or Lesson()
 
         run.sweep_up()
         with together(config, session.stop) as group:
@@ -107,11 +100,8 @@ def train_with(
     if group:
         components = replace(components, group=group)
     components.refuse_too_many("n", config["n"], READ)
-    for key, n in (
-        ("stages.n", config["stages"]["n"]),
-        ("evaluation.n", components.evaluation.n),
-    ):
-        components.refuse_too_many(key, n)
+    components.refuse_too_many("stages.n", config["stages"]["n"])
+    components.refuse_too_many("evaluation.n", components.evaluation.n)
     training = Training(components, run, session, lesson)
     warn_of_outliers(components)
     if group:
@@ -137,9 +127,7 @@ def train_with(
         if stopped and (run.checkpoints() or run.paths_file(0).exists()):
             step = step_of(run.checkpoints()[-1]) if run.checkpoints() else 0
             log.info(
-                "saved at step %d; the same line with hydra.run.dir=%s resume=true goes on",
-                step,
-                run.path,
+                "saved at step %d; the same line with hydra.run.dir=%s resume=true goes on", step, run.path
             )
         if isinstance(error, TimeIsUp):
             return False
@@ -178,10 +166,6 @@ def extend(run: RunDirectory, unit: str, more: int) -> bool:
         return False
     extension = {unit: more, "before": before, "time": time.strftime("%Y-%m-%d %H:%M:%S")}
     run_config.write_record(run.path, record._replace(extensions=[*record.extensions, extension]))
-    log.info(
-        "continued from %d to %d %s: the learning rate follows the longer plan from here on",
-        before,
-        more,
-        unit,
-    )
+    plan = "the learning rate follows the longer plan from here on"
+    log.info("continued from %d to %d %s: %s", before, more, unit, plan)
     return True

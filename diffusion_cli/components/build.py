@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import Any
 
 from diffusion_cli.components.composed import sampler_for
 from diffusion_cli.components.drawing import Components
 from diffusion_cli.components.guiding import guidance_of
-from diffusion_cli.components.learned import learned_of
+from diffusion_cli.components.learned import Learned, learned_of
 from diffusion_cli.dataset.protocol import Dataset
 from diffusion_cli.dataset.remembered import Remembered, is_memory
 from diffusion_cli.errors import UserError, in_group
@@ -18,7 +17,7 @@ from diffusion_cli.metrics.protocol import Evaluation
 from diffusion_cli.options.build import build_component
 from diffusion_cli.options.check import check_config
 from diffusion_cli.options.groups import EXACT
-from diffusion_cli.ranges import Config
+from diffusion_cli.ranges import Config, Facts
 from diffusion_cli.runs.config import DATA_PLACES
 from diffusion_cli.runs.directory import RunDirectory
 from diffusion_cli.runs.restore import LAST, chosen
@@ -37,9 +36,7 @@ def build(config: Config, dataset: Dataset | None = None) -> Components:
         optimizer=build_component(config, "optimizer"),
         guidance=guidance_of(config, learned.dataset),
         sampler=sampler_for(config, learned.dataset),
-        evaluation=_evaluation(config, learned.dataset)
-        if learned.objective.generates
-        else ClassifierEvaluation(),
+        evaluation=_evaluation(learned),
         label=config.get("label"),
     )
 
@@ -53,7 +50,7 @@ def trained(config: Config, run: RunDirectory) -> Components:
     """The components of a config with the network of a trained run (config `weights`: last, best, or a step); of a student
     also its teacher, unless that is the exact denoiser."""
     saved = chosen(run, config.get("weights", LAST))
-    components = build(config, _data_of(config, run, saved.get("data"))).with_weights(
+    components = build(config, _data_of(config, run, saved.get("data", {}))).with_weights(
         saved["state"]["ema"], run
     )
     kept = saved.get("teacher")
@@ -66,7 +63,7 @@ def trained(config: Config, run: RunDirectory) -> Components:
     return replace(components, teacher=teacher)
 
 
-def _data_of(config: Config, run: RunDirectory, saved: Any) -> Dataset:
+def _data_of(config: Config, run: RunDirectory, saved: Facts) -> Dataset:
     """The dataset of a trained run; where its files are gone or have changed, what the run remembers of it.
 
     Raises UserError where the config says of another place than the run's that they are there, and they are not.
@@ -94,11 +91,12 @@ def _data_of(config: Config, run: RunDirectory, saved: Any) -> Dataset:
     return Remembered(saved, (argument, place))
 
 
-def _evaluation(config: Config, dataset: Dataset) -> Evaluation:
-    """The evaluation, if it is for such data."""
-    evaluation: Evaluation = build_component(config, "evaluation")
-    if isinstance(dataset, Remembered):
-        return evaluation
-    with in_group("evaluation"):
-        evaluation.check(dataset)
+def _evaluation(learned: Learned) -> Evaluation:
+    """The evaluation, if it is for such data; a classifier's own."""
+    if not learned.objective.generates:
+        return ClassifierEvaluation()
+    evaluation: Evaluation = build_component(learned.config, "evaluation")
+    if not isinstance(learned.dataset, Remembered):
+        with in_group("evaluation"):
+            evaluation.check(learned.dataset)
     return evaluation

@@ -25,7 +25,7 @@ from diffusion_cli.noise import NoiseStream, Stream
 from diffusion_cli.optimizer import Optimizer
 from diffusion_cli.options.build import build_component
 from diffusion_cli.options.groups import EXACT
-from diffusion_cli.ranges import Config
+from diffusion_cli.ranges import Config, Facts
 from diffusion_cli.runs.logger import Logger
 from diffusion_cli.sampler import DDPM, Multistep, Sampler
 from diffusion_cli.sampler.grid import fitted_times
@@ -50,13 +50,13 @@ class Composed(Learned):
     label: Requested = None
     teacher: Learned | None = None
 
-    def varied(self, **groups: dict[str, Any]) -> Self:
+    def varied(self, **groups: Config) -> Self:
         """The same with some keys of some groups changed, which alone are built anew.
 
         >>> components.varied(schedule={"T": 10}, sampler={"steps": None})
         """
         config = self.config | {group: self.config[group] | keys for group, keys in groups.items()}
-        of_data: dict[str, Any] = {"guidance": guidance_of, "sampler": sampler_for}
+        of_data = {"guidance": guidance_of, "sampler": sampler_for}
         made: dict[str, Any] = {
             g: of_data[g](config, self.dataset) if g in of_data else build_component(config, g)
             for g in groups
@@ -80,12 +80,10 @@ class Composed(Learned):
         n = FITTED_ON if math.prod(self.dataset.shape) <= SMALL else FITTED_ON // 32
         noise = NoiseStream(self.seed, n, self.dataset.shape, self.device, Stream.GRID)()
         label = self.labels(n)
-        about: dict[str, Any] = {
-            key: self.config[key] for key in ("dataset", "schedule", "sampler", "guidance")
-        }
+        about = {key: self.config[key] for key in ("dataset", "schedule", "sampler", "guidance")}
         about |= {"noise": noise, "label": label, "net": {} if self.net is None else self.net.state_dict()}
 
-        def fit() -> dict[str, Any]:
+        def fit() -> Facts:
             log.info("fitting the times of %d steps to the denoiser", len(plain.times(self.schedule)) - 1)
             return {"times": fitted_times(self.sampler, self.denoiser, noise, label, self.tick)}
 
@@ -124,9 +122,8 @@ class Composed(Learned):
             student = student_of(self.network_denoiser(self.net.eval()), teacher, jumps, w)
             return Batched(student, self.config["sample_batch"], self.tick)
         if isinstance(self.sampler, Multistep) and self.sampler.order == 3 and self.net is not None:
-            log.warning(
-                "sampler.order=3: third order amplifies the error of a trained network; compare order 2"
-            )
+            effect = "third order amplifies the error of a trained network; compare order 2"
+            log.warning("sampler.order=3: %s", effect)
         denoiser = self.unguided
         if isinstance(self.sampler, DDPM) and self.sampler.variance == "analytic":
             denoiser = MeasuredVariance(denoiser, self.dataset, self.seed, self.device)

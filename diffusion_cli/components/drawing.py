@@ -1,18 +1,18 @@
-"""What is drawn from the objects of a run, and measured."""
+"""What is drawn from the objects of a run, and measured, by all processes of a command."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from diffusion_cli.components.composed import Composed
-from diffusion_cli.components.orders import Draw, Order
+from diffusion_cli.components.labels import Requested
 from diffusion_cli.dataset.batch import Batch
 from diffusion_cli.dataset.protocol import NO_LABEL
 from diffusion_cli.dataset.remembered import Remembered
@@ -20,13 +20,18 @@ from diffusion_cli.dataset.units import Units
 from diffusion_cli.device import ALONE, ProcessGroup, free_memory
 from diffusion_cli.errors import UserError, in_group
 from diffusion_cli.metrics.measurement import Report, in_units, of_classes
-from diffusion_cli.metrics.progress import Multiplied, Progress, ProgressBar, silent
-from diffusion_cli.metrics.protocol import EvaluationInput, Work
+from diffusion_cli.metrics.progress import Multiplied, NoBar, Progress, ProgressBar, silent
+from diffusion_cli.metrics.protocol import EvaluationInput
 from diffusion_cli.noise import ROWS, Stream, mix
+from diffusion_cli.options.groups import GROUPS
+from diffusion_cli.ranges import Config
 from diffusion_cli.sampler import State, chain
 
 if TYPE_CHECKING:
     from diffusion_cli.runs.directory import Arrays
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
 
 # Numbers of the samples whose chains run at once where there are more.
 LOT = 320_000
@@ -88,22 +93,21 @@ class Components(Composed):
         count = math.lcm(self.config.get("shards") or 1, self.group.size)
         return [rows[k * len(rows) // count : (k + 1) * len(rows) // count] for k in range(count)]
 
-    def each(self, work: Work, items: Sequence[Any], bar: ProgressBar) -> list[Any]:
+    def each(self, work: Work[Item, Made], items: Sequence[Item], bar: ProgressBar) -> list[Made]:
         """work(components, item, bar) of each item, in their order: each process of the group does a part of them, with its
         own data and on its own device. What is sent to and fro, `work`, items and results, must pickle."""
         own = len(self.group.own(len(items)))
         order = Order(work, items, self.config, self.label, self.net is None)
-        parts = self.group.call(order, partial(order.part, self, Multiplied(bar, len(items) / max(1, own))))
+        counted = Multiplied(bar, len(items) / max(1, own))
+        parts = self.group.call(order, lambda: order.part(self, counted))
         return [result for part in parts for result in part]
 
     def draw(self, n: int, seed: int | None = None, progress: Progress = silent) -> Batch:
         """n samples x0 (n, *shape) and their labels, on the device."""
         self.refuse_too_many("n", n)
         lots = list(self.lots(n, seed, progress))
-        if len(lots) == 1:
-            return lots[0]
         label = [lot.label for lot in lots if lot.label is not None]
-        return Batch(torch.cat([lot.x0 for lot in lots]), torch.cat(label) if label else None)
+        return Batch(_joined([lot.x0 for lot in lots]), _joined(label) if label else None)
 
     def refuse_too_many(self, key: str, n: int, copies: int = COPIES) -> None:
         """UserError for `key` where n samples do not fit into memory so many times; it names the number that does."""
@@ -155,6 +159,64 @@ class Components(Composed):
         with in_group("evaluation"):
             report = in_units(self.evaluation(self.evaluation_input(progress)), self.units.scale)
         return report if self.label in (None, NO_LABEL) else of_classes(report)
+
+
+# work(components, item, bar) -> what becomes of one item
+Work = Callable[[Components, Item, ProgressBar], Made]
+
+
+@dataclass(frozen=True)
+class Order(Generic[Item, Made]):
+    """What process 0 orders the others to do: order(components) is the part of some work that a process does.
+
+    work, items: see `Components.each`.
+    config, label: of process 0's components, which may be a variation of those that another process has.
+    exact: whether these are the exact denoiser's.
+    """
+
+    work: Work[Item, Made]
+    items: Sequence[Item]
+    config: Config
+    label: Requested
+    exact: bool
+
+    def part(self, components: Components, bar: ProgressBar) -> list[Made]:
+        """The results of the items that are this process's."""
+        own = components.group.own(len(self.items))
+        return [self.work(components, self.items[k], bar) for k in own]
+
+    def __call__(self, components: Components) -> list[Any]:
+        before = components.config
+        changed = {k: v for k, v in self.config.items() if k in GROUPS and k != "figure" and v != before[k]}
+        net = None if self.exact else components.net
+        varied = replace(components.varied(**changed), config=self.config, label=self.label, net=net)
+        results = self.part(varied, NoBar())
+        return [result.cpu() if isinstance(result, Tensor) else result for result in results]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The work of drawing samples: x0 of each of these rows.
+
+    rows: the numbers of all samples.
+    seed: of the chains.
+    label: of each of them, or None.
+    """
+
+    rows: range
+    seed: int
+    label: Tensor | None
+
+    def __call__(self, components: Components, rows: range, bar: ProgressBar) -> Tensor:
+        x0, label = torch.empty(0, *components.dataset.shape, device=components.device), None
+        if self.label is not None:
+            first = self.rows.start
+            label = self.label[rows.start - first : rows.stop - first].to(components.device)
+        if rows:
+            for state in components.walk(len(rows), self.seed, label, rows.start):
+                x0 = state.x
+                bar.update()
+        return x0
 
 
 def _joined(parts: list[Tensor]) -> Tensor:

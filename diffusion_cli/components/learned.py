@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ from diffusion_cli.noise import Stream, seeded
 from diffusion_cli.objective import Loss
 from diffusion_cli.options.build import build_component
 from diffusion_cli.prediction import Parameterization
-from diffusion_cli.ranges import Config
+from diffusion_cli.ranges import Config, Facts
 from diffusion_cli.runs.directory import RunDirectory
 from diffusion_cli.runs.restore import fit_in
 from diffusion_cli.schedule import Schedule
@@ -57,9 +57,8 @@ class Learned:
         if self.net is None:
             return self.exact
         if not self.objective.generates:
-            raise UserError(
-                "run", str(self.run.path if self.run else ...), "is a classifier, which draws no samples"
-            )
+            name = str(self.run.path if self.run else ...)
+            raise UserError("run", name, "is a classifier, which draws no samples")
         return Batched(self.network_denoiser(self.net.eval()), self.config["sample_batch"], self.tick)
 
     @property
@@ -92,11 +91,11 @@ class Learned:
     def with_weights(self, weights: Mapping[str, Tensor], run: RunDirectory) -> Self:
         """The same with a network of these weights of a run; UserError where they do not fit."""
         net = self.new_net()
-        fit_in(net, dict(weights), "run", run)
+        fit_in(net.load_state_dict, dict(weights), "run", run)
         return replace(self, net=net.eval(), run=run)
 
     @property
-    def remembered(self) -> dict[str, Any]:
+    def remembered(self) -> Facts:
         """What a student's checkpoint keeps of its teacher: this config, and the weights of the network."""
         assert self.net is not None
         return {"config": self.config, "ema": self.net.state_dict()}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+
+from diffusion_cli.ranges import Facts
 
 BLOCK = 4096  # bytes that the smallest file takes on the disk
 LARGEST = 2**20  # bytes of a file of ours that is read whole; none was ever a hundredth of it
@@ -50,7 +51,7 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def overwrite(path: Path, content: dict[str, Any]) -> bool:
+def overwrite(path: Path, content: Mapping[str, object]) -> bool:
     """Writes JSON over a file that is there, in one call and within the block that it has on the disk; false where that
     is not possible. Not atomic where the power fails, but a full disk does not prevent it."""
     text = json.dumps(content, indent=2).encode()
@@ -81,7 +82,7 @@ def bytes_of(path: Path, largest: int) -> bytes:
     return path.read_bytes()
 
 
-def read_json(path: Path, largest: int = LARGEST) -> Any:
+def read_json(path: Path, largest: int = LARGEST) -> object:
     """What such a file of JSON holds; raises as `bytes_of` does."""
     content = bytes_of(path, largest)
     try:
@@ -90,7 +91,16 @@ def read_json(path: Path, largest: int = LARGEST) -> Any:
         raise ValueError(f"cannot be read ({type(error).__name__})") from None
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
+def facts_in(path: Path, largest: int = LARGEST) -> Facts:
+    """The dict that such a file holds; {} where there is none that can be read."""
+    try:
+        content = read_json(path, largest)
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def write_json(path: Path, content: Mapping[str, object]) -> None:
     """Writes a dict of plain values as JSON, whole or not at all."""
     with replacing(path) as part:
         part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,6 +17,7 @@ from safetensors.torch import save as serialized
 from torch import Tensor
 
 from diffusion_cli import __version__
+from diffusion_cli.ranges import Facts
 from diffusion_cli.runs import config
 from diffusion_cli.runs.atomic import replacing
 
@@ -30,17 +30,17 @@ class Damaged(Exception):
     """This file is not a whole checkpoint of ours; the text says why, in one line."""
 
 
-def save(path: Path, content: Mapping[str, Any]) -> None:
+def save(path: Path, content: Mapping[str, object]) -> None:
     """Writes nested dicts of tensors and plain values (JSON's), atomically and durably.
 
     Raises OSError when the disk is full or the folder cannot be written; the old file then stands.
     """
     tensors, text = _flat(content)
     about = {"format": FORMAT, "content": text, "text_digest": config.digest_of(text)}
-    _write(path, tensors, about, digest(content))
+    _write(path, tensors, about, _digest(tensors, text))
 
 
-def load(path: Path) -> dict[str, Any]:
+def load(path: Path) -> Facts:
     """The content, verified, on the CPU. Raises Damaged for anything but a whole checkpoint of this format."""
     if not path.is_file():
         # a pipe would be waited for without end
@@ -80,7 +80,7 @@ def export(path: Path, weights: Mapping[str, Tensor], about: Mapping[str, str]) 
     _write(path, dict(weights), {"format": "pt", **about}, digest(weights))
 
 
-def digest(content: Mapping[str, Any]) -> str:
+def digest(content: Mapping[str, object]) -> str:
     """SHA-256 over nested dicts of tensors and plain values: 64 hex digits, the same for equal contents."""
     return _digest(*_flat(content))
 
@@ -102,15 +102,15 @@ def _write(path: Path, tensors: dict[str, Tensor], about: dict[str, str], checks
         part.write_bytes(whole)
 
 
-def _flat(content: Mapping[str, Any]) -> tuple[dict[str, Tensor], str]:
+def _flat(content: Mapping[str, object]) -> tuple[dict[str, Tensor], str]:
     """The tensors of a tree by the keys on their way, and the rest of it as JSON."""
     tensors: dict[str, Tensor] = {}
     return tensors, json.dumps(_without_tensors(content, "", tensors))
 
 
-def _without_tensors(node: Mapping[str, Any], above: str, tensors: dict[str, Tensor]) -> dict[str, Any]:
+def _without_tensors(node: Mapping[str, object], above: str, tensors: dict[str, Tensor]) -> Facts:
     """The tree without its tensors, which go into `tensors` under the keys on their way."""
-    rest: dict[str, Any] = {}
+    rest: Facts = {}
     for key, value in node.items():
         if not isinstance(key, str) or SEPARATOR in key:
             raise TypeError(f"a checkpoint's keys are names, not {key!r}")

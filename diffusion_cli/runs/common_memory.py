@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -144,7 +143,7 @@ def shared_sum(
         return None
     if rank == 0:
         memory.view(torch.uint8)[:MARK].zero_()
-    everybody: list[Any] = [None] * size
+    everybody = [(0, "")] * size
     dist.all_gather_object(everybody, (os.getpid(), namespace()))
     pids, places = zip(*everybody, strict=True)
     return SharedSum(memory.view(shape), len(words), rank, size, watch, pids if len({*places}) == 1 else ())
@@ -162,11 +161,10 @@ def lives(pid: int) -> bool:
     """Whether a process of this namespace is there, and has not ended."""
     try:
         # the name of the program, in brackets, may hold anything
-        return (
-            Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[0] not in "ZX"
-        )
+        state = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[0]
     except OSError:
         return False
+    return state not in "ZX"
 
 
 def memory_of_file(path: str, mark: bytes, count: int, dtype: torch.dtype) -> Tensor | None:

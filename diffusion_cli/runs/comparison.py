@@ -6,7 +6,7 @@ import json
 import math
 import statistics
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from diffusion_cli.errors import UserError, shown
 from diffusion_cli.ranges import Config
@@ -30,7 +30,7 @@ def varied(results: Sequence[Result]) -> list[str]:
 class Cell(NamedTuple):
     """Runs that differ in nothing but their seed. values: of the keys they were grouped by."""
 
-    values: tuple[Any, ...]
+    values: tuple[object, ...]
     results: list[Result]
 
     def mean(self, name: str) -> float | None:
@@ -71,7 +71,7 @@ def group(results: Iterable[Result], keys: Sequence[str]) -> list[Cell]:
     return sorted(cells.values(), key=lambda cell: [place(value) for value in cell.values])
 
 
-def place(value: Any) -> tuple[int, float, str]:
+def place(value: object) -> tuple[int, float, str]:
     """Sorts null first, then numbers, then names."""
     if isinstance(value, (int, float)):
         return 1, float(value), ""

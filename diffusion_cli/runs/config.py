@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from diffusion_cli.errors import UserError
-from diffusion_cli.ranges import Config
+from diffusion_cli.ranges import Config, Facts
 from diffusion_cli.runs.atomic import LARGEST, read_json, write_json
 
 log = logging.getLogger(__name__)
@@ -44,16 +44,16 @@ class Record(NamedTuple):
     command: str = "train"
     choices: dict[str, str] = {}  # noqa: RUF012
     overrides: list[str] = []  # noqa: RUF012
-    extensions: list[dict[str, Any]] = []  # noqa: RUF012
+    extensions: list[Facts] = []  # noqa: RUF012
     paths: dict[str, str] = {}  # noqa: RUF012
 
     @property
-    def current(self) -> dict[str, Any]:
+    def current(self) -> Config:
         """The configuration as the extensions have left it."""
         return self.config | (dict([length(self.extensions[-1])]) if self.extensions else {})
 
     @property
-    def content(self) -> dict[str, Any]:
+    def content(self) -> Facts:
         """As it is written."""
         return self.config | {key: getattr(self, key) for key in self._fields[1:]}
 
@@ -96,9 +96,8 @@ def read_record(folder: Path, key: str = "run") -> Record:
             log.warning("%s is lost; its copy in %s is taken", file, copy[0])
         return _checked(copy[1], refused)
     if (folder / ".hydra" / "config.yaml").is_file() and not file.exists():
-        raise UserError(
-            key, str(folder), f"has no {FILE}: it was made by an older version, whose runs are not read"
-        )
+        reason = f"has no {FILE}: it was made by an older version, whose runs are not read"
+        raise UserError(key, str(folder), reason)
     try:
         return _checked(read_json(file), refused)
     except FileNotFoundError:
@@ -109,14 +108,13 @@ def read_record(folder: Path, key: str = "run") -> Record:
         raise refused(str(error)) from None
 
 
-def copy_in(folder: Path) -> tuple[Path, Any] | None:
+def copy_in(folder: Path) -> tuple[Path, object] | None:
     """The newest checkpoint with a whole copy of the record, and that copy; None where there is none.
 
     Only what the copy itself is written in is read and verified here; the tensors are when they are loaded.
     """
-    for file in sorted(
-        folder.glob(f"{CHECKPOINTS}/step_*.safetensors"), key=lambda f: (len(f.name), f.name), reverse=True
-    ):
+    files = folder.glob(f"{CHECKPOINTS}/step_*.safetensors")
+    for file in sorted(files, key=lambda file: (len(file.name), file.name), reverse=True):
         try:
             if not file.is_file():
                 continue
@@ -140,14 +138,14 @@ def digest_of(text: str) -> str:
 def _is_lost(file: Path) -> bool:
     """Whether a file is missing or has nothing in it, as a crash of the machine may leave it."""
     try:
-        return not file.exists() or (
-            file.is_file() and file.stat().st_size <= LARGEST and not file.read_bytes().strip(b"\0 \n")
-        )
+        if not file.exists():
+            return True
+        return file.is_file() and file.stat().st_size <= LARGEST and not file.read_bytes().strip(b"\0 \n")
     except OSError:
         return False
 
 
-def _checked(content: Any, refused: Callable[[str], UserError]) -> Record:
+def _checked(content: object, refused: Callable[[str], UserError]) -> Record:
     """The record that this content is; raises what `refused` makes of the reason where it is none."""
     try:
         # what is read, not how it is written: a dollar may be \\u0024 there
@@ -160,14 +158,10 @@ def _checked(content: Any, refused: Callable[[str], UserError]) -> Record:
         raise refused("is no config of a run")
     record = Record({name: value for name, value in content.items() if name not in Record._fields},
                     **{name: content[name] for name in Record._fields[1:] if name in content})  # fmt: skip
-    kinds = (
-        (record.command, str),
-        (record.choices, dict),
-        (record.overrides, list),
-        (record.extensions, list),
-        (record.paths, dict),
+    whole = all(
+        isinstance(getattr(record, name), type(value)) for name, value in Record._field_defaults.items()
     )
-    extended = all(isinstance(e, dict) and isinstance(length(e)[1], int) for e in record.extensions)
-    if not (all(isinstance(value, kind) for value, kind in kinds) and extended and "seed" in record.config):
+    extended = whole and all(isinstance(e, dict) and isinstance(length(e)[1], int) for e in record.extensions)
+    if not (extended and "seed" in record.config):
         raise refused("is no config of a run")
     return record

@@ -8,29 +8,27 @@ import re
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from diffusion_cli.errors import UserError
+from diffusion_cli.ranges import Facts
 from diffusion_cli.runs import config, place
-from diffusion_cli.runs.atomic import overwrite, read_json, replacing, write_json
+from diffusion_cli.runs.atomic import facts_in, overwrite, replacing, write_json
 from diffusion_cli.runs.config import Record
 from diffusion_cli.runs.place import Place
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
+    Array = NDArray[np.generic]
     # x0 and label of samples
-    Arrays = tuple[NDArray[Any], NDArray[Any] | None]
+    Arrays = tuple[NDArray[np.floating], NDArray[np.int64] | None]
 
 log = logging.getLogger(__name__)
 RUNNING, FINISHED, FAILED, INTERRUPTED = STATUSES = ("running", "finished", "failed", "interrupted")
-BRIEF = (
-    "status",
-    "error",
-    "steps",
-    "loss",
-    "seed",
-)  # what is left of a summary for which there is little room
+# What is left of a summary for which there is little room.
+BRIEF = ("status", "error", "steps", "loss", "seed")
 CHECKPOINT = re.compile(r"step_(\d{8,})\.safetensors")
 PART = re.compile(r"\..+\.\d+\.part(\.\w+)?")  # the temporary names of atomic.replacing
 LARGEST_SUMMARY = 2**24  # bytes
@@ -62,10 +60,8 @@ class RunDirectory:
         below = Path(root, "train")
         path = Path(name) if name == "latest" or Path(name).exists() else below / name
         if name == "latest" or (path.parent == below and path.is_dir()):
-            found = below.glob(f"{'*' if name == 'latest' else path.name}/*/summary.json")
-            runs = [
-                run for file in found if (run := cls(file.parent)).status == FINISHED and run.checkpoints()
-            ]
+            found = below.glob(f"{'*' if name == 'latest' else path.name}/*/")
+            runs = [run for run in map(cls, found) if run.status == FINISHED and run.checkpoints()]
             if not runs:
                 reason = f"there is no finished run below {below}; train one, or say {key}=DIR"
                 raise UserError(key, name, reason)
@@ -116,25 +112,21 @@ class RunDirectory:
     # summary
 
     @property
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Facts:
         """summary.json, or {} where there is none that can be read."""
-        try:
-            content = read_json(self.summary_file, LARGEST_SUMMARY)
-        except (OSError, ValueError):
-            return {}
-        return content if isinstance(content, dict) else {}
+        return facts_in(self.summary_file, LARGEST_SUMMARY)
 
     @property
     def status(self) -> str | None:
         """As summary.json says; a run that was killed could not say so, and is interrupted."""
         return self.status_of(self.summary)
 
-    def status_of(self, summary: dict[str, Any]) -> str | None:
+    def status_of(self, summary: Facts) -> str | None:
         status = summary.get("status")
         killed = status == RUNNING and not place.is_held(self.path)
         return INTERRUPTED if killed else status if isinstance(status, str) else None
 
-    def write_summary(self, **fields: Any) -> None:
+    def write_summary(self, **fields: object) -> None:
         """Writes summary.json, whole or not at all; on a full disk over the old one, which takes no space. Where the
         directory was moved, there; where it was removed, nowhere."""
         folder = self.place.where() if self.place else self.path
@@ -150,7 +142,7 @@ class RunDirectory:
 
     # arrays
 
-    def write_samples(self, n: int, lots: Iterable[Arrays], **more: NDArray[Any]) -> Arrays:
+    def write_samples(self, n: int, lots: Iterable[Arrays], **more: Array) -> Arrays:
         """Writes n samples as they come, in lots of which none is kept but the first, which is returned.
 
         lots: x0 (k, *shape), in the units of the data's file, float32, or float64 where that cannot hold it; label (k,) or
@@ -187,13 +179,13 @@ class RunDirectory:
     def stage_file(self, step: int) -> Path:
         return self.path / "stages" / f"step_{step:08d}.npz"
 
-    def write_stage(self, step: int, x0: NDArray[Any]) -> None:
+    def write_stage(self, step: int, x0: Array) -> None:
         import numpy as np
 
         with replacing(self.stage_file(step)) as part:
             np.savez(part, x0=x0)
 
-    def stages(self) -> dict[int, NDArray[Any]]:
+    def stages(self) -> dict[int, NDArray[np.floating]]:
         """Training step -> samples (n, *shape) drawn then."""
         import numpy as np
 

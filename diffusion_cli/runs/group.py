@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -36,6 +36,7 @@ COMING, CONNECTING = timedelta(minutes=10), timedelta(minutes=2)
 LOOK = 0.02  # seconds between looks whether the others are there
 GRACE = 3.0  # seconds in which the reason of a failure comes to light
 MOST_SIGNALS = 64
+Result = TypeVar("Result")
 TASK, DATA, READY, FAILED, CODE, LEFT = "task", "data", "ready", "failed", "code", "left"
 
 
@@ -47,7 +48,9 @@ class Processes:
     stop: the signals of this process.
     """
 
-    def __init__(self, store: Any, rank: int, size: int, stop: Stop, others: Others | None = None) -> None:
+    def __init__(
+        self, store: dist.Store, rank: int, size: int, stop: Stop, others: Others | None = None
+    ) -> None:
         self.store, self.rank, self.size, self.stop, self.others = store, rank, size, stop, others
         self.sums = Sums(rank, size, watch=self._watch)
         # what this process says with its next sum, and what all have said with the last
@@ -73,10 +76,8 @@ class Processes:
             while missing := [k for k in range(1, self.size) if not self.store.check([f"{READY}{k}"])]:
                 self._look()
                 if time.monotonic() > until:
-                    which = ", ".join(map(str, missing))
-                    raise RunFailed(
-                        f"waited {COMING.total_seconds() / 60:g} minutes for process {which} of {self.size}"
-                    )
+                    which, minutes = ", ".join(map(str, missing)), COMING.total_seconds() / 60
+                    raise RunFailed(f"waited {minutes:g} minutes for process {which} of {self.size}")
                 time.sleep(LOOK)
                 self.stop.check()
         found = {place_of(device): 0}
@@ -88,7 +89,7 @@ class Processes:
             found[place] = k
         self.connect(config, device)
 
-    def task(self) -> tuple[dict[str, Any], bool]:
+    def task(self) -> tuple[Config, bool]:
         """Another process: the configuration of what is to be done, {} where there is nothing; and whether it trains."""
         self.store.wait([TASK], LONGEST)
         config, trains = json.loads(self.store.get(TASK))
@@ -145,16 +146,16 @@ class Processes:
             words[signum] = 1
         return words
 
-    def call(self, order: Callable[[Any], Any], own: Callable[[], Any]) -> list[Any]:
-        self._send(order)
+    def call(self, order: Callable[..., Result], own: Callable[[], Result]) -> list[Result]:
+        self._shared(order)
         return self._gather(own())
 
     def release(self) -> None:
-        self._send(None)
+        self._shared(None)
 
-    def serve(self, components: Any) -> None:
+    def serve(self, components: object) -> None:
         """Another process: does what process 0 orders, until it is released."""
-        while (order := self._receive()) is not None:
+        while (order := self._shared(None)) is not None:
             self._gather(order(components))
 
     def equalize(self, tensors: Iterable[Tensor]) -> None:
@@ -162,24 +163,21 @@ class Processes:
             for tensor in tensors:
                 dist.broadcast(tensor, 0)
 
-    def _send(self, order: Any) -> None:
-        with self._heard():
-            dist.broadcast_object_list([order], 0)
-
-    def _receive(self) -> Any:
-        box = [None]
+    def _shared(self, order: Callable[..., object] | None) -> Callable[..., object] | None:
+        """The order of process 0, which all get from it."""
+        box = [order]
         with self._heard():
             dist.broadcast_object_list(box, 0)
         return box[0]
 
-    def _gather(self, result: Any) -> list[Any]:
+    def _gather(self, result: Result) -> list[Result]:
         """The results of all, in process 0; signals of the others become its own."""
-        found: list[Any] | None = [None] * self.size if self.rank == 0 else None
+        found = [(self.stop.signum, result)] * self.size if self.rank == 0 else []
         with self._heard():
-            dist.gather_object((self.stop.signum, result), found, 0)
-        for signum, _ in found or ():
+            dist.gather_object((self.stop.signum, result), found or None, 0)
+        for signum, _ in found:
             self.stop.signum = self.stop.signum or signum
-        return [result for _, result in found or ()]
+        return [result for _, result in found]
 
     # how they end
 
@@ -278,13 +276,15 @@ def together(config: Config, stop: Stop) -> Iterator[Processes | None]:
         return
     _begun = True
     group = _started(size, stop) if member().size == 1 else _joined(stop)
-    code = 0
+    code = 1
     try:
         yield group
-    except BaseException as error:
-        code = (
-            128 + error.signum if isinstance(error, Interrupted) else 2 if isinstance(error, UserError) else 1
-        )
+        code = 0
+    except Interrupted as error:
+        code = 128 + error.signum
+        raise
+    except UserError:
+        code = 2
         raise
     finally:
         group.end(code)
@@ -319,12 +319,12 @@ def _joined(stop: Stop) -> Processes:
     return Processes(_of_attempt(store), here.rank, here.size, stop)
 
 
-def _of_attempt(store: Any) -> Any:
+def _of_attempt(store: dist.Store) -> dist.Store:
     """The part of a store for this attempt: torchrun keeps one store for all of them."""
     return dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
 
 
-def take_part(work: Callable[[Processes, dict[str, Any], bool], None]) -> int:
+def take_part(work: Callable[[Processes, Config, bool], None]) -> int:
     """Any process but 0, from its start to its end; returns the exit code.
 
     work(group, config, trains): does the task; it calls `ready` first.

@@ -10,10 +10,10 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from diffusion_cli.errors import UserError
-from diffusion_cli.runs.atomic import read_json, write_json
+from diffusion_cli.runs.atomic import facts_in, write_json
 
 TICKET = ".job"
 HALT = ".halt"  # in the sweep's directory after a signal: the number of the signal
@@ -75,7 +75,7 @@ def in_order(name: str) -> list[tuple[int, str]]:
 
 
 def read_ticket(directory: Path) -> Ticket | None:
-    content = _read(directory / TICKET)
+    content = facts_in(directory / TICKET)
     try:
         return Ticket(
             str(content["key"]), [str(word) for word in content["overrides"]], int(content["started"])
@@ -104,7 +104,7 @@ def write_line(folder: Path, command: str, line: list[str]) -> None:
 
 def newest_sweep(root: Path, command: str, line: list[str]) -> Path | None:
     """The newest sweep below `root` that was asked for by this very line; None where there is none."""
-    files = [file for file in root.glob(f"*/{LINE}") if _read(file) == {"command": command, "line": line}]
+    files = [file for file in root.glob(f"*/{LINE}") if facts_in(file) == {"command": command, "line": line}]
     return max(files, key=lambda file: (file.stat().st_mtime, file.parent.name)).parent if files else None
 
 
@@ -117,12 +117,5 @@ def halted(folder: Path) -> int | None:
     """The signal that ended the sweep; None while it goes on."""
     try:
         return int((folder / HALT).read_text() or 15)
-    except (OSError, ValueError):
-        return None
-
-
-def _read(file: Path) -> Any:
-    try:
-        return read_json(file)
     except (OSError, ValueError):
         return None

@@ -8,12 +8,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from diffusion_cli.errors import UserError, closest, shown
-from diffusion_cli.runs import config as run_config
+from diffusion_cli.runs.comparison import place
 from diffusion_cli.runs.ranking import clear_best
-from diffusion_cli.runs.results import Result, read_result
+from diffusion_cli.runs.results import Result, directories, read_result
 from diffusion_cli.runs.session import bar
 
 AGES = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -35,7 +34,7 @@ class Listed:
     age: float
     size: int
 
-    def value(self, name: str) -> Any:
+    def value(self, name: str) -> object:
         """The value of a filter or of an order: age, size, status, command, a key or a number; None where it has none."""
         result = self.result
         own = {"age": self.age, "size": self.size, "status": result.status, "command": result.command}
@@ -78,15 +77,6 @@ def found_below(root: str) -> tuple[list[Listed], list[UserError]]:
     return runs, damaged
 
 
-def directories(root: Path) -> Iterator[Path]:
-    """The directories of runs below a folder, in order; what lies within a run is not looked at."""
-    for where, folders, files in os.walk(root):
-        if run_config.FILE in files or run_config.CHECKPOINTS in folders:
-            folders.clear()
-            yield Path(where)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-
-
 def filtered(runs: Sequence[Listed], wanted: Mapping[str, str]) -> list[Listed]:
     """The runs of which every filter holds. Raises UserError for one that could hold of none.
 
@@ -101,7 +91,7 @@ def filtered(runs: Sequence[Listed], wanted: Mapping[str, str]) -> list[Listed]:
     return [run for run in runs if all(holds(name, run.value(name), text) for name, text in wanted.items())]
 
 
-def holds(name: str, value: Any, text: str) -> bool:
+def holds(name: str, value: object, text: str) -> bool:
     """Whether a value is in LOW..HIGH, or among values that are separated by commas.
 
     >>> holds("size", 2_000_000, "1MB.."), holds("dataset", "circle", "square,stars")
@@ -110,7 +100,7 @@ def holds(name: str, value: Any, text: str) -> bool:
     low, dots, high = text.partition("..")
     if dots:
         ends = [number(name, end) if end else None for end in (low, high)]
-        if value is None or isinstance(value, (str, list)):
+        if not isinstance(value, (int, float)):
             return False
         return (ends[0] is None or value >= ends[0]) and (ends[1] is None or value <= ends[1])
     if name in UNITS:
@@ -139,13 +129,11 @@ def sorted_by(runs: Sequence[Listed], by: str) -> list[Listed]:
         raise UserError("sort", by, "no such key in these runs", ["age", "size", "loss", *numbers])
     having = [run for run in runs if run.value(name) is not None]
 
-    def place(run: Listed) -> tuple[int, float, str]:
-        cost, value = run.cost(name), run.value(name)
-        if cost is not None:
-            return 0, cost, ""
-        return (0, float(value), "") if isinstance(value, (int, float)) else (1, 0.0, shown(value))
+    def order(run: Listed) -> tuple[int, float, str]:
+        cost = run.cost(name)
+        return place(run.value(name) if cost is None else cost)
 
-    ordered = sorted(having, key=place, reverse=by.startswith("-"))
+    ordered = sorted(having, key=order, reverse=by.startswith("-"))
     return ordered + [run for run in runs if run.value(name) is None]
 
 
@@ -171,7 +159,7 @@ def best_of(runs: Sequence[Listed], by: str | None) -> dict[str, tuple[str, List
     return found
 
 
-def _same(value: Any, word: str) -> bool:
+def _same(value: object, word: str) -> bool:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         try:
             return float(word) == value

@@ -5,10 +5,15 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from diffusion_cli.errors import UserError
 from diffusion_cli.ranges import Config, checked
+
+if TYPE_CHECKING:
+    import wandb
+    from PIL import Image
+    from torch.utils.tensorboard import SummaryWriter
 
 
 class Logger:
@@ -45,15 +50,14 @@ class TensorBoard(Logger):
     """
 
     wants_pictures = True
-    _writer: Any = field(default=None, init=False, repr=False)
+    _writer: SummaryWriter = field(init=False, repr=False)
 
     def open(self, folder: Path, config: Config) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            raise UserError(
-                "logger", "tensorboard", "needs the package tensorboard: pip install tensorboard"
-            ) from None
+            reason = "needs the package tensorboard: pip install tensorboard"
+            raise UserError("logger", "tensorboard", reason) from None
         self._writer = SummaryWriter(str(folder / "tensorboard"))
 
     def log(self, step: int, row: dict[str, float]) -> None:
@@ -81,7 +85,7 @@ class WandB(Logger):
     project: str = "diffusion_cli"
     mode: Literal["offline", "online"] = "offline"
     wants_pictures = True
-    _run: Any = field(default=None, init=False, repr=False)
+    _run: wandb.Run = field(init=False, repr=False)
 
     def open(self, folder: Path, config: Config) -> None:
         try:
@@ -102,8 +106,7 @@ class WandB(Logger):
         self._run.finish()
 
 
-def _opened(png: bytes) -> Any:
-    """A picture of Pillow's."""
+def _opened(png: bytes) -> Image.Image:
     from PIL import Image
 
     return Image.open(io.BytesIO(png)).convert("RGB")

@@ -72,9 +72,8 @@ def take(folder: Path, wait: Callable[[], None] | None = None) -> Place:
     missing = _no_locks(folder / LOCK)
     lock: BaseFileLock = FileLock(folder / LOCK) if missing is None else SoftFileLock(folder / HELD)
     if missing is not None:
-        log.warning(
-            "%s: no locks on this file system (%s); the file %s stands for one", folder, missing, HELD
-        )
+        why = f"no locks on this file system ({missing})"
+        log.warning("%s: %s; the file %s stands for one", folder, why, HELD)
     while True:
         try:
             lock.acquire(timeout=POLL)
@@ -98,37 +97,33 @@ def is_held(folder: Path) -> bool:
     if (folder / HELD).exists():
         return True
     try:
-        import fcntl
-
-        handle = os.open(folder / LOCK, os.O_RDONLY | os.O_NONBLOCK)
+        return _refusal(folder / LOCK) is not None
     except FileNotFoundError:
         return False
     except (ImportError, OSError):
         return True
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(handle)
-    return False
 
 
 def _no_locks(file: Path) -> str | None:
     """Why this file cannot be locked, where the file system has no locks; else None."""
     try:
-        import fcntl
-    except ImportError:
-        return None
-    try:
-        handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
-    except OSError:
+        error = _refusal(file, make=True)
+    except (ImportError, OSError):
         # FileLock says what is wrong with it
         return None
+    return error.strerror if error is not None and error.errno in NO_LOCKS else None
+
+
+def _refusal(file: Path, make: bool = False) -> OSError | None:
+    """The error that this file gives to whoever locks it now. make: where it is missing; else that raises OSError."""
+    import fcntl
+
+    way = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW if make else os.O_RDONLY
+    handle = os.open(file, way | os.O_NONBLOCK, 0o644)
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError as error:
-        return error.strerror if error.errno in NO_LOCKS else None
+        return error
     finally:
         os.close(handle)
     return None

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 from diffusion_cli.errors import UserError
 from diffusion_cli.ranges import Config
@@ -75,7 +75,7 @@ def first_host(hosts: str) -> str:
     return re.sub(r"\[(\w+)[^]]*\]", r"\1", re.split(r",(?![^\[]*\])", hosts)[0])
 
 
-def size_of(config: Mapping[str, Any]) -> int:
+def size_of(config: Config) -> int:
     """How many processes a command has: those that were started, or as many as the key `processes` says."""
     started, given = member().size, config.get("processes")
     if started > 1 and given not in (None, started):
@@ -83,7 +83,7 @@ def size_of(config: Mapping[str, Any]) -> int:
     return started if started > 1 else given or 1
 
 
-def settled(config: Config, before: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def settled(config: Config, before: Config | None = None) -> Config:
     """A training's configuration with its number of shards: the given one, that of the run which it continues, or one
     for each process. UserError where it does not suit the processes or the batch.
 
@@ -97,9 +97,8 @@ def settled(config: Config, before: Mapping[str, Any] | None = None) -> dict[str
     if config["batch_size"] < shards:
         raise UserError("shards", shards, f"is more than batch_size={config['batch_size']}")
     if size > 1 and str(config["device"]).startswith("cuda:"):
-        raise UserError(
-            "device", config["device"], "is one GPU; of several processes each takes its own: device=cuda"
-        )
+        reason = "is one GPU; of several processes each takes its own: device=cuda"
+        raise UserError("device", config["device"], reason)
     return config | {"shards": shards}
 
 

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from diffusion_cli.errors import UserError, shown
+from diffusion_cli.ranges import Facts
 from diffusion_cli.runs import checkpoint
 from diffusion_cli.runs.config import FILE, Record
 from diffusion_cli.runs.directory import RunDirectory, step_of
-from diffusion_cli.runs.resume import differences
+from diffusion_cli.runs.resume import Difference, differences
 
 if TYPE_CHECKING:
     from torch import nn
 
 log = logging.getLogger(__name__)
 LAST, BEST = "last", "best"
+# What a checkpoint of a training holds at least, which others rely on, and of what kind it is.
+Kinds = dict[str, "type | Kinds"]
+WHOLE: Kinds = {"state": {"ema": dict, "step": int}, "config": dict, "made_with": dict}
+WHERE_GIVEN: Kinds = {"best": {"step": int}, "teacher": {"config": dict, "ema": dict}}
 
 
-def newest(run: RunDirectory, key: str = "run") -> dict[str, Any]:
+def newest(run: RunDirectory, key: str = "run") -> Facts:
     """The content of the newest checkpoint that verifies, saying so when it is not the last one.
 
     Raises UserError for `key` where there is none.
@@ -33,7 +38,7 @@ def newest(run: RunDirectory, key: str = "run") -> dict[str, Any]:
     raise UserError(key, str(run.path), "has no checkpoint that can be read whole")
 
 
-def chosen(run: RunDirectory, weights: str | int, key: str = "weights") -> dict[str, Any]:
+def chosen(run: RunDirectory, weights: str | int, key: str = "weights") -> Facts:
     """The content of the checkpoint that `weights` means: last, best (by the loss on fixed batches; the last one, saying
     so, where it is gone), or the number of a step, which must be there: else UserError for `key`.
     """
@@ -57,7 +62,7 @@ def chosen(run: RunDirectory, weights: str | int, key: str = "weights") -> dict[
         return last
 
 
-def edits(record: Record, saved: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+def edits(record: Record, saved: Facts) -> list[Difference]:
     """What config.json says otherwise than its copy in a checkpoint: key, its value, and that of the copy."""
     copy = saved.get("record")
     if not isinstance(copy, dict):
@@ -65,21 +70,21 @@ def edits(record: Record, saved: Mapping[str, Any]) -> list[tuple[str, Any, Any]
     return [found for found in differences(record.content, copy) if not found[0].startswith("extensions")]
 
 
-def _of_training(file: Path) -> dict[str, Any]:
+def _of_training(file: Path) -> Facts:
     """A checkpoint as `diffusion train` writes them; checkpoint.Damaged for any other content, however well sealed."""
     content = checkpoint.load(file)
-    state, best = content.get("state"), content.get("best")
-    whole = (
-        isinstance(state, dict) and isinstance(state.get("ema"), dict) and isinstance(state.get("step"), int)
-    )
-    known = best is None or (isinstance(best, dict) and isinstance(best.get("step"), int))
-    teacher = content.get("teacher", {"config": {}, "ema": {}})
-    known &= isinstance(teacher, dict) and all(
-        isinstance(teacher.get(key), dict) for key in ("config", "ema")
-    )
-    if not (whole and known and all(isinstance(content.get(key), dict) for key in ("config", "made_with"))):
+    given = {key: shape for key, shape in WHERE_GIVEN.items() if content.get(key) is not None}
+    if not _has(content, WHOLE | given):
         raise checkpoint.Damaged(f"{file}: not a checkpoint of a training")
     return content
+
+
+def _has(node: object, kinds: Kinds) -> bool:
+    """Whether a node is a dict with values of these kinds."""
+    return isinstance(node, dict) and all(
+        _has(node.get(key), kind) if isinstance(kind, dict) else isinstance(node.get(key), kind)
+        for key, kind in kinds.items()
+    )
 
 
 def start_from(net: nn.Module, name: str, weights: str | int) -> None:
@@ -100,16 +105,10 @@ def start_from(net: nn.Module, name: str, weights: str | int) -> None:
         log.warning("%d of %d weights do not fit and start at random: %s", len(others), len(ours), shown)
 
 
-class Loadable(Protocol):
-    """What takes a saved state: a network, or a training."""
-
-    def load_state_dict(self, state_dict: dict[str, Any], /) -> object: ...
-
-
-def fit_in(net: Loadable, state: dict[str, Any], key: str, run: RunDirectory) -> None:
-    """net.load_state_dict(state); UserError for `key` where these weights are another network's."""
+def fit_in(load: Callable[[Facts], object], state: Facts, key: str, run: RunDirectory) -> None:
+    """load(state), of a network or a training; UserError for `key` where these weights are another network's."""
     try:
-        net.load_state_dict(state)
+        load(state)
     except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
         reason = f"its weights do not fit the network of its configuration ({type(error).__name__})"
         raise UserError(key, str(run.path), reason) from error

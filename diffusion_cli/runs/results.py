@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from diffusion_cli.errors import Passage, UserError
-from diffusion_cli.ranges import Config
+from diffusion_cli.ranges import Config, Facts
 from diffusion_cli.runs import config as run_config
 from diffusion_cli.runs.directory import FINISHED, RunDirectory
 from diffusion_cli.runs.jobs import in_order
 from diffusion_cli.runs.ranking import cost, error_of
 
 COMPARED = ("ratio", "floor")  # numbers beside a metric's value that are worth a figure
+# What summary.json says besides of how the run was made.
+NO_RESULTS = ("versions", "seed", "threads", "processes")
 # Groups whose keys make another loss: its values are not compared.
 OF_THE_LOSS = ("schedule", "parameterization", "objective")
 
@@ -57,9 +59,8 @@ class Result:
     def basis(self, name: str) -> str:
         """What two numbers of this name must have in common to be compared: data, how many samples, and what is the loss."""
         of = [self.keys.get("dataset"), *(self.numbers.get(f"{name}.{part}") for part in ("n", "against"))]
-        return json.dumps(
-            of + [self.config.get(group) for group in OF_THE_LOSS if name == "loss"], default=str
-        )
+        of += [self.config.get(group) for group in OF_THE_LOSS if name == "loss"]
+        return json.dumps(of, default=str)
 
 
 def read_result(path: str | Path, name: str | None = None) -> Result:
@@ -121,16 +122,24 @@ def find(folder: str | Path) -> list[Result]:
     root = Path(folder)
     if not root.is_dir():
         raise UserError("sweep", str(folder), "no such directory")
-    marks = (mark for name in (run_config.FILE, run_config.CHECKPOINTS) for mark in root.rglob(name))
-    paths = {mark.parent.relative_to(root).as_posix() for mark in marks}
+    paths = [path.relative_to(root).as_posix() for path in directories(root)]
     if not paths:
         raise UserError("sweep", str(folder), "holds no runs")
     return [read_result(root / path, path) for path in sorted(paths, key=in_order)]
 
 
-def _flatten(node: dict[str, Any]) -> dict[str, Any]:
+def directories(root: Path) -> Iterator[Path]:
+    """The directories of runs below a folder, in order; what lies within a run is not looked at."""
+    for where, folders, files in os.walk(root):
+        if run_config.FILE in files or run_config.CHECKPOINTS in folders:
+            folders.clear()
+            yield Path(where)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+
+
+def _flatten(node: Facts) -> Facts:
     """Dotted name -> value, of all that is no dict."""
-    found: dict[str, Any] = {}
+    found: Facts = {}
     for key, value in node.items():
         if isinstance(value, dict):
             found |= {f"{key}.{name}": item for name, item in _flatten(value).items()}
@@ -139,13 +148,9 @@ def _flatten(node: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def numbers_of(summary: dict[str, Any]) -> dict[str, float]:
+def numbers_of(summary: Facts) -> dict[str, float]:
     """Dotted name -> number, of a summary. A metric's own name stands for its value."""
-    chosen = {
-        key: value
-        for key, value in summary.items()
-        if key not in ("versions", "seed", "threads", "processes")
-    }
+    chosen = {key: value for key, value in summary.items() if key not in NO_RESULTS}
     found = {}
     for name, value in _flatten(chosen).items():
         if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
@@ -153,7 +158,7 @@ def numbers_of(summary: dict[str, Any]) -> dict[str, float]:
     return found
 
 
-def better_of(summary: dict[str, Any]) -> dict[str, str | float]:
+def better_of(summary: Facts) -> dict[str, str | float]:
     """Name of a metric, as in `numbers_of` -> which way it is better, as its entry in the summary says."""
     metrics = summary.get("metrics")
     found: dict[str, str | float] = {}

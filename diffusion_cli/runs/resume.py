@@ -7,13 +7,14 @@ import json
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from diffusion_cli.errors import UserError, shown
-from diffusion_cli.ranges import Config
+from diffusion_cli.ranges import Config, Facts
 from diffusion_cli.runs.directory import FINISHED, RunDirectory
 
 log = logging.getLogger(__name__)
+# Of two configurations: dotted key, new value, old value.
+Difference = tuple[str, object, object]
 
 # What is done with the network, not how it comes to be.
 FREE = ("resume", "plots", "evaluate", "n", "stages", "checkpoint", "figures", "evaluation", "monitor", "sampler",
@@ -32,11 +33,8 @@ WARNED = {
 
 def fingerprint(config: Config) -> str:
     """A digest of a whole resolved config, the same for a run and for its continuation: 16 hex digits."""
-    kept = {
-        key: value
-        for key, value in config.items()
-        if key not in ("resume", "optimize", "max_minutes", "like", "processes")
-    }
+    left_out = ("resume", "optimize", "max_minutes", "like", "processes")
+    kept = {key: value for key, value in config.items() if key not in left_out}
     return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
@@ -51,13 +49,13 @@ MADE_WITH = {
 }
 
 
-def check_same(config: Config, saved: dict[str, Any], quiet: bool = False) -> None:
+def check_same(config: Config, saved: Config, quiet: bool = False) -> None:
     """Compares the config of a resumed run with the saved one, key by key.
 
     Raises UserError for a key that would make it another run; warns (unless quiet) for one that changes its last bits.
     """
     for key, new, old in differences(config, saved):
-        if any(key == free or key.startswith(free + ".") for free in FREE):
+        if f"{key}.".startswith(tuple(f"{free}." for free in FREE)):
             continue
         if key not in WARNED:
             raise UserError(key, new, f"the run was begun with {key}={shown(old)}; resume it with its own value, or start "
@@ -66,7 +64,7 @@ def check_same(config: Config, saved: dict[str, Any], quiet: bool = False) -> No
             log.warning("%s=%s, but the run was begun with %s: %s", key, shown(new), shown(old), WARNED[key])
 
 
-def check_made_with(now: dict[str, Any], then: dict[str, Any]) -> None:
+def check_made_with(now: Facts, then: Facts) -> None:
     """Compares what a checkpoint is resumed with and what it was made with, beyond the config: versions, what `auto`
     and null came to, and the content of the data.
 
@@ -77,12 +75,11 @@ def check_made_with(now: dict[str, Any], then: dict[str, Any]) -> None:
                         "another run")  # fmt: skip
     for name, effect in MADE_WITH.items():
         if name in then and now.get(name) != then[name]:
-            log.warning(
-                "%s=%s, but the checkpoint was made with %s: %s", name, now.get(name), then[name], effect
-            )
+            made = f"the checkpoint was made with {then[name]}"
+            log.warning("%s=%s, but %s: %s", name, now.get(name), made, effect)
 
 
-def differences(new: Any, old: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+def differences(new: object, old: object, path: str = "") -> Iterator[Difference]:
     """Dotted key, new value and old value, wherever two configurations differ."""
     if isinstance(new, dict) and isinstance(old, dict):
         for key in [*new, *(k for k in old if k not in new)]:

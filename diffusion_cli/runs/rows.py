@@ -7,8 +7,8 @@ import io
 import logging
 import time
 from pathlib import Path
-from typing import Any
 
+from diffusion_cli.ranges import Facts
 from diffusion_cli.runs.atomic import replacing
 
 log = logging.getLogger(__name__)
@@ -30,15 +30,14 @@ class Metrics:
 
     def __init__(self, path: Path, since: int = 0):
         self.path, self.written = path, time.monotonic()
-        self.rows: list[dict[str, Any]] = []
+        self.rows: list[Facts] = []
         if since and path.is_file():
             self.rows = [row for row in _rows(path) if int(row["step"]) <= since]
 
     def add(self, row: dict[str, float]) -> None:
         """Floats are written with 9 significant digits: enough for float32 to come back exactly."""
-        self.rows.append(
-            {key: f"{value:.9g}" if isinstance(value, float) else value for key, value in row.items()}
-        )
+        texts = {key: f"{value:.9g}" if isinstance(value, float) else value for key, value in row.items()}
+        self.rows.append(texts)
         if time.monotonic() - self.written > REWRITE:
             self.write()
 
@@ -64,7 +63,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
     return whole
 
 
-def _whole(row: dict[str, Any]) -> bool:
+def _whole(row: dict[str, str]) -> bool:
     try:
         _ = [*map(float, row.values())]
         return None not in row and row["step"].isascii() and row["step"].isdigit()

@@ -10,10 +10,13 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from diffusion_cli.runs.place import Place
 from diffusion_cli.runs.signals import Stop, tick
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 log = logging.getLogger(__name__)
 # Seconds between two lines of what takes long.
@@ -35,7 +38,7 @@ class Session(NamedTuple):
     lock: Place | None = None
     quiet: bool = False
 
-    def bar(self, total: int, done: int = 0, unit: str = "step", stops: bool = True) -> Any:
+    def bar(self, total: int, done: int = 0, unit: str = "step", stops: bool = True) -> Lines | tqdm:
         """A progress bar with rate and remaining time, in a terminal or a notebook; elsewhere, and for a job among others, lines.
 
         stops: whether an update raises Interrupted where a signal has come.
@@ -107,7 +110,7 @@ def bar(
     check: Callable[[], None] = tick,
     alone: bool = True,
     every: float = EVERY,
-) -> Any:
+) -> Lines | tqdm:
     """A progress bar; see `Session.bar`.
 
     check: called at each update, before it counts.
@@ -116,7 +119,12 @@ def bar(
     if not alone or every == math.inf or not (_is_terminal() or in_notebook()):
         return Lines(total, done, unit, check, every)
 
-    class Bar(_tqdm()):  # type: ignore[misc]
+    with warnings.catch_warnings():
+        # that a notebook lacks ipywidgets: the bar is then one of characters
+        warnings.simplefilter("ignore")
+        from tqdm.auto import tqdm
+
+    class Bar(tqdm):
         def update(self, n: float | None = 1) -> bool | None:
             check()
             Heartbeat.heard = time.monotonic()
@@ -161,17 +169,6 @@ class Lines:
 def in_notebook() -> bool:
     """Whether this process is the kernel of a notebook."""
     return "ipykernel.kernelapp" in sys.modules
-
-
-def _tqdm() -> Any:
-    """tqdm's bar, a notebook's where this is one and has the package for it."""
-    with warnings.catch_warnings():
-        # that a notebook lacks ipywidgets: the bar is then one of characters
-        warnings.simplefilter("ignore")
-        from tqdm.auto import tqdm as of_notebook
-    from tqdm import tqdm as of_terminal
-
-    return of_notebook if in_notebook() else of_terminal
 
 
 def _is_terminal() -> bool:

@@ -12,12 +12,13 @@ import signal
 import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from diffusion_cli.errors import Interrupted
 
 CAUGHT = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
 REQUEUE = getattr(signal, "SIGUSR2", None)  # by which submitit says that its job's time is over
+LAUNCHERS = (REQUEUE, signal.SIGTERM)  # of a launcher that requeues jobs
 
 
 def tick() -> None:
@@ -47,8 +48,8 @@ class Stop:
         self.leaves = leaves
         self.signum: int | None = None
         self.at_once: Callable[[int], None] = lambda signum: None
-        self._before: dict[int, Any] = {}
-        self._hook: Any = None
+        self._after = contextlib.ExitStack()
+        self._hook: Callable[[int, None], object] | None = None
         self._outer: Stop | None = None
 
     def __enter__(self) -> Stop:
@@ -57,15 +58,14 @@ class Stop:
         # not in the main thread: signals are not ours to take
         with contextlib.suppress(ValueError):
             for number in [*CAUGHT, *([REQUEUE] if self._hook else [])]:
-                self._before[number] = signal.signal(number, self._note)
+                self._after.callback(signal.signal, number, signal.signal(number, self._note))
             self._outer, Stop.current = Stop.current, self
         return self
 
     def __exit__(self, *error: object) -> None:
         if Stop.current is self:
             Stop.current = self._outer
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        self._after.close()
 
     def check(self) -> None:
         """Where a signal has come: raises Interrupted, or does what the launcher wants; where that returns, the run goes
@@ -73,7 +73,7 @@ class Stop:
         number = self.take()
         if number is None:
             return
-        if not self._is_launchers(number):
+        if self._hook is None or number not in LAUNCHERS:
             raise Interrupted(number)
         if number == REQUEUE:
             self._hook(number, None)
@@ -83,18 +83,14 @@ class Stop:
         number, self.signum = self.signum, None
         return number
 
-    def _is_launchers(self, number: int | None) -> bool:
-        return self._hook is not None and number in (REQUEUE, signal.SIGTERM)
-
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self._is_launchers(number):
+        if self._hook is not None and number in LAUNCHERS:
             # both may come at once, in either order
             self.signum = REQUEUE if REQUEUE in (self.signum, number) else number
         elif self.signum is None:
             self.signum = number
-            say(
-                f"{signal.Signals(number).name}: stopping once what is in hand is saved; once more to leave at once"
-            )
+            name = signal.Signals(number).name
+            say(f"{name}: stopping once what is in hand is saved; once more to leave at once")
         else:
             with contextlib.suppress(Exception):
                 self.at_once(number)

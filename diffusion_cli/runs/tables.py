@@ -37,10 +37,8 @@ def terminal(results: Sequence[Result]) -> str:
 def columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Lines of text, each column as wide as its widest cell."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (head, *rows)
-    ]
-    return "\n".join(line.rstrip() for line in lines)
+    lines = (map(str.ljust, row, widths) for row in (head, *rows))
+    return "\n".join("  ".join(line).rstrip() for line in lines)
 
 
 def failures(results: Sequence[Result], keys: Sequence[str]) -> list[str]:
@@ -62,9 +60,8 @@ def write_tables(results: Sequence[Result], folder: Path, name: str) -> None:
     writer.writerow([*keys, "runs", *(column for name in names for column in (name, f"{name} std"))])
     for cell in cells:
         numbers = [value for name in names for value in (cell.mean(name), cell.std(name))]
-        writer.writerow(
-            [*map(shown, cell.values), len(cell.results), *("" if v is None else f"{v:.9g}" for v in numbers)]
-        )
+        texts = ("" if number is None else f"{number:.9g}" for number in numbers)
+        writer.writerow([*map(shown, cell.values), len(cell.results), *texts])
     for suffix, content in ((".csv", text.getvalue()), (".md", _markdown(results, keys, cells, names))):
         with replacing(folder / f"{name}{suffix}") as part:
             part.write_text(content)
