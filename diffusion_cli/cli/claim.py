@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -83,10 +84,8 @@ def give_back() -> None:
         if not all(map(_is_of_a_start, os.listdir(made))):
             break
         _clear(made, os.listdir(made))
-        try:
+        with contextlib.suppress(OSError):
             made.rmdir()
-        except OSError:
-            break
     keep()
 
 

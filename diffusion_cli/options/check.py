@@ -37,11 +37,8 @@ def check_config(config: Config) -> None:
             _check_component(name, name, value)
         elif name == FIGURES:
             if not isinstance(value, Mapping):
-                raise UserError(
-                    name,
-                    value,
-                    "holds figures by their names: figures.loss=null leaves one out, plots=false all",
-                )
+                reason = "holds figures by their names: figures.loss=null leaves one out, plots=false all"
+                raise UserError(name, value, reason)
             for figure, node in value.items():
                 _check_component(f"{name}.{figure}", "figure", node)
         elif name in keys:

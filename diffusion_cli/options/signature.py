@@ -59,7 +59,9 @@ def source_of(module: str) -> Path | None:
     place = PACKAGE
     if first != "diffusion_cli":
         spec = PathFinder.find_spec(first)
-        origin = Path(spec.origin) if spec and spec.origin else Path(first)
+        if spec is None or spec.origin is None:
+            return None
+        origin = Path(spec.origin)
         place = origin.parent if origin.name == "__init__.py" else origin.with_suffix("")
     place = place.joinpath(*rest)
     files = (place / "__init__.py", place.with_suffix(".py"))
