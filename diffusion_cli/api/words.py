@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 
 from diffusion_cli.cli.plain import quoted
-from diffusion_cli.errors import ArgumentError
+from diffusion_cli.errors import ArgumentError, shown
 
 # What Hydra reads as it stands; other texts are quoted.
 PLAIN = re.compile(r"[A-Za-z_][\w-]*(?:[./][A-Za-z_][\w-]*)*")
@@ -30,15 +29,12 @@ def words_of(words: Sequence[str], keys: Mapping[str, object]) -> list[str]:
 
 def typed(key: str, value: object) -> str:
     """A value as it is typed. ArgumentError for `key` where it cannot be."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
+    if value is None or isinstance(value, bool):
+        return shown(value)
     if isinstance(value, Integral):
         return str(int(value))
     if isinstance(value, Real):
-        number = float(value)
-        return repr(number) if math.isfinite(number) else str(number)
+        return repr(float(value))
     if isinstance(value, (list, tuple)):
         return "[" + ",".join(typed(key, item) for item in value) + "]"
     if isinstance(value, (str, os.PathLike)):

@@ -89,11 +89,10 @@ class Checked(Callback):
             check_config(known)
             sweep.plan(config, refuse)
             directory = _directory(config, "sweep")
-            resumed = (
-                known.get("resume") is True and _stamped(config, "sweep") and not _given(config, "sweep")
-            )
+            stamped = _stamped(config, "sweep")
+            resumed = known.get("resume") is True and stamped and not _given(config, "sweep")
             found = sweep.earlier(config, directory) if resumed else None
-            exclusive = _stamped(config, "sweep") and found is None
+            exclusive = stamped and found is None
             claimed = claim.claim_directory("hydra.sweep.dir", found or directory, exclusive)
             if claimed != directory:
                 set_hydra(config, "sweep.dir", claimed)

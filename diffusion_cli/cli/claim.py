@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,10 +15,8 @@ from diffusion_cli.runs.place import Place
 HYDRAS_FILES = (".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml")
 OURS = ("multirun.yaml", config.FILE, ".lock", ".owner", ".held", ".sweep")
 
-# the directories that this process created, each after its parent
-_made: list[Path] = []
-# those that existed: what was in them
-_found: dict[Path, set[str]] = {}
+# The directories that this process uses, each after its parent, and what was in them; None: this process has made them.
+_taken: dict[Path, set[str] | None] = {}
 _lock: Place | None = None
 
 
@@ -46,7 +43,7 @@ def claim_directory(key: str, directory: str, exclusive: bool) -> str:
                     continue
                 _take(candidate)
             else:
-                _made.append(candidate.absolute())
+                _taken[candidate.absolute()] = None
             return str(candidate) if number else directory
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise UserError(key, directory, getattr(error, "strerror", None) or str(error)) from error
@@ -69,23 +66,22 @@ def keep() -> None:
     if _lock is not None:
         _lock.release()
     _lock = None
-    _made.clear()
-    _found.clear()
+    _taken.clear()
 
 
 def give_back() -> None:
     """Undo `claim`: remove the directories that this process made, and what a start writes from those that it found. A
     directory into which anything else has been written stays as it is."""
-    for directory, before in _found.items():
-        new = set(os.listdir(directory)) - before
-        if all(map(_is_of_a_start, new)):
-            _clear(directory, new)
-    for made in reversed(_made):
-        if not all(map(_is_of_a_start, os.listdir(made))):
+    for directory, before in reversed(_taken.items()):
+        new = set(os.listdir(directory)) - (before or set())
+        if not all(map(_is_of_a_start, new)):
             break
-        _clear(made, os.listdir(made))
-        with contextlib.suppress(OSError):
-            made.rmdir()
+        _clear(directory, new)
+        try:
+            if before is None:
+                directory.rmdir()
+        except OSError:
+            break
     keep()
 
 
@@ -95,7 +91,7 @@ def _make(directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
         raise NotADirectoryError(20, f"{directory.name} is not a directory") from None
-    _made.extend(missing)
+    _taken.update(dict.fromkeys(missing))
 
 
 def _take(directory: Path) -> None:
@@ -104,7 +100,7 @@ def _take(directory: Path) -> None:
     if not os.access(directory, os.W_OK | os.X_OK):
         raise PermissionError(13, "Permission denied")
     _refuse_links(directory)
-    _found[directory.absolute()] = set(os.listdir(directory))
+    _taken.setdefault(directory.absolute(), set(os.listdir(directory)))
 
 
 def _refuse_links(directory: Path) -> None:

@@ -62,12 +62,10 @@ def complete_config(config: DictConfig, command: str, words: Sequence[str]) -> F
         if command in TRAININGS:
             choose_length(config, said)
         for group in GROUPS:
-            if group != "figure":
+            if group != "figure" or command == "plot":
                 fill_component(config, group, group)
         for figure in config.get(FIGURES) or ():
             fill_component(config[FIGURES], figure, "figure")
-        if command == "plot" and "figure" in config:
-            fill_component(config, "figure", "figure")
     return found
 
 

@@ -105,13 +105,11 @@ def kind_of(argument: Argument) -> str:
 def _table(rows: Sequence[tuple[str, str]], width: int) -> str:
     """Names in a column, texts wrapped beside them."""
     indent = min(max((len(name) for name, _ in rows), default=0), 26) + 4
-    lines = []
+    lines, blank = [], " " * indent
     for name, text in rows:
-        wrapped = textwrap.wrap(text, max(width - indent, 30))
         first = f"  {name:<{indent - 2}}"
         if len(first) > indent:
             lines.append(first)
-            first = " " * indent
-        lines.append(first + (wrapped or [""])[0])
-        lines += [" " * indent + line for line in wrapped[1:]]
+            first = blank
+        lines += textwrap.wrap(text, max(width, indent + 30), initial_indent=first, subsequent_indent=blank)
     return "\n".join(lines)
