@@ -15,8 +15,10 @@ from diffusion_cli.runs.place import Place
 HYDRAS_FILES = (".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml")
 OURS = ("multirun.yaml", config.FILE, ".lock", ".owner", ".held", ".sweep")
 
-# The directories that this process uses, each after its parent, and what was in them; None: this process has made them.
-_taken: dict[Path, set[str] | None] = {}
+# the directories that this process created, each after its parent
+_made: list[Path] = []
+# those that existed: what was in them
+_found: dict[Path, set[str]] = {}
 _lock: Place | None = None
 
 
@@ -43,7 +45,7 @@ def claim_directory(key: str, directory: str, exclusive: bool) -> str:
                     continue
                 _take(candidate)
             else:
-                _taken[candidate.absolute()] = None
+                _made.append(candidate.absolute())
             return str(candidate) if number else directory
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise UserError(key, directory, getattr(error, "strerror", None) or str(error)) from error
@@ -66,20 +68,23 @@ def keep() -> None:
     if _lock is not None:
         _lock.release()
     _lock = None
-    _taken.clear()
+    _made.clear()
+    _found.clear()
 
 
 def give_back() -> None:
     """Undo `claim`: remove the directories that this process made, and what a start writes from those that it found. A
     directory into which anything else has been written stays as it is."""
-    for directory, before in reversed(_taken.items()):
-        new = set(os.listdir(directory)) - (before or set())
-        if not all(map(_is_of_a_start, new)):
+    for directory, before in _found.items():
+        new = set(os.listdir(directory)) - before
+        if all(map(_is_of_a_start, new)):
+            _clear(directory, new)
+    for made in reversed(_made):
+        if not all(map(_is_of_a_start, os.listdir(made))):
             break
-        _clear(directory, new)
+        _clear(made, os.listdir(made))
         try:
-            if before is None:
-                directory.rmdir()
+            made.rmdir()
         except OSError:
             break
     keep()
@@ -91,7 +96,7 @@ def _make(directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
         raise NotADirectoryError(20, f"{directory.name} is not a directory") from None
-    _taken.update(dict.fromkeys(missing))
+    _made.extend(missing)
 
 
 def _take(directory: Path) -> None:
@@ -100,7 +105,7 @@ def _take(directory: Path) -> None:
     if not os.access(directory, os.W_OK | os.X_OK):
         raise PermissionError(13, "Permission denied")
     _refuse_links(directory)
-    _taken.setdefault(directory.absolute(), set(os.listdir(directory)))
+    _found[directory.absolute()] = set(os.listdir(directory))
 
 
 def _refuse_links(directory: Path) -> None:
