@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from diffusion_cli.cli.before_torch import set_before_torch
 from diffusion_cli.cli.calls import perform
+from diffusion_cli.cli.streams import logged_to
 from diffusion_cli.commands import output
 from diffusion_cli.errors import Interrupted
 from diffusion_cli.runs.session import Heartbeat, Session, in_notebook
@@ -23,12 +25,12 @@ _said: set[str] = set()
 
 @contextlib.contextmanager
 def calling(
-    threads: int | None, quiet: bool, file: Path | None = None, log_format: str = ""
+    quiet: bool, threads: int | None, file: Path | None = None, log_format: str = ""
 ) -> Iterator[Session]:
     """The session of one call. An interrupt of the keyboard leaves as KeyboardInterrupt, once all is saved.
 
-    threads: torch's while the call lasts; afterwards it has those that it had before.
     quiet: nothing is shown but warnings.
+    threads: torch's while the call lasts; afterwards it has those that it had before.
     file, log_format: of the command's own log; None: it has none.
     """
     set_before_torch(os.environ)
@@ -56,17 +58,10 @@ def calling(
 
 def performed(command: str, line: Sequence[str], quiet: bool) -> Path:
     """The directory that a command has left."""
-
-    def entering(
-        threads: int | None, directory: Path, form: str
-    ) -> contextlib.AbstractContextManager[Session]:
-        return calling(threads, quiet, directory / f"{command}.log", form)
-
-    return perform(command, line, entering)
+    return perform(command, line, functools.partial(calling, quiet))
 
 
-@contextlib.contextmanager
-def _heard(quiet: bool, file: Path | None, log_format: str) -> Iterator[None]:
+def _heard(quiet: bool, file: Path | None, log_format: str) -> contextlib.AbstractContextManager[None]:
     """Within, what the package logs is printed, as in a terminal, where the program has not said what becomes of it."""
     logger = logging.getLogger("diffusion_cli")
     handlers: list[logging.Handler] = []
@@ -79,15 +74,5 @@ def _heard(quiet: bool, file: Path | None, log_format: str) -> Iterator[None]:
     if file is not None:
         handlers.append(logging.FileHandler(file))
         handlers[-1].setFormatter(logging.Formatter(log_format))
-    level = logger.level
-    if level == logging.NOTSET:
-        logger.setLevel(logging.INFO)
-    for handler in handlers:
-        logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-        for handler in handlers:
-            logger.removeHandler(handler)
-            handler.close()
+    level = logging.INFO if logger.level == logging.NOTSET else logger.level
+    return logged_to(handlers, logger, level)

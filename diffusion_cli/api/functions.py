@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from diffusion_cli.api.calling import calling, performed
 from diffusion_cli.api.run import Run
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from diffusion_cli.figures.graphic import Graphic
 
 
-def train(*words: str, quiet: bool = False, **keys: Any) -> Run:
+def train(*words: str, quiet: bool = False, **keys: object) -> Run:
     """The run of a new training, as `diffusion train` does it: the same checks, defaults, files and bits.
 
     words: keys with a dot, such as "optimizer.lr=1e-3" or "hydra.run.dir=runs/mine".
@@ -29,7 +29,7 @@ def train(*words: str, quiet: bool = False, **keys: Any) -> Run:
     return Run.load(performed("train", words_of(words, keys), quiet))
 
 
-def plot(figure: str, *words: str, quiet: bool = False, **keys: Any) -> Graphic:
+def plot(figure: str, *words: str, quiet: bool = False, **keys: object) -> Graphic:
     """A figure that needs no run, or one of many runs; that of a run is `Run.plot`.
 
     figure: its name, see `diffusion list figures`.
@@ -40,5 +40,5 @@ def plot(figure: str, *words: str, quiet: bool = False, **keys: Any) -> Graphic:
     """
     line = words_of(words, {"figure": figure} | keys)
     config = compose("plot", line)
-    with refusing(line), calling(config["threads"], quiet) as session:
+    with refusing(line), calling(quiet, config["threads"]) as session:
         return plotting.draw_one(figure, config, session, plotting.wanted_results(config))

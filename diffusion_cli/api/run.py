@@ -7,7 +7,7 @@ import html
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from diffusion_cli.api.calling import calling, performed
 from diffusion_cli.api.words import typed, words_of
@@ -15,6 +15,7 @@ from diffusion_cli.cli.calls import compose, refusing
 from diffusion_cli.commands import output, sample
 from diffusion_cli.commands import plot as plotting
 from diffusion_cli.errors import ArgumentError
+from diffusion_cli.ranges import Config, Facts
 from diffusion_cli.runs.directory import RunDirectory
 from diffusion_cli.runs.rows import read_csv
 
@@ -54,7 +55,7 @@ class Run:
         return cls([f"run={typed('run', directory.path)}"], directory)
 
     @classmethod
-    def exact(cls, *words: str, **keys: Any) -> Run:
+    def exact(cls, *words: str, **keys: object) -> Run:
         """The exact denoiser of a dataset whose density is known, which needs no training.
 
         words, keys: as of `train`: dataset="circle", "schedule.T=100".
@@ -71,7 +72,7 @@ class Run:
         return self._trained().path
 
     @property
-    def config(self) -> dict[str, Any]:
+    def config(self) -> Config:
         """Its whole configuration, a nested dict."""
         return self._directory.record.current if self._directory else compose("sample", self._words)
 
@@ -81,7 +82,7 @@ class Run:
         return self._trained().status
 
     @property
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Facts:
         """What summary.json holds: status, steps, seconds, loss, metrics, data, versions, ..."""
         return self._trained().summary
 
@@ -101,38 +102,40 @@ class Run:
 
     # what it does
 
-    def sample(self, n: int | None = None, *words: str, quiet: bool = False, **keys: Any) -> sample.Samples:
+    def sample(
+        self, n: int | None = None, *words: str, quiet: bool = False, **keys: object
+    ) -> sample.Samples:
         """New samples, as `diffusion sample` draws them, in the units of the data's file.
 
         n: how many; None: the run's own number.
 
         >>> run.sample(500, sampler="ddim", steps=10, label=[0, 1], guidance="cfg", w=2)
         """
-        config = self._composed("sample", words, keys, n=n)
-        with refusing(words), calling(config["threads"], quiet) as session:
+        config = self._composed("sample", words, keys if n is None else {"n": n} | keys)
+        with refusing(words), calling(quiet, config["threads"]) as session:
             return sample.new_samples(output.components_of(config, session), session.bar)
 
-    def evaluate(self, *words: str, quiet: bool = False, **keys: Any) -> output.Measured:
+    def evaluate(self, *words: str, quiet: bool = False, **keys: object) -> output.Measured:
         """The metrics of new samples, as `diffusion evaluate` measures them; shown as a table.
 
         >>> run.evaluate("evaluation.n=2000", sampler="dpmpp", steps=10)["sliced_w2"]["value"]
         """
         config = self._composed("evaluate", words, keys)
-        with refusing(words), calling(config["threads"], quiet) as session:
+        with refusing(words), calling(quiet, config["threads"]) as session:
             return output.evaluate(output.components_of(config, session), session.bar)
 
-    def plot(self, figure: str = "samples", *words: str, quiet: bool = False, **keys: Any) -> Graphic:
+    def plot(self, figure: str = "samples", *words: str, quiet: bool = False, **keys: object) -> Graphic:
         """A figure of the run, which a notebook shows; `.save(path)` writes it.
 
         figure: its name, see `diffusion list figures`.
 
         >>> run.plot("trajectories", "figure.shown=20").save("trajectories.png")
         """
-        config = self._composed("plot", words, keys, figure=figure)
-        with refusing(words), calling(config["threads"], quiet) as session:
+        config = self._composed("plot", words, {"figure": figure} | keys)
+        with refusing(words), calling(quiet, config["threads"]) as session:
             return plotting.draw_one(figure, config, session, plotting.wanted_results(config))
 
-    def distill(self, *words: str, quiet: bool = False, **keys: Any) -> Run:
+    def distill(self, *words: str, quiet: bool = False, **keys: object) -> Run:
         """A student that samples in a call or a few what this run samples in many, taught as by `diffusion distill`.
 
         words, keys: as of `train`.
@@ -141,20 +144,17 @@ class Run:
         """
         return Run.load(performed("distill", [*self._words, *words_of(words, keys)], quiet))
 
-    def components(self, *words: str, quiet: bool = False, **keys: Any) -> Components:
+    def components(self, *words: str, quiet: bool = False, **keys: object) -> Components:
         """The objects that the run is made of: dataset, schedule, net, denoiser, sampler, ...
 
         >>> run.components().denoiser(x_t, t)
         """
         config = self._composed("sample", words, keys)
-        with refusing(words), calling(config["threads"], quiet) as session:
+        with refusing(words), calling(quiet, config["threads"]) as session:
             return output.components_of(config, session)
 
-    def _composed(
-        self, command: str, words: Sequence[str], keys: Mapping[str, Any], **given: Any
-    ) -> dict[str, Any]:
-        given = {key: value for key, value in given.items() if value is not None}
-        named = {SHORT.get(key, key): value for key, value in {**given, **keys}.items()}
+    def _composed(self, command: str, words: Sequence[str], keys: Mapping[str, object]) -> Config:
+        named = {SHORT.get(key, key): value for key, value in keys.items()}
         return compose(command, [*self._words, *words_of(words, named)])
 
     def _trained(self) -> RunDirectory:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any
 
-from diffusion_cli.errors import ArgumentError
+from diffusion_cli.cli.plain import quoted
+from diffusion_cli.errors import ArgumentError, shown
 
 # What Hydra reads as it stands; other texts are quoted.
 PLAIN = re.compile(r"[A-Za-z_][\w-]*(?:[./][A-Za-z_][\w-]*)*")
 NO_TEXTS = ("null", "true", "false", "inf", "nan")
 
 
-def words_of(words: Sequence[str], keys: Mapping[str, Any]) -> list[str]:
+def words_of(words: Sequence[str], keys: Mapping[str, object]) -> list[str]:
     """The words of a line: strings as they are, then each keyword argument as KEY=VALUE.
 
     >>> words_of(["optimizer.lr=1e-3"], {"dataset": "circle", "label": [0, 1], "stages": None})
@@ -28,27 +27,18 @@ def words_of(words: Sequence[str], keys: Mapping[str, Any]) -> list[str]:
     return [*words, *(f"{key}={typed(key, value)}" for key, value in keys.items())]
 
 
-def typed(key: str, value: Any) -> str:
+def typed(key: str, value: object) -> str:
     """A value as it is typed. ArgumentError for `key` where it cannot be."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
+    if value is None or isinstance(value, bool):
+        return shown(value)
     if isinstance(value, Integral):
         return str(int(value))
     if isinstance(value, Real):
-        number = float(value)
-        return repr(number) if math.isfinite(number) else str(number)
+        return repr(float(value))
     if isinstance(value, (list, tuple)):
         return "[" + ",".join(typed(key, item) for item in value) + "]"
     if isinstance(value, (str, os.PathLike)):
-        return _quoted(os.fspath(value))
+        text = os.fspath(value)
+        return text if PLAIN.fullmatch(text) and text.lower() not in NO_TEXTS else quoted(text)
     reason = f'takes no {type(value).__name__}; a key with a dot is a string: "{key}.NAME=VALUE"'
     raise ArgumentError(key, value, reason)
-
-
-def _quoted(text: str) -> str:
-    if PLAIN.fullmatch(text) and text.lower() not in NO_TEXTS:
-        return text
-    # within quotes a backslash means itself, but before a quote
-    return "'" + re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), text) + "'"

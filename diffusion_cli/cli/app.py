@@ -8,7 +8,6 @@ import importlib
 import logging
 import os
 from collections.abc import Callable
-from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -35,7 +34,7 @@ from diffusion_cli.runs.signals import Stop
 log = logging.getLogger(__name__)
 
 
-def entry(module: str) -> Callable[[], None]:
+def entry(module: str) -> Callable[..., object]:
     """The command NAME, for a module cli.entries.NAME: configured by configs/NAME.yaml, done by commands.NAME.
 
     The command's module has `check(config, directory)`, which refuses what a job cannot do (see callback.refuse), and
@@ -46,7 +45,7 @@ def entry(module: str) -> Callable[[], None]:
     """
     name = module.rpartition(".")[2]
 
-    def main(config: DictConfig) -> Any:
+    def main(config: DictConfig) -> object:
         # A launcher's worker on another machine has not inherited it.
         set_before_torch(os.environ)
         speak_plainly()
@@ -69,7 +68,8 @@ def entry(module: str) -> Callable[[], None]:
                 log.error("job %s failed: %s", place.name, line)
             log_to_file(line, None if expected else error)
             if place is not None:
-                return place.failed(line)
+                place.failed(line)
+                return None
             if expected:
                 raise error from error.__cause__
             raise RunFailed(line) from error
@@ -79,29 +79,28 @@ def entry(module: str) -> Callable[[], None]:
     composed = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=name)(main)
 
     @functools.wraps(main)
-    def guarded(*passed: DictConfig) -> Any:
+    def guarded(*passed: DictConfig) -> object:
         with gate.closed(), sweep.guard():
             return composed(*passed)
 
     return guarded
 
 
-def run_task(name: str, config: DictConfig, session: Session) -> Any:
+def run_task(name: str, config: DictConfig, session: Session) -> object:
     """Checks the configuration once more (a line or a file of the user's may have taken the callback away), records it
     in a new directory, and calls the command."""
     current = HydraConfig.get()
     plain, run = checked_config(config), RunDirectory(current.runtime.output_dir)
-    begun = name in run_config.TRAININGS and run_config.is_recorded(run.path)
-    if name in run_config.TRAININGS:
+    trains = name in run_config.TRAININGS
+    begun = trains and run_config.is_recorded(run.path)
+    if trains:
         plain = settled(plain, run_config.read_record(run.path).current if begun else None)
     # a training that goes on is what it was begun as; the others begin anew, also in a directory that they had before
     if begun:
         run_config.restore(run.path)
     else:
-        chosen = tree(current.runtime.choices)
-        choices = {
-            key: option for key, option in chosen.items() if isinstance(option, str) and "/" not in key
-        }
+        chosen = tree(current.runtime.choices).items()
+        choices = {key: option for key, option in chosen if isinstance(option, str) and "/" not in key}
         line = [str(word) for word in current.overrides.task]
         paths = absolute_paths(plain)
         run_config.write_record(run.path, run_config.Record(plain, name, choices, line, [], paths))
@@ -110,19 +109,19 @@ def run_task(name: str, config: DictConfig, session: Session) -> Any:
 
 def absolute_paths(config: Config) -> dict[str, str]:
     """The files of the data, wherever a later command is run."""
-    given = {key: config["dataset"].get(key) for key in run_config.DATA_PLACES}
     return {
         f"dataset.{key}": os.path.abspath(os.path.expanduser(place))
-        for key, place in given.items()
-        if isinstance(place, str)
+        for key in run_config.DATA_PLACES
+        if isinstance(place := config["dataset"].get(key), str)
     }
 
 
-def run_job(name: str, config: DictConfig, stop: Stop, place: Job) -> Any:
+def run_job(name: str, config: DictConfig, stop: Stop, place: Job) -> object:
     """The value of a job of a sweep; None where a signal has ended it. What a single run refuses before its directory
     is made has been judged before the sweep began, and is judged again for what has changed since."""
     if not place.goes_ahead:
-        return place.give_back()
+        place.give_back()
+        return None
     with open_dict(config):
         config.hydra = copy.deepcopy(place.hydra)
     with place.running(config):

@@ -11,19 +11,19 @@ import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from hydra.core.utils import JobReturn, JobRuntime, JobStatus
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from diffusion_cli.cli import claim, sweep
-from diffusion_cli.cli.compose import parsed
-from diffusion_cli.cli.plain import current, is_said, job_part, line_words, say_more, set_hydra, tree
+from diffusion_cli.cli.compose import command_name, parsed
+from diffusion_cli.cli.plain import current, is_said, job_part, line_words, quoted, say_more, set_hydra, tree
 from diffusion_cli.errors import Passage, TakenError, UserError
 from diffusion_cli.options.check import check_complete, check_config
 from diffusion_cli.options.groups import GROUPS
+from diffusion_cli.ranges import Config
 from diffusion_cli.runs.config import TRAININGS, is_recorded, read_record
 from diffusion_cli.runs.processes import member
 from diffusion_cli.runs.resume import unfinished
@@ -32,14 +32,13 @@ from diffusion_cli.runs.resume import unfinished
 class Checked(Callback):
     """Refuses a bad configuration, then claims the directory of the run or of the sweep."""
 
-    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+    def on_run_start(self, config: DictConfig, **_: object) -> None:
         with _stopping(), current(config):
             grid = config.hydra.sweeper.get("params")
             if grid:
-                raise UserError(
-                    "--multirun", ..., f"is needed for the grid of {', '.join(grid)}: diffusion train -m ..."
-                )
-            command = str(JobRuntime.instance().get("name"))
+                reason = f"is needed for the grid of {', '.join(grid)}: diffusion train -m ..."
+                raise UserError("--multirun", ..., reason)
+            command = command_name()
             directory, resume = _directory(config, "run"), config.get("resume") is True
             if resume and _stamped(config, "run") and not _given(config, "run"):
                 begun = unfinished(Path(directory).parent, command, line_words(config))
@@ -49,23 +48,26 @@ class Checked(Callback):
             # keys may refer to it
             set_hydra(config, "runtime.output_dir", os.path.abspath(directory))
             exclusive = _stamped(config, "run") and not (resume and _given(config, "run"))
-            # what is in a directory of that name is another run's, which began in the same second
-            refuse(config, None if exclusive else directory)
-            if not exclusive and not resume:
-                _refuse_second_run(directory, command)
+
+            def judge() -> None:
+                # what is in a directory named by the time is another run's, which began in the same second
+                refuse(config, None if exclusive else directory)
+                if not exclusive and not resume:
+                    _refuse_second_run(directory, command)
+
+            judge()
             set_hydra(config, "run.dir", claim.claim_directory("hydra.run.dir", directory, exclusive))
             if command in TRAININGS and not exclusive:
                 claim.hold(directory)
                 try:
                     # what another process may have written there in the meantime
-                    refuse(config, directory)
-                    if not resume:
-                        _refuse_second_run(directory, command)
+                    judge()
                 except UserError as error:
                     raise TakenError(*error.args) from None
 
-    def on_run_end(self, config: DictConfig, **given: Any) -> None:
-        job_return: JobReturn = given["job_return"]
+    def on_run_end(self, config: DictConfig, **given: object) -> None:
+        job_return = given["job_return"]
+        assert isinstance(job_return, JobReturn)
         if job_return.status == JobStatus.FAILED:
             try:
                 # Hydra would add a line of its own
@@ -74,7 +76,7 @@ class Checked(Callback):
             except Exception as error:
                 raise Passage(error) from None
 
-    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+    def on_multirun_start(self, config: DictConfig, **_: object) -> None:
         with _stopping(), current(config):
             if member().size > 1:
                 reason = "does not go with torchrun or srun: say processes=N, and each job starts its own"
@@ -87,41 +89,39 @@ class Checked(Callback):
             check_config(known)
             sweep.plan(config, refuse)
             directory = _directory(config, "sweep")
-            resumed = (
-                known.get("resume") is True and _stamped(config, "sweep") and not _given(config, "sweep")
-            )
+            stamped = _stamped(config, "sweep")
+            resumed = known.get("resume") is True and stamped and not _given(config, "sweep")
             found = sweep.earlier(config, directory) if resumed else None
-            exclusive = _stamped(config, "sweep") and found is None
+            exclusive = stamped and found is None
             claimed = claim.claim_directory("hydra.sweep.dir", found or directory, exclusive)
             if claimed != directory:
                 set_hydra(config, "sweep.dir", claimed)
-                quoted = claimed.replace("'", "\\'")
                 # of these words the jobs are composed
-                say_more(config, f"hydra.sweep.dir='{quoted}'", "hydra")
+                say_more(config, f"hydra.sweep.dir={quoted(claimed)}", "hydra")
             sweep.begin(config, claimed)
 
 
-def refuse(config: DictConfig, directory: str | None = None) -> dict[str, Any]:
+def refuse(config: DictConfig, directory: str | None = None) -> Config:
     """Refuse a job's composed configuration, `hydra` node included, before its directory is made (in a single run) and
     before anything heavy is imported; the job's part, plain.
 
-    A command's module may define `check(config: dict, directory: str | None) -> None`, which may read files and raises
+    A command's module has `check(config: Config, directory: str | None) -> None`, which may read files and raises
     UserError. Raises UserError, or OmegaConf's exceptions for what does not resolve.
     """
     for override in parsed(line_words(config)):
         if override.key_or_group in GROUPS and isinstance(override.value(), list):
             raise UserError(override.key_or_group, override.value(), "takes one option, not a list")
-    command = importlib.import_module(f"diffusion_cli.commands.{JobRuntime.instance().get('name')}")
+    command = importlib.import_module(f"diffusion_cli.commands.{command_name()}")
     plain = checked_config(config)
     command.check(plain, directory)
     return plain
 
 
-def checked_config(config: DictConfig) -> dict[str, Any]:
+def checked_config(config: DictConfig) -> Config:
     """The job's part of a configuration, plain; refused where a job cannot run with it."""
     known = job_part(config)
     check_config(known)
-    check_complete(known, str(JobRuntime.instance().get("name")))
+    check_complete(known, command_name())
     return known
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from hydra import initialize_config_dir, version
 from hydra.core.global_hydra import GlobalHydra
@@ -21,10 +20,11 @@ from diffusion_cli.cli.messages import explain, is_config_error
 from diffusion_cli.cli.plain import current, tree
 from diffusion_cli.errors import ArgumentError, Passage, TakenError, UserError
 from diffusion_cli.options.files import CONFIGS
+from diffusion_cli.ranges import Config
 from diffusion_cli.runs.session import Session
 
 
-def compose(command: str, words: Sequence[str]) -> dict[str, Any]:
+def compose(command: str, words: Sequence[str]) -> Config:
     """The configuration of a line, plain and checked; nothing is written. ArgumentError for what the line refuses."""
     with refusing(words), _hydra_of(command) as hydra:
         config = hydra.compose_config(command, [*words], RunMode.RUN)
@@ -38,7 +38,7 @@ Entering = Callable[[int | None, Path, str], contextlib.AbstractContextManager[S
 def perform(command: str, words: Sequence[str], entering: Entering) -> Path:
     """Does what a line says, in a directory of its own, which is returned. ArgumentError for what the line refuses.
 
-    entering: called with the threads, the directory and the format of its log; what the command is called in.
+    entering: called with the threads, the file of the log and its format; what the command is called in.
     """
     directory = Path()
 
@@ -47,7 +47,7 @@ def perform(command: str, words: Sequence[str], entering: Entering) -> Path:
         node = HydraConfig.get()
         directory = Path(node.runtime.output_dir)
         form = tree(node.job_logging)["formatters"]["simple"]["format"]
-        with entering(config.threads, directory, form) as session:
+        with entering(config.threads, directory / f"{command}.log", form) as session:
             run_task(command, config, session._replace(lock=claim.held()))
 
     with refusing(words), _hydra_of(command) as hydra:
@@ -58,23 +58,23 @@ def perform(command: str, words: Sequence[str], entering: Entering) -> Path:
 @contextlib.contextmanager
 def refusing(words: Sequence[str]) -> Iterator[None]:
     """Within, what a line is refused for leaves as ArgumentError, and then nothing of the line is left behind."""
-    refused = False
     try:
         yield
     except (Passage, Exception) as caught:
         error = caught.error if isinstance(caught, Passage) else caught
         if is_config_error(error):
             error = explain(error, [*words])
-        refused = isinstance(error, UserError | ArgumentError) and not isinstance(error, TakenError)
+        if isinstance(error, UserError | ArgumentError) and not isinstance(error, TakenError):
+            claim.give_back()
         if isinstance(error, UserError):
             raise ArgumentError(error.key, error.value, error.reason, error.choices) from None
         raise error from error.__cause__
     finally:
-        (claim.give_back if refused else claim.keep)()
+        claim.keep()
 
 
 @contextlib.contextmanager
-def _hydra_of(command: str) -> Iterator[Any]:
+def _hydra_of(command: str) -> Iterator[gate.hydra_module.Hydra]:
     """Hydra for one call, behind the gate, whatever use the program makes of Hydra itself."""
     job, base = JobRuntime.instance(), version.VersionBase.instance()
     hydra, config = GlobalHydra.instance().hydra, HydraConfig.instance().cfg
@@ -82,7 +82,9 @@ def _hydra_of(command: str) -> Iterator[Any]:
     GlobalHydra.instance().clear()
     try:
         with gate.closed(), initialize_config_dir(str(CONFIGS), command, version_base="1.3"):
-            yield GlobalHydra.instance().hydra
+            made = GlobalHydra.instance().hydra
+            assert made is not None
+            yield made
     finally:
         GlobalHydra.instance().hydra, HydraConfig.instance().cfg = hydra, config
         base.version_base = before[0]

@@ -6,33 +6,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.core.utils import JobRuntime
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from diffusion_cli.cli.plain import quoted, tree
 from diffusion_cli.errors import UserError, shown
 from diffusion_cli.options.check import TARGET, arguments_of, check_config
 from diffusion_cli.options.groups import EXACT, FIGURES, GROUPS
 from diffusion_cli.options.keys import defaults_of, keys_of
 from diffusion_cli.options.signature import MISSING, read
+from diffusion_cli.ranges import Config
 from diffusion_cli.runs.config import DATA_PLACES, FILE, TRAININGS, Record, length
 from diffusion_cli.runs.directory import RunDirectory
 
 ANEW = ("sampler", "guidance", "evaluation")  # groups of which a run's own choice may be replaced
 # What a student has of its teacher: the data, the noise, and what is drawn and measured; and where its network is its teacher's,
 # how that is trained. In the plane it has one of its own (configs/distill.yaml), in which no wave fades with the noise.
-OF_TEACHER = (
-    "dataset",
-    "schedule",
-    "guidance",
-    "evaluation",
-    "figures",
-    "stages",
-    "n",
-    "sample_batch",
-)
+OF_TEACHER = ("dataset", "schedule", "guidance", "evaluation", "figures", "stages", "n", "sample_batch")
 OF_ITS_NETWORK = ("model", "parameterization", "optimizer", "batch_size", "ema", "threads")
 REPLACED_NETWORKS = ("diffusion_cli.model.mlp.MLP", "diffusion_cli.model.unet1d.UNet1d")
 OF_STUDENT = ("model", "parameterization", "objective", "optimizer", "logger")
@@ -68,12 +62,10 @@ def complete_config(config: DictConfig, command: str, words: Sequence[str]) -> F
         if command in TRAININGS:
             choose_length(config, said)
         for group in GROUPS:
-            if group != "figure":
+            if group != "figure" or command == "plot":
                 fill_component(config, group, group)
         for figure in config.get(FIGURES) or ():
             fill_component(config[FIGURES], figure, "figure")
-        if command == "plot" and "figure" in config:
-            fill_component(config, "figure", "figure")
     return found
 
 
@@ -110,17 +102,19 @@ def take_grid(config: DictConfig, said: dict[str, Override]) -> None:
         }
 
 
-def values_text(key: str, values: Any) -> str:
+def values_text(key: str, values: object) -> str:
     """The values of a key as a line would have them: 1,2,3."""
     if not isinstance(values, list) or not values or any(isinstance(value, dict) for value in values):
         raise UserError(f"{GRID}.{key}", values, "must be a list of values")
-    quoted = (
-        "'" + value.replace("'", "\\'") + "'"
-        if isinstance(value, str) and not PLAIN.fullmatch(value)
-        else shown(value)
+    return ",".join(
+        quoted(value) if isinstance(value, str) and not PLAIN.fullmatch(value) else shown(value)
         for value in values
     )
-    return ",".join(quoted)
+
+
+def command_name() -> str:
+    """The command whose configuration is composed, after which its module in cli/entries is named."""
+    return str(JobRuntime.instance().get("name"))
 
 
 def parsed(words: Sequence[str]) -> list[Override]:
@@ -129,7 +123,7 @@ def parsed(words: Sequence[str]) -> list[Override]:
     return [override for override in overrides if not override.is_hydra_override()]
 
 
-def fill(config: DictConfig, key: str, value: Any) -> None:
+def fill(config: DictConfig, key: str, value: object) -> None:
     """Sets what is not set, key by key in a section."""
     if isinstance(value, dict):
         if key not in config:
@@ -143,7 +137,7 @@ def fill(config: DictConfig, key: str, value: Any) -> None:
 
 def fill_component(config: DictConfig, key: str, group: str) -> None:
     """The arguments of a component that no file has set, with their defaults."""
-    node = OmegaConf.to_container(config, resolve=False).get(key)  # type: ignore[union-attr]
+    node = tree(config).get(key)
     if not isinstance(node, dict) or not isinstance(node.get(TARGET), str):
         return
     for name, argument in (arguments_of(group, node[TARGET]) or {}).items():
@@ -158,7 +152,7 @@ def lay_run_under(config: DictConfig, command: str, said: dict[str, Override]) -
     name = said["run"].value() if "run" in said else config.run
     if "run" in said:
         check_config({"run": name})
-    if "run" not in said and takes_many(config, said):
+    elif takes_many(config, said):
         return Found(EXACT, {"dataset": "sweep"})
     if name == EXACT:
         for key in ("weights", "export"):
@@ -167,27 +161,23 @@ def lay_run_under(config: DictConfig, command: str, said: dict[str, Override]) -
         return None
     run = RunDirectory.find(str(name))
     record = run.record
-    saved = with_absolute_paths(record)
-    check_config(saved)
+    saved = checked_part(record)
     missing = [group for group in GROUPS if group != "figure" and group not in saved]
     if missing:
         raise UserError("run", str(run.path), f"its {FILE} says nothing of {', '.join(missing)}")
     anew = (*ANEW, *(OF_STUDENT if command == "distill" else ()))
+    of_the_line = {*keys_of(command), *anew, "figure", FIGURES}
     for key, override in said.items():
         first = key.partition(".")[0]
-        if (
-            first not in keys_of(command)
-            and first not in (*anew, "figure", FIGURES)
-            and key not in [f"dataset.{place}" for place in DATA_PLACES]
-            and not override.is_add()
-        ):
+        moved = key in [f"dataset.{place}" for place in DATA_PLACES]
+        if first not in of_the_line and not moved and not override.is_add():
             reason = "comes from the run; leave it out, or say run=exact for no run at all"
             for group in ANEW:
                 if key in (saved.get(group) or {}):
                     reason = f"no such key; did you mean {group}.{key}?"
             raise UserError(key, override.value(), reason)
-    of_the_line = ("label", "resume", "plots", "processes")
-    own = {key for key in keys_of(command) if key not in saved or key in of_the_line}
+    anyway = ("label", "resume", "plots", "processes")
+    own = {key for key in keys_of(command) if key not in saved or key in anyway}
     if command == "distill":
         replaced = saved["model"].get(TARGET) in REPLACED_NETWORKS
         own = {*saved} - {*OF_TEACHER, *(() if replaced else OF_ITS_NETWORK)}
@@ -206,8 +196,7 @@ def lay_like_under(config: DictConfig, said: dict[str, Override]) -> Found | Non
         return None
     run = RunDirectory.find(str(said["like"].value()), "like")
     record = run.record
-    saved = with_absolute_paths(record)
-    check_config(saved)
+    saved = checked_part(record)
     left = {*said, "like", "resume", "processes"}
     taken = [key for key in saved if key not in left and (key in GROUPS or key in config)]
     for key in taken:
@@ -224,23 +213,23 @@ def options_in(record: Record, groups: Collection[str]) -> dict[str, str]:
     }
 
 
-def with_absolute_paths(record: Record) -> dict[str, Any]:
-    """The configuration of a run, with the places of its data as they are found from anywhere."""
+def checked_part(record: Record) -> Config:
+    """The configuration of a run, which may be a stranger's, with the places of its data as they are found from anywhere."""
     saved = record.current
     for key, path in record.paths.items():
         group, _, argument = key.partition(".")
         if group == "dataset" and argument in DATA_PLACES and argument in saved.get(group, {}):
             saved = saved | {group: saved[group] | {argument: str(path)}}
+    check_config(saved)
     return saved
 
 
-def keep_label_dropout(config: DictConfig, chosen: Any, dropout: float) -> None:
+def keep_label_dropout(config: DictConfig, chosen: object, dropout: float) -> None:
     """What a network has learned of "no label" was decided when it was trained."""
     config.guidance.label_dropout = dropout
     if dropout == 0 and chosen == "cfg":
-        raise UserError(
-            "guidance", "cfg", "this model was trained without label dropout; train it with guidance=cfg"
-        )
+        reason = "this model was trained without label dropout; train it with guidance=cfg"
+        raise UserError("guidance", "cfg", reason)
 
 
 def takes_many(config: DictConfig, said: dict[str, Override]) -> bool:

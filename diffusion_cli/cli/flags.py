@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from diffusion_cli.errors import UserError, closest
+from diffusion_cli.errors import UserError, closest, suggestion
 from diffusion_cli.options.groups import GROUPS
 from diffusion_cli.options.keys import COMMANDS, keys_of
 
@@ -71,10 +71,8 @@ def split_command(words: list[str]) -> tuple[str, list[str]]:
     if word in COMMANDS:
         return word, overrides
     if "=" in word or word.startswith(("+", "~")):
-        raise UserError(word, ..., "a command comes first; choose from " + ", ".join(COMMANDS))
-    near = closest(word, COMMANDS)
-    hint = f"did you mean {near}? " if near else ""
-    raise UserError(word, ..., f"no such command; {hint}choose from " + ", ".join(COMMANDS))
+        raise UserError(word, ..., "a command comes first" + suggestion("", COMMANDS))
+    raise UserError(word, ..., "no such command" + suggestion(word, COMMANDS))
 
 
 def _value(name: str, rest: list[str]) -> str:

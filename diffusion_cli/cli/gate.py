@@ -17,31 +17,28 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import hydra._internal.hydra as hydra_module
-import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import IConfigRepository
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.default_element import ResultDefault
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.utils import JobRuntime
 from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from diffusion_cli.cli import compose, strangers
+from diffusion_cli.cli import compose
 from diffusion_cli.cli.node import check_node, leaves_of
 from diffusion_cli.cli.plain import tree
+from diffusion_cli.cli.strangers import check_folder
 from diffusion_cli.errors import UserError
 from diffusion_cli.options.files import CONFIGS, FOLDERS
 
-MOST_FILES = 5000
 REMEMBERED = 200  # configurations
 
 
@@ -54,11 +51,11 @@ class Guarded(ConfigLoaderImpl):
 
     def __init__(self, config_search_path: ConfigSearchPath) -> None:
         super().__init__(config_search_path)
-        self.composed: dict[tuple[Any, ...], DictConfig] = {}
+        self.composed: dict[tuple[object, ...], DictConfig] = {}
         self.words: list[str] | None = None
         self.found: compose.Found | None = None
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         # a worker has no use for the other jobs
         return {**self.__dict__, "composed": {}}
 
@@ -77,7 +74,9 @@ class Guarded(ConfigLoaderImpl):
             self.composed[line] = self._compose(*line)
         return copy.deepcopy(self.composed[line])
 
-    def _compose(self, config_name: str | None, line: tuple[str, ...], *more: Any) -> DictConfig:
+    def _compose(
+        self, config_name: str | None, line: tuple[str, ...], run_mode: RunMode, *more: bool
+    ) -> DictConfig:
         overrides = [*line]
         foreign = _foreign_folders(self, overrides)
         for folder in foreign:
@@ -87,7 +86,7 @@ class Guarded(ConfigLoaderImpl):
         FOLDERS[:] = foreign
         self.words, self.found = overrides, None
         try:
-            config = super().load_configuration(config_name, overrides, *more)
+            config = super().load_configuration(config_name, overrides, run_mode, *more)
         finally:
             self.words = None
         if self.found is not None:
@@ -104,12 +103,9 @@ class Guarded(ConfigLoaderImpl):
     def _load_single_config(self, default: ResultDefault, repo: IConfigRepository) -> ConfigResult:
         result = super()._load_single_config(default, repo)
         folder = _folder(result.path)
-        if (
-            folder not in (None, CONFIGS)
-            and isinstance(result.config, DictConfig)
-            and "hydra" in result.config
-        ):
-            node = tree(result.config)["hydra"]
+        content = result.config
+        if folder not in (None, CONFIGS) and isinstance(content, DictConfig) and "hydra" in content:
+            node = tree(content)["hydra"]
             key, value = next(leaves_of(node, "hydra"), ("hydra", node))
             raise UserError(key, value, "a file of options says nothing of Hydra; say it on the command line")
         return result
@@ -123,7 +119,7 @@ class Guarded(ConfigLoaderImpl):
     ) -> DictConfig:
         config = super()._compose_config_from_defaults_list(defaults, repo)
         if self.words is not None:
-            self.found = compose.complete_config(config, str(JobRuntime.instance().get("name")), self.words)
+            self.found = compose.complete_config(config, compose.command_name(), self.words)
         return config
 
 
@@ -143,39 +139,12 @@ def closed() -> Iterator[None]:
 def _mode(hydra: hydra_module.Hydra, config_name: str | None, overrides: list[str]) -> RunMode | None:
     """`hydra.mode` where the line says it, else None. Hydra composes the whole configuration to find out, but behind the
     gate no file can say it. What is no mode, or no word of a line, is refused when the configuration is composed."""
-    mode = None
     try:
-        for override in OverridesParser.create().parse_overrides(overrides):
-            if override.key_or_group == "hydra.mode":
-                mode = RunMode[str(override.value())]
+        parsed = OverridesParser.create().parse_overrides(overrides)
+        modes = [str(override.value()) for override in parsed if override.key_or_group == "hydra.mode"]
+        return RunMode[modes[-1]] if modes else None
     except (HydraException, KeyError):
         return None
-    return mode
-
-
-def check_folder(folder: Path) -> None:
-    """Refuse a folder of options with a file too large, or with YAML aliases (230 bytes of them can take a minute)."""
-    count = 0
-    for where, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        count += len(names) + len(folders)
-        if count > MOST_FILES:
-            raise UserError(
-                "--config-dir", str(folder), f"holds more than {MOST_FILES} files; name a smaller folder"
-            )
-        for name in names:
-            if name.endswith((".yaml", ".yml")):
-                _check_file(Path(where, name))
-
-
-def _check_file(file: Path) -> None:
-    try:
-        strangers.check_yaml(file)
-    except (ValueError, OSError) as error:
-        raise UserError("--config-dir", str(file), str(error)) from None
-    except yaml.YAMLError:
-        # Hydra will say where, if this option is chosen at all
-        pass
 
 
 def _folder(path: str) -> Path | None:
@@ -185,24 +154,24 @@ def _folder(path: str) -> Path | None:
 
 def _foreign_folders(loader: ConfigLoaderImpl, overrides: list[str]) -> list[Path]:
     """The folders of options that are not ours: of --config-dir, --config-path and hydra.searchpath."""
-    folders = []
+    places: list[tuple[str, object]] = []
     for entry in loader.config_search_path.get_path():
-        folder = _folder(entry.path)
-        if entry.provider == "main" and folder is None:
-            raise UserError(
-                "--config-path", entry.path, "only a folder; to look into a package runs its code"
-            )
-        if folder is not None and folder != CONFIGS:
-            folders.append(folder)
+        # packages are Hydra's own and its plugins', unless the line names one
+        if entry.provider == "main" or _folder(entry.path) is not None:
+            places.append(("--config-path", entry.path))
     for override in OverridesParser.create().parse_overrides(overrides):
         if override.get_key_element() == "hydra.searchpath":
             given = override.value()
-            for path in given if isinstance(given, list) else [given]:
-                folder = _folder(path) if isinstance(path, str) else None
-                if folder is None:
-                    reason = "only a folder; to look into a package runs its code"
-                    raise UserError("hydra.searchpath", path, reason)
-                folders.append(folder)
+            places += [
+                (override.get_key_element(), path) for path in (given if isinstance(given, list) else [given])
+            ]
+    folders = []
+    for key, path in places:
+        folder = _folder(path) if isinstance(path, str) else None
+        if folder is None:
+            raise UserError(key, path, "only a folder; to look into a package runs its code")
+        if folder != CONFIGS:
+            folders.append(folder)
     return folders
 
 

@@ -11,8 +11,8 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+from hydra.conf import HydraConf
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -30,9 +30,8 @@ HYDRA = ".hydra"
 WATCH = 0.5  # seconds between looks whether the sweep was halted, in a job that has a process of its own
 
 here = False  # whether this is the process that launches the sweep
-planned: tuple[int, float] | None = (
-    None  # there: how many jobs the sweep has, where that is known, and when it began
-)
+# there: how many jobs the sweep has, where that is known, and when it began
+planned: tuple[int, float] | None = None
 
 
 def key_of(config: DictConfig) -> str:
@@ -70,14 +69,10 @@ OmegaConf.register_new_resolver("first_start", first_start, replace=True)
 
 def _say_place(done: int, jobs: int, began: float) -> None:
     """Which job of how many begins, and how long the rest takes at the pace so far."""
-    left = (time.monotonic() - began) / done * (jobs - done) if done else None
-    rest = (
-        ""
-        if left is None
-        else f", about {left / 60:.0f} min left"
-        if left > 120
-        else f", about {left:.0f} s left"
-    )
+    rest = ""
+    if done:
+        left = (time.monotonic() - began) / done * (jobs - done)
+        rest = f", about {left / 60:.0f} min left" if left > 120 else f", about {left:.0f} s left"
     log.info("job %d of %d%s", done + 1, jobs, rest)
 
 
@@ -90,7 +85,7 @@ class Job:
     """One job of a sweep, in the process that runs it. hydra: its node of that name. It goes ahead unless a signal
     has ended the sweep."""
 
-    def __init__(self, hydra: Any):
+    def __init__(self, hydra: HydraConf):
         self.hydra = hydra
         self.run, self.folder = RunDirectory(hydra.runtime.output_dir), Path(hydra.sweep.dir)
         self.name = os.path.relpath(self.run.path, self.folder.absolute())
@@ -135,9 +130,8 @@ def _watching(folder: Path) -> Iterator[None]:
         while not done.wait(WATCH):
             signum = jobs.halted(folder)
             if signum is not None:
-                if (
-                    signal.getsignal(signum) != signal.SIG_DFL
-                ):  # as a first signal leaves it: see signals.Stop
+                # a first signal leaves the default: see signals.Stop
+                if signal.getsignal(signum) != signal.SIG_DFL:
                     os.kill(os.getpid(), signum)
                 return
 

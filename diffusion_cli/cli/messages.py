@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import (
     ConfigAttributeError,
     ConfigKeyError,
@@ -18,9 +17,11 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
+from diffusion_cli.cli.plain import tree
 from diffusion_cli.errors import UserError, suggestion
 from diffusion_cli.options.files import names_of, signature_of
 from diffusion_cli.options.groups import GROUPS
+from diffusion_cli.ranges import Config
 
 NOT_AN_OVERRIDE = "must be written KEY=VALUE"
 SWEEP = "several values need -m (--multirun)"
@@ -54,7 +55,7 @@ def is_config_error(error: BaseException) -> bool:
     return isinstance(error, (HydraException, OmegaConfBaseException))
 
 
-def explain(error: Exception, overrides: list[str] | None = None) -> UserError:
+def explain(error: Exception, overrides: Sequence[str] = ()) -> UserError:
     """The `UserError` that an exception of Hydra, OmegaConf, YAML or the file system amounts to.
 
     `overrides` are the words of the command line, in which to find the one to blame. Whatever is not recognised
@@ -69,23 +70,22 @@ def explain(error: Exception, overrides: list[str] | None = None) -> UserError:
         return _missing_option(error)
     for cause in _causes(error):
         if isinstance(cause, OmegaConfBaseException):
-            return _of_omegaconf(cause, str(error), overrides or [])
+            return _of_omegaconf(cause, str(error), overrides)
         if isinstance(cause, yaml.MarkedYAMLError):
             mark = cause.problem_mark
             place = f"{mark.name}, line {mark.line + 1}" if mark else "a file of options"
             return UserError(place, ..., f"not YAML: {cause.problem or cause.context}")
         if isinstance(cause, OSError) and cause.errno is not None:
             # without a name it is what Hydra writes into a new directory
-            return UserError(
-                str(cause.filename or "hydra.run.dir"), ..., cause.strerror or type(cause).__name__
-            )
+            place = str(cause.filename or "hydra.run.dir")
+            return UserError(place, ..., cause.strerror or type(cause).__name__)
     if "Config group override" in str(error):
-        for word in overrides or []:
+        for word in overrides:
             if word.startswith("="):
                 return UserError(word, ..., f"{NOT_AN_OVERRIDE}, without spaces")
             if _is_nameless(word):
                 return UserError(word, ..., "the name of an option is needed")
-    return _by_text(error, overrides or [])
+    return _by_text(error, overrides)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -128,35 +128,34 @@ def _missing_option(error: MissingConfigException) -> UserError:
     return UserError(path, ..., "no such file of options")
 
 
-def _of_omegaconf(error: OmegaConfBaseException, context: str, overrides: list[str]) -> UserError:
-    key = str(error.full_key or error.key or "")
-    value = _value_of(key, overrides)
+def _of_omegaconf(error: OmegaConfBaseException, context: str, overrides: Sequence[str]) -> UserError:
+    key, parent = str(error.full_key or error.key or ""), error.parent_node
     if isinstance(error, MissingMandatoryValue):
         return UserError(key, "???", "a value is needed")
     if isinstance(error, InterpolationResolutionError):
-        return UserError(key, _raw(error), _first_line(error))
-    if isinstance(error, (ConfigAttributeError, ConfigKeyError)) and isinstance(
-        error.parent_node, DictConfig
-    ):
+        value = tree(parent).get(str(error.key), ...) if isinstance(parent, DictConfig) else ...
+        return UserError(key, value, _first_line(error))
+    if isinstance(error, (ConfigAttributeError, ConfigKeyError)) and isinstance(parent, DictConfig):
         refused = re.match(r"Could not override '(.*?)'", context)
-        if refused is None and "not in struct" not in str(error):
-            return UserError(key, value, _first_line(error))
-        return _unknown_key(refused[1] if refused else key, error.parent_node, overrides)
+        if refused or "not in struct" in str(error):
+            return _unknown_key(refused[1] if refused else key, parent, overrides)
     merging = re.match(r"Error merging override (.*)", context, re.DOTALL)
     if merging:
         return UserError(merging[1], ..., _first_line(error))
-    return UserError(key, value, _first_line(error))
+    return UserError(key, _value_of(key, overrides), _first_line(error))
 
 
-def _unknown_key(key: str, parent: DictConfig, overrides: list[str]) -> UserError:
+def _unknown_key(key: str, parent: DictConfig, overrides: Sequence[str]) -> UserError:
     """`key` is not in the configuration: what is there at its place, and where a key of that name is."""
     above = str(parent._get_full_key(None))
     here = [name for name in map(str, parent) if name != "hydra" and name[0] != "_"]
     name = key.rpartition(".")[2]
-    others = (
-        [option for option in names_of(above) if name in _keys_of(above, option)] if above in GROUPS else []
-    )
-    elsewhere = [path for path in _paths(parent._get_root()) if path.rpartition(".")[2] == name]
+    others = [
+        option
+        for option in (names_of(above) if above in GROUPS else ())
+        if (signature := signature_of(above, option)) and name in signature.arguments
+    ]
+    elsewhere = [path for path in _paths(tree(parent._get_root())) if path.rpartition(".")[2] == name]
     if others:
         hint = f"; it is a key of {' and '.join(f'{above}={option}' for option in others)}"
     elif elsewhere:
@@ -166,35 +165,22 @@ def _unknown_key(key: str, parent: DictConfig, overrides: list[str]) -> UserErro
     return UserError(key, _value_of(key, overrides), "no such key" + hint)
 
 
-def _keys_of(group: str, option: str) -> list[str]:
-    signature = signature_of(group, option)
-    return list(signature.arguments) if signature else []
-
-
-def _paths(node: Any, prefix: str = "") -> Iterator[str]:
-    for name, value in node.items_ex(resolve=False):
-        if name == "hydra" and not prefix:
-            continue
+def _paths(node: Config, prefix: str = "") -> Iterator[str]:
+    """The keys of a configuration but for those of Hydra itself, parents first."""
+    for name, value in node.items():
         path = f"{prefix}{name}"
-        yield path
-        if isinstance(value, DictConfig) and not OmegaConf.is_missing(node, name) and not value._is_none():
-            yield from _paths(value, path + ".")
+        if path != "hydra":
+            yield path
+            if isinstance(value, dict):
+                yield from _paths(value, f"{path}.")
 
 
-def _value_of(key: str, overrides: list[str]) -> Any:
+def _value_of(key: str, overrides: Sequence[str]) -> object:
     """What the command line gives `key`, as it stands there; `...` where it gives nothing."""
     for word in reversed(overrides):
         name, equals, value = word.partition("=")
         if equals and name.lstrip("+~") == key:
             return value
-    return ...
-
-
-def _raw(error: InterpolationResolutionError) -> Any:
-    node = error.parent_node
-    if isinstance(node, DictConfig) and error.key is not None:
-        child = node._get_node(error.key, validate_access=False)
-        return getattr(child, "_value", lambda: ...)()
     return ...
 
 
@@ -204,12 +190,11 @@ def _is_nameless(word: str) -> bool:
         override = OverridesParser.create().parse_override(word)
     except HydraException:
         return False
-    return override.key_or_group in (*GROUPS, "experiment") and not isinstance(
-        override.value(), (str, list, dict)
-    )
+    nameless = not isinstance(override.value(), (str, list, dict))
+    return nameless and override.key_or_group in (*GROUPS, "experiment")
 
 
-def _by_text(error: Exception, overrides: list[str]) -> UserError:
+def _by_text(error: Exception, overrides: Sequence[str]) -> UserError:
     text = str(error).strip()
     for expression, meaning in MEANINGS:
         match = re.match(expression, text, re.DOTALL)
@@ -219,9 +204,8 @@ def _by_text(error: Exception, overrides: list[str]) -> UserError:
                 return UserError("--config-dir", subject, meaning)
             options = re.findall(r"^\t(.+)$", text, re.MULTILINE) if "You must specify" in text else ()
             return UserError(subject, ..., meaning.format(*match.groups()), options)
-    hydras = [
-        word for word in overrides if word.lstrip("+~").startswith("hydra")
-    ]  # ours have been judged by schema
+    # our own keys have been judged by their ranges
+    hydras = [word for word in overrides if word.lstrip("+~").startswith("hydra")]
     reason = _first_line(error) + (f" ({_first_line(error.__cause__)})" if error.__cause__ else "")
     return UserError(hydras[0] if len(hydras) == 1 else "", ..., reason)
 

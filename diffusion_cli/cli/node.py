@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
 from diffusion_cli.errors import UserError
 from diffusion_cli.options.groups import TRUST, trusted_modules
+from diffusion_cli.ranges import Config
 
 OURS = {"checked": {"_target_": "diffusion_cli.cli.callback.Checked"}}  # as configs/hydra/ours.yaml has it
 PLAIN_LOGGING = {"logging.StreamHandler", "logging.FileHandler", "logging.NullHandler", "logging.Formatter",
@@ -19,7 +19,7 @@ RUNS_CONFIG = ".hydra"
 FIRST_START = "${first_start:}"  # as configs/hydra/ours.yaml has it
 
 
-def check_node(node: dict[str, Any]) -> None:
+def check_node(node: Config) -> None:
     """Refuse a `hydra` node (unresolved) by which Hydra would call or import what is neither its own nor ours."""
     if (node.get("callbacks") or {}) not in (OURS, {}):
         key, value = next(
@@ -35,11 +35,9 @@ def check_node(node: dict[str, Any]) -> None:
             if key.rpartition(".")[2] in ("_target_", "custom_search_space") and value is not None:
                 _check_target(key, value, direct=key == f"hydra.{name}._target_")
     job = node.get("job") or {}
-    for key, value in (job.get("env_set") or {}).items() if isinstance(job.get("env_set"), dict) else ():
-        if str(key).startswith("DIFFUSION_CLI"):
-            raise UserError(
-                f"hydra.job.env_set.{key}", value, f"is set in the environment alone; export {TRUST}=MODULE"
-            )
+    for key, value in leaves_of(job.get("env_set"), "hydra.job.env_set"):
+        if key.startswith("hydra.job.env_set.DIFFUSION_CLI"):
+            raise UserError(key, value, f"is set in the environment alone; export {TRUST}=MODULE")
     subdir = node.get("output_subdir", RUNS_CONFIG)
     if subdir not in (RUNS_CONFIG, FIRST_START):
         raise UserError("hydra.output_subdir", subdir, f"must be {RUNS_CONFIG}")
@@ -53,7 +51,7 @@ def check_node(node: dict[str, Any]) -> None:
             raise UserError(key, value, "must be a plain name, which stays in the run's directory")
 
 
-def _check_logging(key: str, value: Any) -> None:
+def _check_logging(key: str, value: object) -> None:
     name, text = key.rpartition(".")[2], str(value)
     if name in ("()", "class") and text not in PLAIN_LOGGING:
         raise UserError(key, value, "not a plain log handler", sorted(PLAIN_LOGGING))
@@ -63,19 +61,18 @@ def _check_logging(key: str, value: Any) -> None:
         raise UserError(key, value, "takes its value as it stands, not from elsewhere")
 
 
-def _check_target(key: str, value: Any, direct: bool) -> None:
+def _check_target(key: str, value: object, direct: bool) -> None:
     """direct: Hydra itself builds it, and nothing but its plugins. Below that a plugin builds whatever it is given."""
     if not isinstance(value, str) or "${" in value:
         raise UserError(key, value, "must be the name of a class")
     if direct or value.startswith(tuple(f"{module}." for module in trusted_modules())):
         return
     if not value.startswith(SEARCHES) or not re.fullmatch(r"\w+\.\w+\.[A-Z]\w*", value):
-        raise UserError(
-            key, value, f"not a part of the sweeper ({SEARCHES[0]}*); {TRUST}=MODULE enables your own"
-        )
+        reason = f"not a part of the sweeper ({SEARCHES[0]}*); {TRUST}=MODULE enables your own"
+        raise UserError(key, value, reason)
 
 
-def leaves_of(node: Any, key: str) -> Iterator[tuple[str, Any]]:
+def leaves_of(node: object, key: str) -> Iterator[tuple[str, object]]:
     """Dotted key and value of all that is neither a dict nor a list."""
     if isinstance(node, dict):
         for name, value in node.items():

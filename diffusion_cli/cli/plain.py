@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
-from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from diffusion_cli.ranges import Config
 
-def tree(config: Any, **how: Any) -> dict[str, Any]:
+
+def tree(config: object, resolve: bool = False, throw_on_missing: bool = False) -> Config:
     """A node of a configuration as nested dicts, unresolved unless resolve=True."""
-    content = OmegaConf.to_container(config, **({"resolve": False} | how))
+    content = OmegaConf.to_container(config, resolve=resolve, throw_on_missing=throw_on_missing)
     assert isinstance(content, dict)
     return {str(key): value for key, value in content.items()}
 
@@ -33,10 +35,16 @@ def say_more(config: DictConfig, word: str, kind: str = "task") -> None:
     set_hydra(config, f"overrides.{kind}", [*line_words(config, kind), word])
 
 
-def set_hydra(config: DictConfig, key: str, value: Any) -> None:
+def set_hydra(config: DictConfig, key: str, value: object) -> None:
     """Sets a key of the node `hydra`, which is read-only otherwise."""
     with read_write(config.hydra), open_dict(config.hydra):
         OmegaConf.update(config.hydra, key, value)
+
+
+def quoted(text: str) -> str:
+    """A text as Hydra reads it, whatever it holds."""
+    # within quotes a backslash means itself, but before a quote
+    return "'" + re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), text) + "'"
 
 
 @contextlib.contextmanager
@@ -56,7 +64,7 @@ def own(config: DictConfig) -> DictConfig:
     return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
 
 
-def job_part(config: DictConfig, complete: bool = True) -> dict[str, Any]:
+def job_part(config: DictConfig, complete: bool = True) -> Config:
     """The job's own part as plain Python, resolved; raises where a value is missing.
 
     complete: false leaves keys out whose value is missing.
@@ -65,7 +73,9 @@ def job_part(config: DictConfig, complete: bool = True) -> dict[str, Any]:
     return content if complete else _without_missing(content)
 
 
-def _without_missing(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_missing(item) for key, item in value.items() if item != "???"}
-    return value
+def _without_missing(content: Config) -> Config:
+    return {
+        key: _without_missing(value) if isinstance(value, dict) else value
+        for key, value in content.items()
+        if value != "???"
+    }

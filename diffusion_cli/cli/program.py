@@ -57,7 +57,7 @@ PIPE_CLOSED = 141  # what a shell reports for a program that SIGPIPE ended
 
 
 def run_line(argv: list[str] | None = None) -> int:
-    """Runs one command line; see `main` in diffusion_cli/__main__.py."""
+    """Runs one command line, with streams that may fail; see `main` in diffusion_cli/__main__.py."""
     set_before_torch(os.environ)
     if argv is None:
         garbage.put_off()
@@ -66,11 +66,6 @@ def run_line(argv: list[str] | None = None) -> int:
         from diffusion_cli.commands import follow
 
         return follow.main()
-    return _guarded(argv)
-
-
-def _guarded(argv: list[str] | None) -> int:
-    """Runs the line with streams that may fail."""
     with tolerant() as (stdout, _):
         code = _run(argv)
         sys.stdout.flush()
@@ -79,10 +74,8 @@ def _guarded(argv: list[str] | None) -> int:
             return PIPE_CLOSED
         if stdout.error is not None:
             lost = getattr(stdout.error, "strerror", None) or stdout.error
-            print(
-                f"stdout cannot be written ({lost}); what the command leaves in files is whole",
-                file=sys.stderr,
-            )
+            said = f"stdout cannot be written ({lost}); what the command leaves in files is whole"
+            print(said, file=sys.stderr)
         return code
 
 
@@ -100,9 +93,8 @@ def _run(argv: list[str] | None) -> int:
         return _settle(0)
     except SystemExit as ended:
         return _settle(_code(ended))
-    except (
-        BaseException
-    ) as error:  # KeyboardInterrupt, Interrupted and what the callback raises are no Exceptions
+    # KeyboardInterrupt, Interrupted and what the callback raises are no Exceptions
+    except BaseException as error:
         return _settle(_report(error, words[1:], show=asked == "1"))
     finally:
         sys.argv = program

@@ -6,8 +6,8 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TextIO
 
 
 class Tolerant:
@@ -16,7 +16,7 @@ class Tolerant:
     A run that is whole in its files is not undone by a terminal that has gone.
     """
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: TextIO) -> None:
         self.stream = stream
         self.error: OSError | ValueError | None = None
 
@@ -30,10 +30,10 @@ class Tolerant:
     def isatty(self) -> bool:
         return self.error is None and not self.stream.closed and bool(self.stream.isatty())
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self.stream, name)
 
-    def _try(self, call: Any, *given: Any) -> None:
+    def _try(self, call: Callable[..., object], *given: str) -> None:
         if self.error is None:
             try:
                 call(*given)
@@ -57,19 +57,27 @@ def speak_plainly() -> None:
             handler.setFormatter(Terminal())
 
 
-@contextlib.contextmanager
-def spoken() -> Iterator[None]:
+def spoken() -> contextlib.AbstractContextManager[None]:
     """Within, the log goes to stderr, for a command that Hydra does not set it up for."""
-    root, handler = logging.getLogger(), logging.StreamHandler()
+    handler = logging.StreamHandler()
     handler.setFormatter(Terminal())
-    before = root.level
-    root.addHandler(handler)
-    root.setLevel(logging.INFO)
+    return logged_to([handler], logging.getLogger(), logging.INFO)
+
+
+@contextlib.contextmanager
+def logged_to(handlers: Sequence[logging.Handler], logger: logging.Logger, level: int) -> Iterator[None]:
+    """Within, what is logged from this level on goes to these handlers, too."""
+    before = logger.level
+    logger.setLevel(level)
+    for handler in handlers:
+        logger.addHandler(handler)
     try:
         yield
     finally:
-        root.removeHandler(handler)
-        root.setLevel(before)
+        logger.setLevel(before)
+        for handler in handlers:
+            logger.removeHandler(handler)
+            handler.close()
 
 
 @contextlib.contextmanager
@@ -106,11 +114,11 @@ def _take(number: int) -> None:
         os.open(os.devnull, os.O_RDWR)
 
 
-def _nowhere() -> Any:
+def _nowhere() -> TextIO:
     return open(os.devnull, "w")
 
 
-def _drain(stream: Any) -> None:
+def _drain(stream: TextIO) -> None:
     """What is still buffered would fail once more when Python exits, and make the exit code 120."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -141,24 +141,26 @@ class Sweep:
     """
 
     def __init__(self, folder: Path, command: str, line: list[str], outside: bool):
-        self.folder, self.outside = folder, outside
+        self.folder = folder
         self.signum: int | None = None
         try:
-            self.lock = RunDirectory(folder).lock()
+            lock = RunDirectory(folder).lock()
         except UserError as error:
-            raise UserError(
-                "hydra.sweep.dir", str(folder), error.reason.replace("trained", "swept")
-            ) from None
-        (folder / jobs.HALT).unlink(missing_ok=True)
+            reason = error.reason.replace("trained", "swept")
+            raise UserError("hydra.sweep.dir", str(folder), reason) from None
+        halt = folder / jobs.HALT
+        halt.unlink(missing_ok=True)
         jobs.write_line(folder, command, line)
         self.before = jobs.tickets(folder)
-        self.heart = contextlib.ExitStack()
+        self.ending = contextlib.ExitStack()
+        self.ending.callback(lock.release)
+        self.ending.callback(halt.unlink, missing_ok=True)
         if outside:
             # what the jobs say may be in files of their own
-            self.heart.enter_context(Heartbeat("the sweep"))
-        self.handlers = {}
+            self.ending.enter_context(Heartbeat("the sweep"))
         with contextlib.suppress(ValueError):  # not in the main thread: signals are not ours to take
-            self.handlers = {number: signal.signal(number, self._note) for number in CAUGHT}
+            for number in CAUGHT:
+                self.ending.callback(signal.signal, number, signal.signal(number, self._note))
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         """No further job begins, and those in processes of their own save and stop; a second signal leaves at once."""
@@ -166,13 +168,6 @@ class Sweep:
             signal.signal(number, signal.SIG_DFL)
         self.signum = signum
         jobs.halt(self.folder, signum)
-
-    def leave(self) -> None:
-        self.heart.close()
-        for number, handler in self.handlers.items():
-            signal.signal(number, handler)
-        (self.folder / jobs.HALT).unlink(missing_ok=True)
-        self.lock.release()
 
     def begun(self) -> list[str]:
         """The directories of the jobs that have been started by this line."""
@@ -223,7 +218,7 @@ def guard() -> Iterator[None]:
         caught = error
     sweep, _sweep, job.here = _sweep, None, False
     if sweep is not None:
-        sweep.leave()
+        sweep.ending.close()
         sweep.conclude(caught)
     elif caught is not None:
         raise caught

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from diffusion_cli.cli.streams import spoken
-from diffusion_cli.errors import ArgumentError, UserError
+from diffusion_cli.errors import UserError, in_group
 from diffusion_cli.options.browsing import POSITIONAL, Line
 from diffusion_cli.options.keys import defaults_of, keys_of
 from diffusion_cli.options.signature import Argument
-from diffusion_cli.ranges import check_value
+from diffusion_cli.ranges import Config, check_value
 
 FOLDER = "--config-dir="
 
@@ -30,7 +29,7 @@ def run(command: str, flags: Sequence[str], words: Sequence[str]) -> None:
         importlib.import_module(f"diffusion_cli.commands.{command}").main(Line(keys, others_said, folders))
 
 
-def parse(command: str, words: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
+def parse(command: str, words: Sequence[str]) -> tuple[Config, dict[str, str]]:
     """The keys of a command, and NAME=VALUE of others. Raises UserError for a bad value.
 
     >>> parse("list", ["samplers"])
@@ -56,17 +55,18 @@ def parse(command: str, words: Sequence[str]) -> tuple[dict[str, Any], dict[str,
     return keys, said
 
 
-def _by_place(command: str, loose: list[str]) -> list[tuple[str, Any]]:
+def _by_place(command: str, loose: list[str]) -> Iterator[tuple[str, str | list[str]]]:
     """Names and values of the words without `=`."""
     first, *rest = POSITIONAL[command]
-    if not loose:
-        return []
     if len(loose) > 1 and not rest:
         raise UserError(loose[1], ..., f"one word at most follows {command}")
-    return [(first, loose[0]), *([(rest[0], loose[1:])] if loose[1:] else [])]
+    if loose:
+        yield first, loose[0]
+    if loose[1:]:
+        yield rest[0], loose[1:]
 
 
-def _checked(command: str, name: str, given: str | list[str]) -> Any:
+def _checked(command: str, name: str, given: str | list[str]) -> object:
     """A value of a key: as YAML reads it, or the text itself, whichever is in the range of the key."""
     argument = keys_of(command)[name]
     assert isinstance(argument, Argument) and argument.range is not None
@@ -74,13 +74,12 @@ def _checked(command: str, name: str, given: str | list[str]) -> Any:
     for value in candidates:
         if argument.range.accepts(value):
             return value
-    try:
+    with in_group(""):
         check_value(name, candidates[0], argument.range)
-    except ArgumentError as error:
-        raise error.of("") from None
+    return None
 
 
-def _plain(text: str) -> Any:
+def _plain(text: str) -> object:
     """A number, true, false, null, or a list of texts."""
     if text.startswith("[") and text.endswith("]"):
         return [item.strip() for item in text[1:-1].split(",") if item.strip()]

@@ -13,7 +13,7 @@ from diffusion_cli.options.groups import GROUPS, homes
 from diffusion_cli.ranges import Config
 
 
-def build_component(config: Config, group: str, **given: Any) -> Any:
+def build_component(config: Config, group: str, **given: object) -> Any:
     """The object described by config[group]: its `_target_` called with the node's other keys and with `given`.
 
     Raises UserError, naming the key to which an argument is set.
@@ -30,7 +30,7 @@ def build_component(config: Config, group: str, **given: Any) -> Any:
         return made(**node, **given)
 
 
-def component_of(group: str, target: Any) -> Callable[..., Any]:
+def component_of(group: str, named: object) -> Callable[..., Any]:
     """The class or function of that dotted name, if it is a component of the group.
 
     Only classes and functions defined in the homes of that group (groups.homes) are called; what counts is where the
@@ -38,7 +38,7 @@ def component_of(group: str, target: Any) -> Callable[..., Any]:
     groups of functions: what reads, writes or downloads within a room is none of its components.
     """
     key = f"{group}.{TARGET}"
-    check_target(key, group, target)
+    target = check_target(key, group, named)
     try:
         made = pkgutil.resolve_name(target)
     except (ImportError, AttributeError, ValueError) as error:

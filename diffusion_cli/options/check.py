@@ -7,14 +7,13 @@ stranger's saved configuration can be judged before anything of it is resolved o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
-from diffusion_cli.errors import ArgumentError, UserError, suggestion
+from diffusion_cli.errors import UserError, in_group, suggestion
 from diffusion_cli.options.groups import FIGURES, GROUPS, TRUST, group_of, homes
 from diffusion_cli.options.keys import OF_RUNS, keys_of
 from diffusion_cli.options.signature import MISSING, Argument, read
-from diffusion_cli.ranges import check_value
+from diffusion_cli.ranges import Config, check_value
 
 BIGGEST_CONFIG = 100_000  # nodes; a YAML "alias bomb" unfolds to billions
 DEEPEST_CONFIG = 32
@@ -24,7 +23,7 @@ TARGET = "_target_"
 OF_ALL = ("distill", "plot", "sample")  # commands whose keys together are all there are
 
 
-def check_config(config: Mapping[str, Any]) -> None:
+def check_config(config: Config) -> None:
     """Refuse the first bad key of a whole configuration, in its own order: UserError.
 
     config: plain and resolved. Bad is a value out of its range, a key that its component does not have, and everything
@@ -38,18 +37,15 @@ def check_config(config: Mapping[str, Any]) -> None:
             _check_component(name, name, value)
         elif name == FIGURES:
             if not isinstance(value, Mapping):
-                raise UserError(
-                    name,
-                    value,
-                    "holds figures by their names: figures.loss=null leaves one out, plots=false all",
-                )
+                reason = "holds figures by their names: figures.loss=null leaves one out, plots=false all"
+                raise UserError(name, value, reason)
             for figure, node in value.items():
                 _check_component(f"{name}.{figure}", "figure", node)
         elif name in keys:
             _check_entry(name, keys[name], value)
 
 
-def check_complete(config: Mapping[str, Any], command: str) -> None:
+def check_complete(config: Config, command: str) -> None:
     """Refuse a configuration from which something that its command needs has been deleted: UserError."""
     groups = [group for group in GROUPS if group != "figure" or command == "plot"]
     for name in [*groups, *keys_of(command)]:
@@ -74,8 +70,8 @@ def arguments_of(group: str, target: str) -> dict[str, Argument] | None:
     return found
 
 
-def check_target(key: str, group: str, value: Any) -> None:
-    """Refuse what `_target_` of a group may not name, by its name alone, before anything is imported: UserError."""
+def check_target(key: str, group: str, value: object) -> str:
+    """What `_target_` of a group names, judged by its name alone, before anything is imported: UserError where it may not."""
     if not isinstance(value, str):
         raise UserError(key, value, "must be the name of a class")
     # No part may begin with "_": what a module keeps to itself, and `__globals__`, `__builtins__` and their like.
@@ -83,6 +79,7 @@ def check_target(key: str, group: str, value: Any) -> None:
     if not (plain and value.startswith(tuple(f"{module}." for module in homes(group)))):
         reason = f"not one of ours ({homes(group)[0]}.*); {TRUST}=MODULE enables a module of your own"
         raise UserError(key, value, reason)
+    return value
 
 
 def not_a_component(key: str, group: str, target: str) -> UserError:
@@ -91,15 +88,14 @@ def not_a_component(key: str, group: str, target: str) -> UserError:
     return UserError(key, target, reason)
 
 
-def _check_component(key: str, group: str, node: Any) -> None:
+def _check_component(key: str, group: str, node: object) -> None:
     if node is None and key.startswith(f"{FIGURES}."):
         return  # this figure is left out
     if not isinstance(node, Mapping):
         raise UserError(key, node, f"holds further keys, not a value; choose an option: {group}=NAME")
-    target = node.get(TARGET)
-    if target is None:
+    if node.get(TARGET) is None:
         raise UserError(f"{key}.{TARGET}", ..., "missing; choose an option of the group")
-    check_target(f"{key}.{TARGET}", group, target)
+    target = check_target(f"{key}.{TARGET}", group, node[TARGET])
     arguments, signature = arguments_of(group, target), read(target)
     if arguments is None or signature is None:
         return
@@ -113,15 +109,13 @@ def _check_component(key: str, group: str, node: Any) -> None:
             raise UserError(f"{key}.{name}", value, reason)
 
 
-def _check_entry(key: str, entry: Argument | dict[str, Argument], value: Any) -> None:
+def _check_entry(key: str, entry: Argument | dict[str, Argument], value: object) -> None:
     """One key, or a section of keys."""
     if isinstance(entry, Argument):
         if value == MISSING:
             raise UserError(key, MISSING, "a value is needed")
-        try:
+        with in_group(""):
             check_value(key, value, entry.range)
-        except ArgumentError as error:
-            raise error.of("") from None
     elif not isinstance(value, Mapping):
         raise UserError(key, value, "holds further keys, not a value", [f"{key}.{name}" for name in entry])
     else:
@@ -131,7 +125,7 @@ def _check_entry(key: str, entry: Argument | dict[str, Argument], value: Any) ->
             _check_entry(f"{key}.{name}", entry[name], item)
 
 
-def _check_tree(config: Mapping[str, Any]) -> None:
+def _check_tree(config: Config) -> None:
     """Refuse what is too large or too deep, what is no name of a key, and orders to call something."""
     for count, (path, value) in enumerate(_walk(config)):
         key = ".".join(path)
@@ -146,7 +140,9 @@ def _check_tree(config: Mapping[str, Any]) -> None:
             raise UserError(key, value, "a class is not named here, but by its group", GROUPS)
 
 
-def _walk(node: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+def _walk(
+    node: Mapping[str, object] | Sequence[object], above: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], object]]:
     """(path, value) of every node below `node`, parents first, in order; list items under their index."""
     for key, value in node.items() if isinstance(node, Mapping) else enumerate(node):
         path = (*above, str(key))

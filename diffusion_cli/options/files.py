@@ -4,26 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from diffusion_cli.options.check import TARGET
 from diffusion_cli.options.groups import FIGURES
-from diffusion_cli.options.signature import Signature, read
+from diffusion_cli.options.signature import PACKAGE, Signature, read
+from diffusion_cli.ranges import Config
 
-
-def find_configs() -> Path:
-    """The folder of options: within the package in a wheel, beside the package in a checkout.
-
-    Found by file, not as `pkg://`: an editable install may leave an old copy of the folder in site-packages.
-    """
-    package = Path(__file__).resolve().parents[1]
-    inside = package / "configs"
-    return inside if inside.is_dir() else package.parent / "configs"
-
-
-CONFIGS = find_configs()
+# The folder of options lies within the package in a wheel, beside the package in a checkout. Found by file, not as `pkg://`:
+# an editable install may leave an old copy of the folder in site-packages.
+IN_WHEEL = PACKAGE / "configs"
+CONFIGS = IN_WHEEL if IN_WHEEL.is_dir() else PACKAGE.parent / "configs"
 # Folders of the user's own options, beside ours: what --config-dir names, as the command line has found it.
 FOLDERS: list[Path] = []
 
@@ -34,17 +26,15 @@ def names_of(group: str, folders: Sequence[Path] = ()) -> list[str]:
     return sorted(name for name in found if not name.startswith("_"))
 
 
-def content_of(group: str, name: str, folders: Sequence[Path] = ()) -> tuple[str, dict[str, Any]]:
+def content_of(group: str, name: str, folders: Sequence[Path] = ()) -> tuple[str, Config]:
     """The first line of comment of an option's file ("" where there is none), and what the file holds."""
     file = next(f for folder in (*folders, CONFIGS) if (f := folder / group / f"{name}.yaml").is_file())
     text = file.read_text(encoding="utf-8")
-    comments = [
-        line.lstrip("# ") for line in text.splitlines() if line.startswith("#") and "@package" not in line
-    ]
-    return (comments or [""])[0], yaml.safe_load(text) or {}
+    comments = (line for line in text.splitlines() if line.startswith("#") and "@package" not in line)
+    return next(comments, "").lstrip("# "), yaml.safe_load(text) or {}
 
 
-def node_of(group: str, name: str, folders: Sequence[Path] = ()) -> dict[str, Any]:
+def node_of(group: str, name: str, folders: Sequence[Path] = ()) -> Config:
     """The node of an option: `_target_`, and the keys that the option sets."""
     _, content = content_of(group, name, folders)
     node = content if TARGET in content else content.get(group)
@@ -72,7 +62,7 @@ def default_figures() -> dict[str, str]:
     return {key.removeprefix(place): option for key, option in pairs if key.startswith(place)}
 
 
-def is_default_figure(name: str, node: Mapping[str, Any]) -> bool:
+def is_default_figure(name: str, node: Mapping[str, object]) -> bool:
     """Whether the figure of this name is the one that training draws of every run."""
     option = default_figures().get(name)
     return option is not None and node_of("figure", option)[TARGET] == node[TARGET]

@@ -23,8 +23,6 @@ class Group:
     functions: bool = False
 
 
-FIGURE = Group("a figure", ("figures.recipes",), given=("components", "results"), functions=True)
-
 GROUPS = {
     "dataset": Group("the data to learn", ("dataset",)),
     "model": Group("the network", ("model",), given=("shape", "num_classes", "outputs", "numbers")),
@@ -36,7 +34,7 @@ GROUPS = {
     "sampler": Group("how samples are drawn", ("sampler",), given=("box", "fitted")),
     "evaluation": Group("what is measured of the samples", ("metrics",)),
     "logger": Group("where training numbers go beside metrics.csv", ("runs.logger",)),
-    "figure": FIGURE,
+    "figure": Group("a figure", ("figures.recipes",), given=("components", "results"), functions=True),
 }
 FIGURES = "figures"  # the section of named figures: each of its nodes is one of the group `figure`
 EXACT = "exact"  # run=exact: no network, but the exact denoiser of dataset=...

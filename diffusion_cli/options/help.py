@@ -12,8 +12,8 @@ from diffusion_cli.errors import UserError, shown
 from diffusion_cli.options.check import TARGET, arguments_of
 from diffusion_cli.options.files import names_of, node_of, title_of
 from diffusion_cli.options.groups import GROUPS
-from diffusion_cli.options.keys import keys_of
-from diffusion_cli.options.signature import MISSING, Argument, Signature, read
+from diffusion_cli.options.keys import keys_of, signature_of_command
+from diffusion_cli.options.signature import MISSING, Argument
 
 CHOSEN = {"train": [*(g for g in GROUPS if g != "figure"), "experiment"],
           "distill": ["dataset", "model", "parameterization", "objective", "optimizer", "guidance", "sampler", "evaluation",
@@ -33,12 +33,6 @@ RUNS_FOOTER = """\
   diffusion runs compare latest DIR
   diffusion runs clean status=any age=30d.."""
 WIDEST = 100
-
-
-def signature_of_command(command: str) -> Signature:
-    signature = read(f"diffusion_cli.options.keys.{command.capitalize()}")
-    assert signature is not None
-    return signature
 
 
 def help_of(command: str, chosen: Mapping[str, str], folders: Sequence[Path] = ()) -> str:
@@ -74,13 +68,11 @@ def _option(group: str, name: str, folders: Sequence[Path], width: int) -> str:
 
 def flat_keys(command: str) -> list[tuple[str, Argument]]:
     """The keys of a command, those of its sections as SECTION.KEY."""
-    found: list[tuple[str, Argument]] = []
-    for key, entry in keys_of(command).items():
-        if isinstance(entry, dict):
-            found += [(f"{key}.{name}", argument) for name, argument in entry.items()]
-        else:
-            found.append((key, entry))
-    return found
+    return [
+        (f"{key}.{name}" if name else key, argument)
+        for key, entry in keys_of(command).items()
+        for name, argument in (entry if isinstance(entry, dict) else {"": entry}).items()
+    ]
 
 
 def keys_of_option(group: str, name: str, folders: Sequence[Path] = ()) -> list[tuple[str, Argument]]:
@@ -113,13 +105,11 @@ def kind_of(argument: Argument) -> str:
 def _table(rows: Sequence[tuple[str, str]], width: int) -> str:
     """Names in a column, texts wrapped beside them."""
     indent = min(max((len(name) for name, _ in rows), default=0), 26) + 4
-    lines = []
+    lines, blank = [], " " * indent
     for name, text in rows:
-        wrapped = textwrap.wrap(text, max(width - indent, 30))
         first = f"  {name:<{indent - 2}}"
         if len(first) > indent:
             lines.append(first)
-            first = " " * indent
-        lines.append(first + (wrapped or [""])[0])
-        lines += [" " * indent + line for line in wrapped[1:]]
+            first = blank
+        lines += textwrap.wrap(text, max(width, indent + 30), initial_indent=first, subsequent_indent=blank)
     return "\n".join(lines)

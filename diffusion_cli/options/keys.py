@@ -9,13 +9,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from diffusion_cli.options.browsing import POSITIONAL, List, Runs  # noqa: F401
-from diffusion_cli.options.signature import Argument, read
+from diffusion_cli.options.signature import Argument, Signature, read
 from diffusion_cli.ranges import (
     BelowOne,
     Class,
+    Config,
     Count,
     Depth,
     Device,
@@ -292,22 +293,25 @@ COMPOSED = ("train", "distill", "sample", "evaluate", "plot", "doctor")  # whose
 COMMANDS = (*COMPOSED, *POSITIONAL)
 
 
+def signature_of_command(command: str) -> Signature:
+    signature = read(f"{__name__}.{command.capitalize()}")
+    assert signature is not None
+    return signature
+
+
 @functools.cache
 def keys_of(command: str) -> dict[str, Argument | dict[str, Argument]]:
     """The keys of a command: name -> argument, or for a section its arguments."""
-    signature = read(f"{__name__}.{command.capitalize()}")
-    assert signature is not None
     found: dict[str, Argument | dict[str, Argument]] = {}
-    for name, argument in signature.arguments.items():
+    for name, argument in signature_of_command(command).arguments.items():
+        found[name] = argument
         section = read(SECTIONS[argument.annotation]) if argument.annotation in SECTIONS else None
-        arguments = section and {
-            key: a for key, a in section.arguments.items() if a.range is not None and key != "batch"
-        }
-        found[name] = argument if arguments is None else arguments
+        if section is not None:
+            found[name] = {k: a for k, a in section.arguments.items() if a.range is not None and k != "batch"}
     return found
 
 
-def defaults_of(command: str) -> dict[str, Any]:
+def defaults_of(command: str) -> Config:
     """The keys of a command with their defaults, nested."""
     return {
         name: {key: item.default for key, item in entry.items()} if isinstance(entry, dict) else entry.default

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from diffusion_cli.errors import shown
 from diffusion_cli.options.files import names_of, title_of
 from diffusion_cli.options.groups import GROUPS
-from diffusion_cli.options.help import EXPERIMENT, flat_keys, keys_of_option, kind_of, signature_of_command
-from diffusion_cli.options.keys import COMMANDS
+from diffusion_cli.options.help import EXPERIMENT, flat_keys, keys_of_option, kind_of
+from diffusion_cli.options.keys import COMMANDS, signature_of_command
 from diffusion_cli.options.signature import MISSING, Argument
 
 

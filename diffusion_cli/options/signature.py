@@ -9,15 +9,14 @@ from __future__ import annotations
 import ast
 import functools
 import re
-import sys
-from collections.abc import Iterator
+from collections.abc import Mapping
 from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from diffusion_cli.ranges import Range, range_of
 
-PACKAGE = Path(__file__).parents[1]
+PACKAGE = Path(__file__).resolve().parents[1]
 MISSING = "???"  # the default of an argument that has none, as OmegaConf writes it
 LINE = re.compile(r"(\s*)(\w+(?:, \w+)*): +(\S.*)")
 
@@ -29,8 +28,8 @@ class Argument(NamedTuple):
     name: str
     annotation: str
     range: Range | None
-    default: Any
-    text: str
+    default: object
+    text: str = ""
 
 
 class Signature(NamedTuple):
@@ -57,19 +56,16 @@ def read(target: str) -> Signature | None:
 def source_of(module: str) -> Path | None:
     """The file of a module, found without importing anything."""
     first, *rest = module.split(".")
-    if first == "diffusion_cli":
-        place: Path | None = PACKAGE
-    else:
-        spec = PathFinder.find_spec(first, [*sys.path])
-        origin = spec and spec.origin
-        place = Path(origin) if origin else None
-        if place is not None and place.name == "__init__.py":
-            place = place.parent
-    for part in rest:
-        place = place and next((p for p in (place / part, place / f"{part}.py") if p.exists()), None)
-    if place is not None and place.is_dir():
-        place = place / "__init__.py"
-    return place if place is not None and place.is_file() and place.suffix == ".py" else None
+    place = PACKAGE
+    if first != "diffusion_cli":
+        spec = PathFinder.find_spec(first)
+        if spec is None or spec.origin is None:
+            return None
+        origin = Path(spec.origin)
+        place = origin.parent if origin.name == "__init__.py" else origin.with_suffix("")
+    place = place.joinpath(*rest)
+    files = (place / "__init__.py", place.with_suffix(".py"))
+    return next((file for file in files if file.is_file()), None)
 
 
 @functools.cache
@@ -79,13 +75,13 @@ def _tree(file: Path) -> ast.Module:
 
 @functools.cache
 def _of_module(file: Path, name: str) -> Signature | None:
-    tree = _tree(file)
-    for node in tree.body:
+    for node in _tree(file).body:
         if isinstance(node, ast.ClassDef) and node.name == name:
             return _of_class(file, node)
         if isinstance(node, ast.FunctionDef) and node.name == name:
             doc = ast.get_docstring(node) or ""
-            return _signature(file, node.args, doc, skip=0, is_class=False)
+            found = _described(_parameters(file, node), descriptions(doc))
+            return Signature(first_sentence(doc), found, is_class=False, open=node.args.kwarg is not None)
         if isinstance(node, ast.ImportFrom) and node.module and not node.level:
             for alias in node.names:
                 if (alias.asname or alias.name) == name:
@@ -95,80 +91,66 @@ def _of_module(file: Path, name: str) -> Signature | None:
 
 def _of_class(file: Path, node: ast.ClassDef) -> Signature:
     doc = ast.get_docstring(node) or ""
+    named = [_of_module(file, base.id) for base in node.bases if isinstance(base, ast.Name)]
+    bases = [base for base in named if base is not None]
+    found = {name: argument for base in bases for name, argument in base.arguments.items()}
+    is_open = any(base.open for base in bases)
+    # an argument without a line of its own is described where the base has it
+    texts = {name: argument.text for name, argument in found.items()} | descriptions(doc)
+    functions = [item for item in node.body if isinstance(item, ast.FunctionDef)]
+    made = next((item for item in functions if item.name == "__init__"), None)
+    if made is not None:
+        texts |= descriptions(ast.get_docstring(made) or "")
+        found = _parameters(file, made, skip=1)
+        is_open = made.args.kwarg is not None
+    elif any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
+        found |= _fields(file, node)
+    return Signature(first_sentence(doc), _described(found, texts), is_class=True, open=is_open)
+
+
+def _described(found: dict[str, Argument], texts: Mapping[str, str]) -> dict[str, Argument]:
+    return {name: argument._replace(text=texts.get(name, "")) for name, argument in found.items()}
+
+
+def _fields(file: Path, node: ast.ClassDef) -> dict[str, Argument]:
+    """The arguments that a dataclass has of its own fields."""
+    found = {}
     for item in node.body:
-        if isinstance(item, ast.FunctionDef) and item.name == "__init__":
-            own = _signature(
-                file, item.args, f"{doc}\n{ast.get_docstring(item) or ''}", skip=1, is_class=True
-            )
-            inherited = {n: a for base in _bases(file, node) for n, a in base.arguments.items()}
-            described = {  # an argument that a class hands on to its base is described there
-                name: argument
-                if argument.text or name not in inherited
-                else argument._replace(text=inherited[name].text)
-                for name, argument in own.arguments.items()
-            }
-            return own._replace(title=first_sentence(doc), arguments=described)
-    found: dict[str, Argument] = {}
-    is_open = False
-    for base in _bases(file, node):
-        found |= base.arguments
-        is_open |= base.open
-    texts = descriptions(doc)
-    if any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
-        for item in node.body:
-            if not isinstance(item, ast.AnnAssign) or not isinstance(item.target, ast.Name):
-                continue
-            name, annotation = item.target.id, ast.unparse(item.annotation)
-            if annotation.startswith("ClassVar") or (item.value and "init=False" in ast.unparse(item.value)):
-                continue
-            found[name] = _argument(file, name, annotation, item.value, texts.get(name, ""))
-    return Signature(
-        first_sentence(doc),
-        {name: argument._replace(text=texts.get(name, argument.text)) for name, argument in found.items()},
-        True,
-        is_open,
-    )
+        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
+            constant = item.value and "init=False" in ast.unparse(item.value)
+            if not constant and not ast.unparse(item.annotation).startswith("ClassVar"):
+                found[item.target.id] = _argument(file, item.target.id, item.annotation, item.value)
+    return found
 
 
-def _bases(file: Path, node: ast.ClassDef) -> Iterator[Signature]:
-    for base in node.bases:
-        found = _of_module(file, ast.unparse(base)) if isinstance(base, ast.Name) else None
-        if found is not None:
-            yield found
-
-
-def _signature(file: Path, args: ast.arguments, doc: str, skip: int, is_class: bool) -> Signature:
-    texts, found = descriptions(doc), {}
+def _parameters(file: Path, function: ast.FunctionDef, skip: int = 0) -> dict[str, Argument]:
+    """The arguments of a function but for the first `skip`."""
+    args = function.args
     positional = [*args.posonlyargs, *args.args]
     defaults = [None] * (len(positional) - len(args.defaults)) + list(args.defaults)
     pairs = [
         *[*zip(positional, defaults, strict=True)][skip:],
         *zip(args.kwonlyargs, args.kw_defaults, strict=True),
     ]
-    for argument, default in pairs:
-        annotation = ast.unparse(argument.annotation) if argument.annotation else ""
-        name = argument.arg
-        found[name] = _argument(file, name, annotation, default, texts.get(name, ""))
-    return Signature(first_sentence(doc), found, is_class, args.kwarg is not None)
+    return {a.arg: _argument(file, a.arg, a.annotation, default) for a, default in pairs}
 
 
-def _argument(file: Path, name: str, annotation: str, default: ast.expr | None, text: str) -> Argument:
-    annotation = annotation.strip("'\"")
-    known = range_of(annotation) if annotation else None
-    return Argument(name, annotation, known, MISSING if default is None else _value(file, default), text)
+def _argument(file: Path, name: str, annotated: ast.expr | None, default: ast.expr | None) -> Argument:
+    annotation = ast.unparse(annotated).strip("'\"") if annotated else ""
+    allowed = range_of(annotation) if annotation else None
+    return Argument(name, annotation, allowed, MISSING if default is None else _value(file, default))
 
 
-def _value(file: Path, node: ast.expr) -> Any:
+def _value(file: Path, node: ast.expr) -> object:
     """A default as a plain value: a literal, or the name of a constant of its module."""
     if isinstance(node, ast.Name):
         for item in _tree(file).body:
             if isinstance(item, ast.Assign) and any(ast.unparse(t) == node.id for t in item.targets):
                 return _value(file, item.value)
-    value = ast.literal_eval(node)
-    return _listed(value) if isinstance(value, tuple) else value
+    return _listed(ast.literal_eval(node))
 
 
-def _listed(value: Any) -> Any:
+def _listed(value: object) -> object:
     return [_listed(item) for item in value] if isinstance(value, (tuple, list)) else value
 
 
