@@ -1,13 +1,17 @@
-"""Times of a sampler that are fitted: those through which its chains end nearest to the exact way of the denoiser.
+"""Times of a sampler that are fitted to a denoiser.
 
-The gaps in log-SNR between the first time, T, and the last but one, 1, are found by the method of Nelder and Mead. The last
-call is held at the least noise: a loss of the end points alone would have it at more, and leave samples beside the curve.
+Without noise, those through which chains end nearest to the exact way of the denoiser. The gaps in log-SNR between the first
+time, T, and the last but one, 1, are found by the method of Nelder and Mead. The last call is held at the least noise: a loss
+of the end points alone would have it at more, and leave samples beside the curve.
+
+With noise, chains have no exact way. A step takes the predicted x0 for constant: where x0 moves, steps are short.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,13 +20,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diffusion_cli.denoiser import Denoiser
-from diffusion_cli.errors import ArgumentError
 from diffusion_cli.sampler.multistep import Multistep
 from diffusion_cli.sampler.protocol import Sampler
 from diffusion_cli.sampler.steps import DDIM, Heun
+from diffusion_cli.sampler.walk import State
 
 log = logging.getLogger(__name__)
 
+Vector = NDArray[np.float64]
 # Steps of the way that stands for the exact one; tries for each gap.
 FINE, TRIES = 100, 40
 
@@ -36,46 +41,64 @@ def fitted_times(
 ) -> list[float]:
     """`sampler.steps` + 1 decreasing times from T to 0, the last but one 1.
 
-    sampler: deterministic; ArgumentError for another.
+    sampler: any; one without noise is Multistep, Heun or DDIM with eta = 0.
     denoiser: any.
-    x_T: (n, *shape) standard normal; the mean distance of the ends of these chains is made small.
+    x_T: (n, *shape) standard normal; the times are fitted to the chains from there.
     label: (n,) or None.
     tick: called before each try; it may raise, to stop it.
     """
-    from scipy.optimize import minimize
-
-    if not isinstance(sampler, Multistep | Heun) and not (isinstance(sampler, DDIM) and not sampler.eta):
-        raise ArgumentError("grid", "fitted", "is for samplers without noise: dpmpp, unipc, deis, heun, ddim")
     schedule = denoiser.schedule
-    plain = replace(sampler, grid="log_snr")
-    if len(plain.times(schedule)) < 4:
+    plain = replace(sampler, grid="log_snr").times(schedule)
+    if len(plain) < 4:
         # There is no gap to choose.
-        return plain.times(schedule)
+        return plain
+    fine = Multistep(steps=FINE, grid="log_snr", clip=sampler.clip, box=sampler.box)
+    way = [*fine(denoiser, x_T, label)]
     first, last = float(schedule.log_snr[-1]), float(schedule.log_snr[1])
 
-    def ends(of: Sampler, times: list[float] | None = None) -> Tensor:
-        *_, state = of(denoiser, x_T, label, times=times)
-        return state.x.flatten(1).double()
+    def times_at(place: Vector) -> list[float]:
+        """place: from 0 at T to 1 at t = 1, linear in log-SNR."""
+        return [*schedule.time_of(torch.from_numpy(first + (last - first) * place)).tolist(), 0.0]
 
-    def times_of(gaps: NDArray[np.float64]) -> list[float]:
+    if not isinstance(sampler, Multistep | Heun) and not (isinstance(sampler, DDIM) and not sampler.eta):
+        return times_at(_even_places(way, len(plain) - 1))
+
+    def distance(places: Vector) -> float:
+        tick()
+        *_, end = sampler(denoiser, x_T, label, times=times_at(places))
+        return float((end.x - way[-1].x).double().flatten(1).norm(dim=1).mean())
+
+    return times_at(_nearest_places(distance, len(plain) - 3))
+
+
+def _even_places(way: Sequence[State], count: int) -> Vector:
+    """Places between which half the way in log-SNR and half that of the predicted x0 add up to the same.
+
+    The half in log-SNR keeps some steps for little noise, where x0 moves by less than samples show.
+    """
+    x0 = [state.prediction.x0.flatten(1) for state in way if state.prediction is not None]
+    moves = [float((b - a).square().sum(1).mean().sqrt()) for a, b in itertools.pairwise(x0)]
+    moved, place = np.concatenate([[0.0], np.cumsum(moves)]), np.linspace(0, 1, len(x0))
+    both = place + moved / (moved[-1] or 1.0)
+    return np.interp(np.linspace(0, both[-1], count), both, place)
+
+
+def _nearest_places(distance: Callable[[Vector], float], free: int) -> Vector:
+    """The places of least distance. free: gaps between them that are free to choose, all but the first one."""
+    from scipy.optimize import minimize
+
+    def places(gaps: Vector) -> Vector:
         """gaps: their logarithms, but for the first one, which is 1."""
         size = np.exp(np.clip(np.concatenate([[0.0], gaps]), -8, 8))
-        places = first + (last - first) * np.concatenate([[0.0], size.cumsum() / size.sum()])
-        return [*schedule.time_of(torch.from_numpy(places)).tolist(), 0.0]
+        return np.concatenate([[0.0], size.cumsum() / size.sum()])
 
-    def distance(gaps: NDArray[np.float64]) -> float:
-        tick()
-        return float((ends(sampler, times_of(gaps)) - exact).norm(dim=1).mean())
-
-    exact = ends(Multistep(steps=FINE, grid="log_snr", clip=sampler.clip, box=sampler.box))
-    count = len(plain.times(schedule)) - 3
-    before = distance(np.zeros(count))
-    simplex = np.concatenate([np.zeros((1, count)), np.eye(count)])
-    options = {"maxfev": TRIES * (count + 1), "xatol": 1e-2, "fatol": 1e-6, "initial_simplex": simplex}
-    found = minimize(distance, simplex[0], method="Nelder-Mead", options=options)
+    before = distance(places(np.zeros(free)))
+    simplex = np.concatenate([np.zeros((1, free)), np.eye(free)])
+    options = {"maxfev": TRIES * (free + 1), "xatol": 1e-2, "fatol": 1e-6, "initial_simplex": simplex}
+    found = minimize(lambda gaps: distance(places(gaps)), simplex[0], method="Nelder-Mead", options=options)
     log.info(
         "grid fitted: the ends of its chains are %.3g from the exact ones, %.3g with log_snr",
         found.fun,
         before,
     )
-    return times_of(found.x)
+    return places(found.x)

@@ -27,8 +27,8 @@ class Sampler(ABC):
 
     steps: network steps; null: one for each time of the schedule.
     grid: where the times of the steps lie: equal steps in t (uniform), in log-SNR (log_snr), or in (sigma/alpha)^(1/rho)
-        (rho; Karras et al. 2022, eq. 5), or fitted to the denoiser, so that chains end nearest to its exact way; the work is done
-        once, and kept in the cache. The first is T, the last but one 1, the last 0.
+        (rho; Karras et al. 2022, eq. 5), or fitted to the denoiser, so that chains end nearest to its exact way, or with noise
+        are short where the predicted x0 moves; done once, and kept in the cache. The first is T, the last but one 1, the last 0.
     rho: exponent of grid=rho; the larger, the more steps at little noise.
     clip: bound on the absolute value of the predicted x0; data: the range of each coordinate in the data; null: none.
     box: that range, for clip=data.
