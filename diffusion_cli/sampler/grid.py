@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 Vector = NDArray[np.float64]
 # Steps of the way that stands for the exact one; tries for each gap.
 FINE, TRIES = 100, 40
+# With more, too few steps are left for little noise, where x0 moves little, and samples lie beside a curve.
+MOVED = 0.4
 
 
 def fitted_times(
@@ -72,14 +74,11 @@ def fitted_times(
 
 
 def _even_places(way: Sequence[State], count: int) -> Vector:
-    """Places between which half the way in log-SNR and half that of the predicted x0 add up to the same.
-
-    The half in log-SNR keeps some steps for little noise, where x0 moves by less than samples show.
-    """
+    """Places between which the way in log-SNR and that of the predicted x0, the latter with weight MOVED, add up to the same."""
     x0 = [state.prediction.x0.flatten(1) for state in way if state.prediction is not None]
     moves = [float((b - a).square().sum(1).mean().sqrt()) for a, b in itertools.pairwise(x0)]
     moved, place = np.concatenate([[0.0], np.cumsum(moves)]), np.linspace(0, 1, len(x0))
-    both = place + moved / (moved[-1] or 1.0)
+    both = (1 - MOVED) * place + MOVED * moved / (moved[-1] or 1.0)
     return np.interp(np.linspace(0, both[-1], count), both, place)
 
 
