@@ -208,7 +208,7 @@ def _settle(code: int) -> int:
     """A command line that was refused leaves no directory behind."""
     _claims("give_back" if code == 2 else "keep")
     if member().size > 1:
-        from diffusion_cli.runs.group import dismiss
+        from diffusion_cli.runs.meeting import dismiss
 
         dismiss(code)
     return code

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 def main() -> int:
     """From the start of such a process to its end; returns the exit code, which process 0 gives."""
-    from diffusion_cli.runs import group
+    from diffusion_cli.runs.meeting import take_part
 
     # what goes wrong is said by process 0
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(nowhere, stream)
-    return group.take_part(work)
+    return take_part(work)
 
 
 def work(group: Processes, config: Config, trains: bool) -> None:

@@ -56,7 +56,7 @@ def components_of(config: Config, session: Session) -> Components:
 @contextlib.contextmanager
 def joint_components(config: Config, session: Session) -> Iterator[Components]:
     """The same, whose samples are drawn by all processes of the command, which end with the block."""
-    from diffusion_cli.runs.group import together
+    from diffusion_cli.runs.meeting import together
 
     with together(config, session.stop) as group:
         components = components_of(config, session)

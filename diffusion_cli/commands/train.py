@@ -74,7 +74,7 @@ def train_run(config: Config, run: RunDirectory, session: Session, lesson: Lesso
         if run.status == FINISHED and not extend(run, *length(config)):
             log.info("%s is finished already", run.path)
             return
-        from diffusion_cli.runs.group import together
+        from diffusion_cli.runs.meeting import together
 
         run.sweep_up()
         with together(config, session.stop) as group:
