@@ -25,6 +25,7 @@ from diffusion_cli.metrics.points import (
     points_table,
 )
 from diffusion_cli.noise import Stream, mix
+from diffusion_cli.runs import ranking
 
 MEANS = torch.tensor([[-0.35, 0.65], [0.75, -0.45]])
 
@@ -205,6 +206,25 @@ def test_blur_and_lost_parts_are_seen():
     assert blur["coverage"]["ratio"] > 2
     assert lost["distance_p99"]["value"] < 1e-6
     assert min(lost[name]["ratio"] for name in ("sliced_w2", "energy", "coverage")) > 10
+
+
+def test_with_jitter_samples_nearer_to_the_curve_are_no_better():
+    ring = Ring(jitter=0.1)
+
+    def cost(shrunk):
+        jittered = Ring(jitter=0.1 * shrunk)
+        report = evaluate_points(
+            lambda k: jittered.sample(2000, seeded(k)).x0, ring, n=2000, draws=2, floor_draws=4
+        )
+        entries = (report["distance_mean"], report["distance_p99"])
+        return [ranking.cost(entry["value"], entry["better"]) for entry in entries]
+
+    true, half, double = cost(1.0), cost(0.5), cost(2.0)
+    assert all(a < b and a < c for a, b, c in zip(true, half, double, strict=True))
+    report = evaluate_points(
+        lambda k: Ring().sample(200, seeded(k)).x0, Ring(), n=200, draws=1, floor_draws=2
+    )
+    assert report["distance_mean"]["better"] == "lower"
 
 
 def test_report_is_deterministic_plain_and_complete():

@@ -31,13 +31,16 @@ DATA, DATA_SQUARED, DATA_ROOT = "data", "data^2", "data^(1/2)"
 FEATURES_SQUARED = "features^2"
 NATS, BITS, BITS_PER_DIMENSION = "nats", "bits", "bits per dimension"
 
+DISTANCES = (
+    Metric("distance_mean", "distance, mean", DATA),
+    Metric("distance_p99", "distance, 99 %", DATA),
+)
 POINTS = (
     Metric("sliced_w2", "sliced W2", DATA, of_all=True),
     Metric("outliers", "outliers"),
     Metric("energy", "energy distance", DATA_ROOT, of_all=True),
     Metric("coverage", "coverage", DATA, of_all=True),
-    Metric("distance_mean", "distance, mean", DATA),
-    Metric("distance_p99", "distance, 99 %", DATA),
+    *DISTANCES,
 )
 OUTSIDE = Metric("outside", "outside of the support")
 MIXTURE = (

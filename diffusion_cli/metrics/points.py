@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from diffusion_cli.dataset.box import Box
 from diffusion_cli.dataset.density import Density
-from diffusion_cli.metrics.catalogue import OUTSIDE, POINTS
+from diffusion_cli.metrics.catalogue import DISTANCES, OUTSIDE, POINTS, Metric
 from diffusion_cli.metrics.floors import kept
 from diffusion_cli.metrics.measurement import Measurement, Report, beside_floor, table_of
 from diffusion_cli.metrics.progress import NoBar, Progress, ProgressBar, silent
@@ -53,7 +54,7 @@ class PointMetrics:
     * coverage: mean distance from R_10,000 to the nearest of 2,000 points, averaged over the disjoint blocks of
       2,000 in x. It grows when a part of the distribution is missed, which distances to the curve cannot see.
     * distance_mean, distance_p99: mean and 99th percentile of `density.distance(x)`, the distance to the curve
-      (of a jittered distribution: to the curve before jitter).
+      (of a jittered distribution: to the curve before jitter, where the value of true samples is the best one).
     * outside: of solids, such as the squares of a checkerboard, the fraction of x that lies in none of them.
 
     A set smaller than one of these sizes is used whole. Raises ValueError when x is not (n, *shape) or not finite.
@@ -67,7 +68,7 @@ class PointMetrics:
         self.density = density
         self.n = n
         self.reference = density.reference(n)
-        self.metrics = (*POINTS, OUTSIDE) if density.solid else POINTS
+        self.metrics = metrics_of(density)
         self.box = box or density.box()
         self.extent = self.reference.abs().max().item()
         d = math.prod(density.shape)
@@ -173,6 +174,14 @@ def evaluate_points(
         values, floor = ([result[metric.name] for result in results] for results in (ours, floors))
         report[metric.name] = beside_floor(metric, values, floor, sizes[metric.name], rounding)
     return report
+
+
+def metrics_of(density: Density) -> tuple[Metric, ...]:
+    """The metrics of points. With jitter true points lie beside the curve: samples that are nearer to it are no better."""
+    metrics = (*POINTS, OUTSIDE) if density.solid else POINTS
+    if not density.jitter:
+        return metrics
+    return tuple(replace(metric, better="floor") if metric in DISTANCES else metric for metric in metrics)
 
 
 def _measured(metrics: PointMetrics, here: object, x: Tensor, bar: ProgressBar) -> dict[str, float]:
