@@ -220,7 +220,7 @@ def score_curves(
 ) -> Figure:
     """For each number N of training examples: steps, distance to their own score and to that of their density, in a panel;
     and the step at which the first becomes the smaller one, over N."""
-    figure = new_figure(DOUBLE, 2.2)
+    figure = new_figure(DOUBLE, 2.4)
     panels = figure.subplots(1, len(curves) + 1, squeeze=False)[0]
     top = 1.08 * max(float(np.max(curve)) for _, *pair in curves.values() for curve in pair)
     for ax, (n, (steps, empirical, truth)) in zip(panels, curves.items(), strict=False):
@@ -235,8 +235,8 @@ def score_curves(
         ax.tick_params(labelleft=ax is panels[0])
         set_title(ax, f"N = {n:,}")
     panels[0].set_ylabel("distance, in eps")
-    # of the largest N, whose curves lie lowest
-    literally(panels[-2].legend(loc="upper right"))
+    handles, labels = panels[0].get_legend_handles_labels()
+    literally(figure.legend(handles=handles, labels=labels, loc="outside lower center", ncols=2))
     ax = panels[-1]
     known = {n: step for n, step in onset.items() if step is not None}
     ax.plot([*known], [*known.values()], color=INK, marker="o", ms=4)
