@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from diffusion_cli.runs.comparison import Cell
-from diffusion_cli.runs.ranking import leaders
+from diffusion_cli.runs.ranking import error_of, leaders
 from diffusion_cli.runs.results import Result
 
 
@@ -46,6 +46,14 @@ def test_a_difference_within_the_error_makes_noleaders() -> None:
     single = [cell(1, 0.1, 0.02, seeds=1), cell(2, 0.125, 0.02, seeds=1)]
     assert leaders(single, "metrics.sliced_w2") == set() and leaders(single, "loss") == set()
     assert leaders([cell(1, 0.1, 0.02, seeds=1), cell(2, 0.14, 0.02, seeds=1)], "metrics.sliced_w2") == {0}
+
+
+@pytest.mark.parametrize(("of_true", "error"), [(0.004, 0.004), (0.0, None), (1e-17, None), (None, None)])
+def test_one_draw_is_as_sure_as_true_samples_unless_these_have_no_spread(
+    of_true: float | None, error: float | None
+) -> None:
+    # the distance to a curve, where true samples are all on it
+    assert error_of({"value": 0.02, "spread": None, "draws": 1, "floor_spread": of_true}) == error
 
 
 def test_metrics_of_different_numbers_of_samples_are_not_compared() -> None:

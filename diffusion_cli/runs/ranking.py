@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+ROUNDING = 1e-6
+
 
 def cost(value: float, better: str | float | None) -> float:
     """A value turned so that small is good. better: None where nothing says; then small is good already, as of a loss."""
@@ -18,8 +20,11 @@ def error_of(entry: Mapping[str, Any]) -> float | None:
     """The standard error of a measurement; of one draw the spread of true samples, as many; None where nothing says."""
     if entry.get("error") is not None:
         return entry["error"]
-    spread = entry.get("spread")
-    return entry.get("floor_spread") if spread is None else spread / math.sqrt(entry.get("draws") or 1)
+    if entry.get("spread") is not None:
+        return entry["spread"] / math.sqrt(entry.get("draws") or 1)
+    of_true = entry.get("floor_spread")
+    # True samples are all on their curve, but for rounding: how far others are from it varies.
+    return None if of_true is None or of_true <= ROUNDING * abs(entry["value"] or 0.0) else of_true
 
 
 def clear_best(costs: Sequence[tuple[float, float | None]]) -> int | None:

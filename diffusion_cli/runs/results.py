@@ -54,7 +54,8 @@ class Result:
     def standard_error(self, name: str) -> float | None:
         """The standard error of a number, as `error_of` its measurement."""
         parts = ("error", "spread", "draws", "floor_spread")
-        return error_of({part: self.numbers.get(f"{name}.{part}") for part in parts})
+        found = {part: self.numbers.get(f"{name}.{part}") for part in parts}
+        return error_of({"value": self.numbers.get(name), **found})
 
     def basis(self, name: str) -> str:
         """What two numbers of this name must have in common to be compared: data, how many samples, and what is the loss."""
