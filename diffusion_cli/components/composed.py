@@ -28,7 +28,7 @@ from diffusion_cli.options.groups import EXACT
 from diffusion_cli.ranges import Config, Facts
 from diffusion_cli.runs.logger import Logger
 from diffusion_cli.sampler import DDPM, Multistep, Sampler
-from diffusion_cli.sampler.grid import fitted_times
+from diffusion_cli.sampler.grid import FITTING, fitted_times
 
 # Chains that a grid is fitted to, of points with at most so many coordinates; of images and sets a thirty-second.
 FITTED_ON, SMALL = 512, 16
@@ -81,7 +81,8 @@ class Composed(Learned):
         noise = NoiseStream(self.seed, n, self.dataset.shape, self.device, Stream.GRID)()
         label = self.labels(n)
         about = {key: self.config[key] for key in ("dataset", "schedule", "sampler", "guidance")}
-        about |= {"noise": noise, "label": label, "net": {} if self.net is None else self.net.state_dict()}
+        net = {} if self.net is None else self.net.state_dict()
+        about |= {"version": FITTING, "noise": noise, "label": label, "net": net}
 
         def fit() -> Facts:
             log.info("fitting the times of %d steps to the denoiser", len(plain.times(self.schedule)) - 1)

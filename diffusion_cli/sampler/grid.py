@@ -28,6 +28,8 @@ from diffusion_cli.sampler.walk import State
 log = logging.getLogger(__name__)
 
 Vector = NDArray[np.float64]
+# Version of what is fitted here: with another one no times are taken from the cache.
+FITTING = 2
 # Steps of the way that stands for the exact one; tries for each gap.
 FINE, TRIES = 100, 40
 # With more, too few steps are left for little noise, where x0 moves little, and samples lie beside a curve.
