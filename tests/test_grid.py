@@ -1,16 +1,18 @@
 """Fitted times: nearer to the exact way than any fixed grid, held at both ends, found once."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from diffusion_cli import schedule
+from diffusion_cli import Run, schedule
 from diffusion_cli.__main__ import main
 from diffusion_cli.dataset.exact import Gaussian1D
 from diffusion_cli.denoiser import ExactDenoiser
 from diffusion_cli.errors import ArgumentError
+from diffusion_cli.figures.recipes.process import without_noise
 from diffusion_cli.noise import NoiseStream
 from diffusion_cli.sampler import DDIM, DDPM, Heun, Multistep
 from diffusion_cli.sampler.grid import fitted_times
@@ -103,3 +105,15 @@ def test_a_network_in_training_takes_the_grid_in_log_snr(tmp_path, monkeypatch):
     assert main([*line, "hydra.run.dir=run"]) == 0
     assert (tmp_path / "run" / "train.log").read_text().count("fitting the times") == 1
     assert torch.isfinite(torch.from_numpy(np.load("run/samples.npz")["x0"])).all()
+
+
+def test_a_sampler_that_replaces_the_configured_one_has_times_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("DIFFUSION_CLI_CACHE", str(tmp_path))
+    run = Run.exact("dataset=gaussian1d", "sampler=ddpm", "sampler.grid=fitted", "sampler.steps=6")
+    components = run.components(quiet=True)
+    others = [DDPM(steps=9, grid="fitted"), DDIM(steps=6, grid="fitted")]
+    times = [components.times, *(replace(components, sampler=sampler).times for sampler in others)]
+    assert [len(of) for of in times] == [7, 10, 7] and times[0] != times[2]
+    # without its noise it goes through the same times
+    smooth = without_noise(components.walking)
+    assert not smooth.noisy and replace(components, sampler=smooth).times == times[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -71,7 +71,7 @@ class Composed(Learned):
     @cached_property
     def walking(self) -> Sampler:
         """The sampler with its grid fitted, where that is wanted; log_snr stands for it while a network is in training."""
-        if self.sampler.grid != "fitted":
+        if self.sampler.grid != "fitted" or self.sampler.fitted is not None:
             return self.sampler
         plain = replace(self.sampler, grid="log_snr")
         finished = self.run is not None or self.config.get("run") == EXACT
@@ -81,6 +81,8 @@ class Composed(Learned):
         noise = NoiseStream(self.seed, n, self.dataset.shape, self.device, Stream.GRID)()
         label = self.labels(n)
         about = {key: self.config[key] for key in ("dataset", "schedule", "sampler", "guidance")}
+        # itself, too: a figure may have replaced the one of the configuration
+        about |= {"class": type(self.sampler).__qualname__, "fields": asdict(self.sampler)}
         net = {} if self.net is None else self.net.state_dict()
         about |= {"version": FITTING, "noise": noise, "label": label, "net": net}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -21,7 +21,7 @@ from diffusion_cli.device import ALONE, ProcessGroup, free_memory
 from diffusion_cli.errors import UserError, in_group
 from diffusion_cli.metrics.measurement import Report, in_units, of_classes
 from diffusion_cli.metrics.progress import Multiplied, NoBar, Progress, ProgressBar, silent
-from diffusion_cli.metrics.protocol import EvaluationInput
+from diffusion_cli.metrics.protocol import EvaluationInput, Work
 from diffusion_cli.noise import ROWS, Stream, mix
 from diffusion_cli.options.groups import GROUPS
 from diffusion_cli.ranges import Config
@@ -159,10 +159,6 @@ class Components(Composed):
         with in_group("evaluation"):
             report = in_units(self.evaluation(self.evaluation_input(progress)), self.units.scale)
         return report if self.label in (None, NO_LABEL) else of_classes(report)
-
-
-# work(components, item, bar) -> what becomes of one item
-Work = Callable[[Components, Item, ProgressBar], Made]
 
 
 @dataclass(frozen=True)

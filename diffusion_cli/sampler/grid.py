@@ -22,7 +22,6 @@ from torch import Tensor
 from diffusion_cli.denoiser import Denoiser
 from diffusion_cli.sampler.multistep import Multistep
 from diffusion_cli.sampler.protocol import Sampler
-from diffusion_cli.sampler.steps import DDIM, Heun
 from diffusion_cli.sampler.walk import State
 
 log = logging.getLogger(__name__)
@@ -45,7 +44,7 @@ def fitted_times(
 ) -> list[float]:
     """`sampler.steps` + 1 decreasing times from T to 0, the last but one 1.
 
-    sampler: any; one without noise is Multistep, Heun or DDIM with eta = 0.
+    sampler: any.
     denoiser: any.
     x_T: (n, *shape) standard normal; the times are fitted to the chains from there.
     label: (n,) or None.
@@ -64,7 +63,7 @@ def fitted_times(
         """place: from 0 at T to 1 at t = 1, linear in log-SNR."""
         return [*schedule.time_of(torch.from_numpy(first + (last - first) * place)).tolist(), 0.0]
 
-    if not isinstance(sampler, Multistep | Heun) and not (isinstance(sampler, DDIM) and not sampler.eta):
+    if sampler.noisy:
         return times_at(_even_places(way, len(plain) - 1))
 
     def distance(places: Vector) -> float:

@@ -47,6 +47,10 @@ class Multistep(Sampler):
     form: Literal["x0", "eps"] = "x0"
     corrector: bool = False
 
+    @property
+    def noisy(self) -> bool:
+        return False
+
     def step(self, move: Move) -> Tensor:
         if move.s == 0:
             return move.prediction.x0

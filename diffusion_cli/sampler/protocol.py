@@ -95,6 +95,11 @@ class Sampler(ABC):
             raise ArgumentError("clip", self.clip, "the range of the data is not given: box=dataset.box")
         return Clipped(denoiser, self.box)
 
+    @property
+    def noisy(self) -> bool:
+        """Whether its steps draw noise; one of your own does unless it says otherwise."""
+        return True
+
     @abstractmethod
     def step(self, move: Move) -> Tensor:
         """x_s, by the rule of this sampler."""

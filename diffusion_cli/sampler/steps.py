@@ -27,6 +27,10 @@ class DDIM(Sampler):
 
     eta: Fraction = 0.0
 
+    @property
+    def noisy(self) -> bool:
+        return self.eta > 0
+
     def step(self, move: Move) -> Tensor:
         variance = self.eta**2 * posterior(move.now, move.then).variance
         x = move.mean(variance)
@@ -77,6 +81,10 @@ class Heun(Sampler):
     """
 
     grid: Literal["uniform", "log_snr", "rho", "fitted"] = "rho"
+
+    @property
+    def noisy(self) -> bool:
+        return False
 
     def step(self, move: Move) -> Tensor:
         now, then, eps = move.now, move.then, move.prediction.eps

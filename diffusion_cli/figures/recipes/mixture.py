@@ -178,7 +178,7 @@ def guidance_trajectories(
     values: of guidance.w, or of guidance.s for classifier guidance.
     background: points of the data, drawn faintly.
     """
-    if smooth and (deterministic := without_noise(components.sampler)) is not None:
+    if smooth and (deterministic := without_noise(components.walking)) is not None:
         components = replace(components, sampler=deterministic)
     key, guided = strength_key(components), strengths(components, values)
     panels = {}

@@ -106,7 +106,7 @@ def trajectories(
     view = view_of(components)
     n = n or view.followed
     states = states_of(components, n if view.panels else max(n, background))
-    if components.dataset.kind == "plane" and (smooth := without_noise(components.sampler)) is not None:
+    if components.dataset.kind == "plane" and (smooth := without_noise(components.walking)) is not None:
         ways = {"by the run's sampler": states.x[:, :n],
                 "by DDIM, without noise": states_of(replace(components, sampler=smooth), n).x}  # fmt: skip
         return trajectories_2d(ways, states.x[-1], states.times, truth_of(components))
@@ -115,10 +115,9 @@ def trajectories(
 
 def without_noise(sampler: Sampler) -> DDIM | None:
     """DDIM through the times of a sampler that draws noise; None for one that draws none, or that is not ours."""
-    if not isinstance(sampler, DDPM | DDIM) or (isinstance(sampler, DDIM) and not sampler.eta):
+    if not isinstance(sampler, DDPM | DDIM) or not sampler.noisy:
         return None
-    same = {key: getattr(sampler, key) for key in ("steps", "grid", "clip", "box")}
-    return DDIM(**same)
+    return DDIM(sampler.steps, sampler.grid, sampler.rho, sampler.clip, sampler.box, sampler.fitted)
 
 
 @checked
