@@ -94,7 +94,7 @@ BAD = [
     ("sampler=ddim sampler.eta=2", "sampler.eta=2: must be a number in [0, 1]"),
     ("dataset=gmm2px guidance=cfg guidance.w=nan", "guidance.w=nan: must be a number"),
     ("guidance.label_dropout=1", "guidance.label_dropout=1: must be a number in [0, 1)"),
-    ("guidance._target_=diffusion_cli.guidance.ClassifierFree", "guidance=cfg: this dataset has no labels, and so its model knows none"),
+    ("guidance._target_=diffusion_cli.guidance.ClassifierFree", "guidance=cfg: this dataset has no labels, and so its model knows none; choose from none, auto"),
     ("evaluation._target_=os.path.join", "evaluation._target_=os.path.join: not one of ours (diffusion_cli.metrics.*); DIFFUSION_CLI_TRUST=MODULE enables a module of your own"),
     ("logger._target_=logging.FileHandler", "logger._target_=logging.FileHandler: not one of ours (diffusion_cli.runs.logger.*); DIFFUSION_CLI_TRUST=MODULE enables a module of your own"),
     ("figures.loss._target_=os.system", "figures.loss._target_=os.system: not one of ours (diffusion_cli.figures.recipes.*); DIFFUSION_CLI_TRUST=MODULE enables a module of your own"),

@@ -28,7 +28,8 @@ def guidance_of(config: Config, dataset: Dataset) -> Guidance:
         return build_component({"guidance": node}, "guidance", weak=weak)
     guidance = build_component(config, "guidance")
     if isinstance(guidance, ClassifierFree) and not dataset.num_classes:
-        raise UserError("guidance", "cfg", "this dataset has no labels, and so its model knows none")
+        reason = "this dataset has no labels, and so its model knows none"
+        raise UserError("guidance", "cfg", reason, ["none", "auto"])
     return guidance
 
 
