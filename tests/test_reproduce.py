@@ -143,6 +143,18 @@ def test_items_are_done_once_and_failures_are_told(tmp_path, capsys):
     assert (report / "README.md").read_text() == text
 
 
+def test_the_reports_index_is_that_of_its_record(monkeypatch):
+    """So that a part drawn anew in a fresh clone leaves the rest of the index as it is."""
+    monkeypatch.chdir(SCRIPTS.parents[1])
+    report = Path("outputs/report")
+    record = json.loads((report / index.RECORD).read_text())
+    assert (report / "README.md").read_text() == index.index(LISTING, record, report)
+    listed = {name for content in LISTING.groups.values() for name in content.get("figures", {})}
+    assert record["figures"].keys() == listed
+    for name, figure in record["figures"].items():
+        assert all((report / f"{name}{s}").is_file() for s in figure["drawn"] if s != index.PAGE)
+
+
 class Instantly:
     """Stands in for the pool: does what it is given at once, and keeps the order."""
 

@@ -16,7 +16,9 @@ All of them by one command, `scripts/reproduce`; each alone by the command below
 carries the run, its seed, a hash of its configuration and the version that drew it (`identify -verbose FILE`).
 """
 MOST = 4  # metrics beside a run
-RECORD = "report.json"
+RECORD = "report.json"  # kept with the figures, so that a part drawn anew leaves the rest of the index as it is
+PAGE = ".html"
+SUFFIXES = (".png", ".gif", PAGE)
 
 
 def write(listing: Listing, items: Sequence[Run | Figure], report: Path, home: Path) -> None:
@@ -28,11 +30,12 @@ def write(listing: Listing, items: Sequence[Run | Figure], report: Path, home: P
             found = summary_of(item)
             if found is not None:
                 known["runs"][item.name] = found
-        elif any((report / f"{item.name}{suffix}").is_file() for suffix in (".png", ".gif", ".html")):
+        elif drawn := [suffix for suffix in SUFFIXES if (report / f"{item.name}{suffix}").is_file()]:
             known["figures"][item.name] = {
                 "command": item.command,
                 "runs": list(item.needs),
                 "says": item.says,
+                "drawn": drawn,
             }
     listed = {
         name
@@ -43,7 +46,7 @@ def write(listing: Listing, items: Sequence[Run | Figure], report: Path, home: P
     for kind in known:
         known[kind] = {name: entry for name, entry in sorted(known[kind].items()) if name in listed}
     report.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
+    file.write_text(json.dumps(known, indent=1) + "\n")
     (report / "README.md").write_text(index(listing, known, report))
 
 
@@ -96,11 +99,11 @@ def index(listing: Listing, known: dict[str, Any], report: Path) -> str:
 
 def section(name: str, figure: dict[str, Any], runs: dict[str, Any], report: Path) -> str:
     lines = [f"### {figure['says']}", ""]
-    for suffix in (".png", ".gif"):
-        if (report / f"{name}{suffix}").is_file():
+    for suffix in figure["drawn"]:
+        if suffix == PAGE:
+            lines += [f"`{report / name}{PAGE}`, a page to open in a browser", ""]
+        else:
             lines += [f"![{figure['says']}]({name}{suffix})", ""]
-    if (report / f"{name}.html").is_file():
-        lines += [f"`{report / name}.html`, a page to open in a browser", ""]
     lines += ["```sh", figure["command"], "```", ""]
     lines += [f"- {line}" for line in (told(run, runs[run]) for run in figure["runs"] if run in runs)] or [
         "- no run: exact"
