@@ -16,7 +16,8 @@ All of them by one command, `scripts/reproduce`; each alone by the command below
 carries the run, its seed, a hash of its configuration and the version that drew it (`identify -verbose FILE`).
 """
 MOST = 4  # metrics beside a run
-RECORD = "report.json"  # kept with the figures, so that a part drawn anew leaves the rest of the index as it is
+# Kept with the figures, so that a part drawn anew leaves the rest of the index as it is.
+RECORD = "report.json"
 PAGE = ".html"
 SUFFIXES = (".png", ".gif", PAGE)
 
