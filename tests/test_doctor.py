@@ -11,12 +11,14 @@ import torch
 
 from diffusion_cli import schedule
 from diffusion_cli.__main__ import main
+from diffusion_cli.dataset.box import Box
 from diffusion_cli.guidance import ClassifierFree, Unguided
 from diffusion_cli.metrics import diagnosis
 from diffusion_cli.prediction import Eps, V
 from diffusion_cli.sampler import DDIM, DDPM, Multistep
 
 COSINE = schedule.cosine(T=50)
+UNIT = Box(torch.tensor([0.0]), torch.tensor([1.0]))
 with pytest.warns(UserWarning, match="is not noise"):
     SHORT = schedule.constant(T=10, beta=0.01)
 
@@ -58,8 +60,8 @@ with pytest.warns(UserWarning, match="is not noise"):
             "50.00%",
         ),
         (
-            diagnosis.out_of_range(torch.tensor([[0.5], [1.05]]), torch.tensor([[0.0], [1.0]])),
-            diagnosis.out_of_range(torch.tensor([[0.5], [1.2]]), torch.tensor([[0.0], [1.0]])),
+            diagnosis.out_of_range(torch.tensor([[0.5], [1.05]]), UNIT),
+            diagnosis.out_of_range(torch.tensor([[0.5], [1.2]]), UNIT),
             "50.00%",
         ),
     ],
@@ -112,6 +114,23 @@ def test_a_run_that_is_fine_gets_no_alarm(
     size = ["steps=2000", "model.width=64", "batch_size=128"]
     assert main(["train", *SMALL, *line, *size, "hydra.run.dir=fine"]) == 0
     assert all(doctor(capfd, "fine").values())
+
+
+def test_images_within_the_range_of_pixels_are_not_called_outliers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Though some pixel of theirs is brighter than it is in any of the few images that are looked at."""
+    monkeypatch.chdir(tmp_path)
+    line = [
+        "dataset=mnist",
+        "dataset.source=bundled",
+        "model.levels=[1,2]",
+        "sampler.clip=data",
+        "sampler.steps=4",
+    ]
+    size = ["steps=4", "evaluate=false", "stages.every=0"]
+    assert main(["train", *SMALL[1:], *line, *size, "hydra.run.dir=images"]) == 0
+    assert doctor(capfd, "images")["samples outside of the data's range"]
 
 
 def test_runs_that_are_broken_in_a_known_way(

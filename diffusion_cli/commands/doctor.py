@@ -82,4 +82,4 @@ def findings_of(c: Components) -> Iterator[Finding]:
         yield of_labels
     samples = c.draw(small).x0
     yield diagnosis.finite(samples)
-    yield diagnosis.out_of_range(samples, data)
+    yield diagnosis.out_of_range(samples, c.dataset.box)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from diffusion_cli.dataset.box import Box
 from diffusion_cli.guidance import ClassifierFree
 from diffusion_cli.prediction import Eps
 from diffusion_cli.sampler import Multistep, Sampler
@@ -106,12 +107,9 @@ def amplified_errors(schedule: Schedule, sampler: Sampler, parameterization: obj
     )  # fmt: skip
 
 
-def out_of_range(x0: Tensor, data: Tensor) -> Finding:
-    """Samples outside of the data's range, widened by a tenth. x0, data: (n, *shape)."""
-    low, high = data.amin(0), data.amax(0)
-    margin = (high - low).clamp(min=1e-6) / 10
-    outside = ((x0 < low - margin) | (x0 > high + margin)).flatten(1).any(1)
-    fraction = float(outside.double().mean())
+def out_of_range(x0: Tensor, box: Box) -> Finding:
+    """Samples outside of the data's range. x0: (n, *shape). box: of the data."""
+    fraction = box.outliers(x0)
     return Finding(
         "samples outside of the data's range", f"{fraction:.2%}", fraction <= MOST_OUTLIERS,
         "sampler.clip=data, or more training steps",
